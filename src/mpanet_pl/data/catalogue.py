@@ -1,0 +1,90 @@
+"""The vocabulary of the data rooms: a catalogue of images, a dataset's splits, a batch.
+
+A catalogue says of every image who it shows, under which camera, and whether that camera is infrared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    images: Tensor  # (B, 3, H, W): uint8 from the loader, normalised float32 once augmented
+    identities: Tensor  # (B,) int64
+    cameras: Tensor  # (B,) int64
+    infrared: Tensor  # (B,) bool
+    index: Tensor  # (B,) int64, rows of the catalogue
+
+
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    """N images: paths relative to the dataset's root, and what each shows."""
+
+    paths: tuple[str, ...]
+    identities: Tensor  # (N,) int64
+    cameras: Tensor  # (N,) int64
+    infrared: Tensor  # (N,) bool
+
+    def __post_init__(self) -> None:
+        for name, dtype in (("identities", torch.int64), ("cameras", torch.int64), ("infrared", torch.bool)):
+            column = getattr(self, name)
+            if column.shape != (len(self.paths),) or column.dtype != dtype:
+                raise ValueError(
+                    f"{name} of a catalogue of {len(self.paths)} images must be {dtype} of shape ({len(self.paths)},), "
+                    f"got {column.dtype} {tuple(column.shape)}"
+                )
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[tuple[str, int, int, bool]]) -> Catalogue:
+        """From (path, identity, camera, infrared) rows."""
+        paths, identities, cameras, infrared = zip(*rows, strict=True) if rows else ((), (), (), ())
+        return cls(
+            tuple(paths),
+            torch.tensor(identities, dtype=torch.int64),
+            torch.tensor(cameras, dtype=torch.int64),
+            torch.tensor(infrared, dtype=torch.bool),
+        )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, rows: Tensor) -> Catalogue:
+        """The catalogue of these rows: a boolean mask (N,) or row numbers."""
+        numbers = rows.nonzero().flatten() if rows.dtype == torch.bool else rows
+        return Catalogue(
+            tuple(self.paths[i] for i in numbers.tolist()),
+            self.identities[numbers],
+            self.cameras[numbers],
+            self.infrared[numbers],
+        )
+
+    @property
+    def num_identities(self) -> int:
+        return len(self.identities.unique())
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """What a dataset's folder holds. Training identities are 0 … C-1; test identities keep the dataset's numbers."""
+
+    train: Catalogue
+    test: Catalogue
+
+
+class Dataset(Protocol):
+    """A folder on disk that knows how to become splits."""
+
+    root: Path
+
+    def prepare(self) -> None:
+        """Make the folder's content where the dataset can be made (the synthetic one); otherwise nothing."""
+
+    def read(self) -> Splits:
+        """Read the splits, or raise one `UserError` that lists every structural fault."""
+        ...
