@@ -19,7 +19,7 @@ class Batch(NamedTuple):
     identities: Tensor  # (B,) int64
     cameras: Tensor  # (B,) int64
     infrared: Tensor  # (B,) bool
-    index: Tensor  # (B,) int64, rows of the catalogue
+    index: Tensor  # type: ignore[assignment]  # (B,) int64, rows of the catalogue; hides tuple.index, which no batch needs
 
 
 @dataclass(frozen=True, eq=False)
