@@ -1,0 +1,118 @@
+"""MPANet's objective: the classifiers, their mean twins, and the weight of every term."""
+
+import torch
+from torch import Tensor, nn
+
+from mpanet_pl.errors import UserError
+from mpanet_pl.losses import functional
+from mpanet_pl.network import Embedding
+from mpanet_pl.precision import precise
+
+
+class MPANetLoss(nn.Module):
+    """Named terms of a batch and their weighted `total`; a weight of 0 removes its term and what only it needs.
+
+    `mean_rate` is the rate at which the mean twins follow the modality classifiers at first, `margin` what the
+    centre-cluster term wants between two identities' centres. Identities are numbers below `num_identities`.
+
+    >>> criterion = MPANetLoss(8, 3, mutual=0, separation=0)
+    >>> seen = Embedding(torch.rand(4, 0, 2, 2), torch.rand(4, 8), torch.rand(4, 8))
+    >>> terms = criterion(seen, torch.tensor([0, 0, 2, 2]), torch.tensor([True, False, True, False]))
+    >>> list(terms)
+    ['identity', 'identity_visible', 'identity_infrared', 'center_cluster', 'total']
+    """
+
+    def __init__(
+        self,
+        dimension: int,
+        num_identities: int,
+        *,
+        identity: float = 1.0,
+        modality_identity: float = 1.0,
+        mutual: float = 2.5,
+        mean_rate: float = 0.2,
+        center_cluster: float = 1.0,
+        margin: float = 0.7,
+        separation: float = 0.5,
+        triplet: float = 0.0,
+        triplet_margin: float = 0.3,
+    ) -> None:
+        super().__init__()
+        self.weights = {
+            "identity": identity,
+            "identity_visible": modality_identity,
+            "identity_infrared": modality_identity,
+            "mutual": mutual,
+            "center_cluster": center_cluster,
+            "separation": separation,
+            "triplet": triplet,
+        }
+        if not any(self.weights.values()):
+            raise UserError("every loss weight is 0: there is nothing to learn from")
+        self.mean_rate, self.margin, self.triplet_margin = mean_rate, margin, triplet_margin
+        if identity:
+            self.identity_classifier = nn.Linear(dimension, num_identities, bias=False)
+        if modality_identity or mutual:
+            self.visible_classifier = nn.Linear(dimension, num_identities, bias=False)
+            self.infrared_classifier = nn.Linear(dimension, num_identities, bias=False)
+        if mutual:
+            self.visible_twin = _twin(self.visible_classifier)
+            self.infrared_twin = _twin(self.infrared_classifier)
+
+    def forward(self, embedding: Embedding, identities: Tensor, infrared: Tensor) -> dict[str, Tensor]:
+        """Identities (B,) int64, infrared (B,) bool; each term is a scalar before its weight."""
+        with torch.autocast(embedding.embedding.device.type, enabled=False):
+            terms = self._terms(Embedding(*map(precise, embedding)), identities, infrared)
+            total = sum(self.weights[name] * term for name, term in terms.items())
+        return {**terms, "total": total}
+
+    def _terms(self, seen: Embedding, identities: Tensor, infrared: Tensor) -> dict[str, Tensor]:
+        weights, z, terms = self.weights, seen.embedding, {}
+        if weights["identity"]:
+            terms["identity"] = nn.functional.cross_entropy(self.identity_classifier(z), identities)
+        if weights["identity_visible"] or weights["mutual"]:
+            of_visible, of_infrared = self.visible_classifier(z), self.infrared_classifier(z)
+        if weights["identity_visible"]:
+            terms["identity_visible"] = functional.cross_entropy_where(of_visible, identities, ~infrared)
+            terms["identity_infrared"] = functional.cross_entropy_where(of_infrared, identities, infrared)
+        if weights["mutual"]:
+            own = torch.where(infrared[:, None], of_infrared, of_visible)
+            terms["mutual"] = functional.divergence(own, self._other_modality(z.detach(), infrared))
+        if weights["center_cluster"]:
+            terms["center_cluster"] = functional.center_cluster(seen.descriptor, identities, self.margin)
+        if weights["separation"]:
+            terms["separation"] = functional.separation(seen.maps)
+        if weights["triplet"]:
+            terms["triplet"] = functional.triplet(seen.descriptor, identities, self.triplet_margin)
+        return terms
+
+    def _other_modality(self, z: Tensor, infrared: Tensor) -> Tensor:
+        """What the mean twin of the other modality's classifier says of each row: (B, C), without gradient."""
+        return torch.where(infrared[:, None], self.visible_twin(z), self.infrared_twin(z))
+
+    @torch.no_grad()
+    def follow(self, epoch: int) -> None:
+        """Move the mean twins towards their classifiers: once before each optimiser step, epochs counted from 1."""
+        if self.weights["mutual"]:
+            rate = self.follow_rate(epoch)
+            self.visible_twin.weight.lerp_(self.visible_classifier.weight, rate)
+            self.infrared_twin.weight.lerp_(self.infrared_classifier.weight, rate)
+
+    def follow_rate(self, epoch: int) -> float:
+        """
+        >>> [MPANetLoss(8, 3).follow_rate(epoch) for epoch in (1, 99, 199)]
+        [0.2, 0.2, 0.1]
+        """
+        return self.mean_rate * min(100 / (epoch + 1), 1)
+
+    @torch.no_grad()
+    def accuracy(self, embedding: Tensor, identities: Tensor) -> Tensor:
+        """Share of rows (B, D) whose identity the identity classifier ranks first."""
+        return (self.identity_classifier(embedding).argmax(1) == identities).float().mean()
+
+
+def _twin(classifier: nn.Linear) -> nn.Linear:
+    """A copy that no gradient reaches."""
+    twin = nn.Linear(classifier.in_features, classifier.out_features, bias=False).requires_grad_(False)
+    twin.load_state_dict(classifier.state_dict())
+    return twin

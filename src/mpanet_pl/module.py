@@ -1,0 +1,106 @@
+"""MPANet as a Lightning module: one training step, its optimiser, what it logs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from mpanet_pl import weights
+from mpanet_pl.data.catalogue import Batch
+from mpanet_pl.losses import MPANetLoss
+from mpanet_pl.network import Embedding, MPANet
+from mpanet_pl.ranks import gather
+
+
+class MPANetModule(pl.LightningModule):
+    """`network` and `criterion` hold the keys of `MPANet` and `MPANetLoss`, `optimizer` lr, weight_decay and fused
+    (None: on CUDA), `schedule` milestones (epochs) and gamma. All are plain mappings: a checkpoint remembers them.
+    """
+
+    def __init__(
+        self,
+        num_identities: int,
+        *,
+        network: Mapping[str, Any],
+        criterion: Mapping[str, Any],
+        optimizer: Mapping[str, Any],
+        schedule: Mapping[str, Any],
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(
+            {
+                "num_identities": num_identities,
+                "network": {**network, "pretrained": False},  # a checkpoint brings its own weights
+                "criterion": dict(criterion),
+                "optimizer": dict(optimizer),
+                "schedule": dict(schedule),
+            }
+        )
+        self.network = MPANet(**network)
+        self.criterion = MPANetLoss(self.network.dimension, num_identities, **criterion)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images).embedding
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The loss terms of the batch, together with the batches of the other ranks, and their weighted `total`."""
+        return self.criterion(*self._everyone(batch))
+
+    def _everyone(self, batch: Batch) -> tuple[Embedding, Tensor, Tensor]:
+        embedding = Embedding(*map(gather, self.network(batch.images)))
+        return embedding, gather(batch.identities), gather(batch.infrared)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        epoch = self.current_epoch + 1
+        if batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self.criterion.follow(epoch)
+        embedding, identities, infrared = self._everyone(batch)
+        terms = self.criterion(embedding, identities, infrared)
+        told = {name: term.detach() for name, term in terms.items()}
+        self._log(told | self._accuracy(embedding, identities), epoch)
+        return {"loss": terms["total"], "terms": told}
+
+    def _accuracy(self, embedding: Embedding, identities: Tensor) -> dict[str, Tensor]:
+        if not self.criterion.weights["identity"]:
+            return {}
+        return {"accuracy": self.criterion.accuracy(embedding.embedding, identities)}
+
+    def _log(self, values: dict[str, Tensor], epoch: int) -> None:
+        lr = self.trainer.optimizers[0].param_groups[0]["lr"]
+        plain = {"alpha": self.criterion.follow_rate(epoch), "lr": lr}
+        on_cpu = {name: torch.tensor(value) for name, value in plain.items()}  # a float would be copied to the device
+        self.log_dict({f"train/{name}": value for name, value in (values | on_cpu).items()}, on_step=True)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return self(batch.images)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return self(batch.images)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return self(batch.images)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        adam = torch.optim.Adam(
+            [parameter for parameter in self.parameters() if parameter.requires_grad],
+            lr=self.hparams["optimizer"]["lr"],
+            weight_decay=self.hparams["optimizer"]["weight_decay"],
+            fused=self._fused(),
+        )
+        schedule = self.hparams["schedule"]
+        milestones = torch.optim.lr_scheduler.MultiStepLR(adam, schedule["milestones"], schedule.get("gamma", 0.1))
+        return {"optimizer": adam, "lr_scheduler": milestones}
+
+    def _fused(self) -> bool:
+        asked = self.hparams["optimizer"].get("fused")
+        if asked is not None:
+            return asked
+        return self.device.type == "cuda" and not self.trainer.gradient_clip_val  # Lightning clips no fused optimiser
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: str | Path, **keywords: Any) -> "MPANetModule":  # type: ignore[override]
+        with weights.explained(checkpoint_path):
+            return super().load_from_checkpoint(checkpoint_path, **{"weights_only": True, **keywords})

@@ -1,0 +1,51 @@
+"""MPANet (Wu et al., CVPR 2021, figure 2): trunk with modality alleviation, pattern maps, descriptor, neck."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from mpanet_pl.network.patterns import PatternMaps, describe
+from mpanet_pl.network.trunk import Trunk
+from mpanet_pl.precision import precise
+
+
+class Embedding(NamedTuple):
+    maps: Tensor  # (B, P, h, w) in (0, 1): where each pattern looks
+    descriptor: Tensor  # (B, D): what metric losses see
+    embedding: Tensor  # (B, D): the descriptor behind the neck, what classifiers and the ranking see
+
+
+class MPANet(nn.Module):
+    """Images to embeddings of `dimension` = channels · (patterns + 1).
+
+    `pretrained`: True for torchvision's ImageNet weights, a path to a state dict, or False.
+
+    >>> import torch
+    >>> network = MPANet(trunk="resnet18", pretrained=False, patterns=2).eval()
+    >>> network(torch.zeros(1, 3, 64, 32)).embedding.shape
+    torch.Size([1, 1536])
+    """
+
+    def __init__(
+        self,
+        *,
+        trunk: str = "resnet50",
+        pretrained: bool | str | Path = True,
+        last_stride: int = 1,
+        alleviation: Sequence[str] = ("layer3", "layer4"),
+        patterns: int = 6,
+    ) -> None:
+        super().__init__()
+        self.trunk = Trunk(trunk, pretrained=pretrained, last_stride=last_stride, alleviation=alleviation)
+        self.patterns = PatternMaps(self.trunk.channels, patterns)
+        self.dimension = self.trunk.channels * (patterns + 1)
+        self.neck = nn.BatchNorm1d(self.dimension)
+        self.neck.bias.requires_grad_(False)  # stays 0: classifiers without bias see a space centred at the origin
+
+    def forward(self, images: Tensor) -> Embedding:
+        features = self.trunk(images)  # (B, C, h, w)
+        maps = self.patterns(features)  # (B, P, h, w)
+        descriptor = precise(describe(features, maps))  # (B, D)
+        return Embedding(maps, descriptor, self.neck(descriptor))

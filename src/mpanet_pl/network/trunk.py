@@ -1,0 +1,85 @@
+"""The trunk: a torchvision ResNet up to its last feature map, with modality alleviation after chosen stages."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from mpanet_pl import weights
+from mpanet_pl.errors import UserError
+from mpanet_pl.network.alleviation import Alleviation
+
+STAGES = ("layer1", "layer2", "layer3", "layer4")
+RESNETS = torchvision.models.list_models(module=torchvision.models, include=("resnet*", "resnext*", "wide_resnet*"))
+
+
+class Trunk(nn.Module):
+    """Keys are torchvision's, without the classifier and with `alleviation.<stage>`."""
+
+    def __init__(
+        self, name: str, *, pretrained: bool | str | Path, last_stride: int, alleviation: Sequence[str]
+    ) -> None:
+        super().__init__()
+        resnet = _resnet(name, pretrained)
+        self.conv1, self.bn1, self.relu, self.maxpool = resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool
+        self.layer1, self.layer2, self.layer3, self.layer4 = resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4
+        _set_stride(self.layer4[0], last_stride)
+        self.channels = resnet.fc.in_features
+        self.alleviation = nn.ModuleDict({stage: Alleviation(self._channels(stage)) for stage in _known(alleviation)})
+
+    def forward(self, images: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/16, W/16) with last stride 1
+        features = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        for stage in STAGES:
+            features = getattr(self, stage)(features)
+            if stage in self.alleviation:
+                features = self.alleviation[stage](features)
+        return features
+
+    def _channels(self, stage: str) -> int:
+        return self.channels >> (len(STAGES) - 1 - STAGES.index(stage))
+
+
+def _resnet(name: str, pretrained: bool | str | Path) -> torchvision.models.ResNet:
+    if name not in RESNETS:
+        raise UserError(f"trunk must be one of {', '.join(RESNETS)}, got {name}")
+    resnet = torchvision.models.get_model(name, weights=None)
+    if pretrained is True:
+        resnet.load_state_dict(_imagenet(name))
+    elif pretrained:
+        _load_all_but_classifier(resnet, pretrained)
+    return resnet
+
+
+def _imagenet(name: str) -> dict[str, Tensor]:
+    published = torchvision.models.get_model_weights(name).IMAGENET1K_V1
+    try:
+        return published.get_state_dict(check_hash=True, weights_only=True)
+    except (OSError, RuntimeError) as error:
+        expected = Path(torch.hub.get_dir(), "checkpoints", Path(published.url).name)
+        raise UserError(
+            f"no ImageNet weights for {name}: {expected} was looked for, and {published.url} could not be fetched "
+            f"({error}); put the file there, or give a path with model.network.pretrained=PATH (false: random weights)"
+        ) from error
+
+
+def _load_all_but_classifier(resnet: torchvision.models.ResNet, path: str | Path) -> None:
+    state = {key: value for key, value in weights.read(path).items() if not key.startswith("fc.")}
+    resnet.fc = nn.Identity()
+    weights.load_exactly(resnet, state, str(path))
+
+
+def _set_stride(block: nn.Module, stride: int) -> None:
+    if stride not in (1, 2):
+        raise UserError(f"last_stride must be 1 or 2, got {stride}")
+    for module in block.modules():
+        if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
+            module.stride = (stride, stride)
+
+
+def _known(alleviation: Sequence[str]) -> list[str]:
+    unknown = [stage for stage in alleviation if stage not in STAGES]
+    if unknown:
+        raise UserError(f"alleviation comes after stages of {', '.join(STAGES)}, got {', '.join(map(str, unknown))}")
+    return [stage for stage in STAGES if stage in alleviation]
