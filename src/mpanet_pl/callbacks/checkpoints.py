@@ -1,0 +1,57 @@
+"""last.ckpt after every epoch, best.ckpt after the best score: each whole or absent, each resumable.
+
+Only ends of epochs are kept, because a run continued from there draws the very batches it would have drawn.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins import TorchCheckpointIO
+from pytorch_lightning.callbacks import Checkpoint
+
+from mpanet_pl.files import written_aside
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint aside and renames it: a run killed meanwhile keeps the one before."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        with written_aside(path) as aside, aside.open("wb") as file:
+            torch.save(checkpoint, file)
+
+
+class Checkpoints(Checkpoint):
+    """Saves `folder`/last.ckpt at each epoch's end, and `folder`/best.ckpt where `monitor` was highest."""
+
+    def __init__(self, folder: Path, monitor: str) -> None:
+        self.folder, self.monitor = folder, monitor
+        self.best_score = float("-inf")
+        self.best_epoch: int | None = None
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        for logger in trainer.loggers:
+            logger.save()  # a checkpoint never knows more steps than the records beside it
+        if self._is_best(trainer):
+            trainer.save_checkpoint(self.folder / "best.ckpt")
+        trainer.save_checkpoint(self.folder / "last.ckpt")
+
+    def _is_best(self, trainer: pl.Trainer) -> bool:
+        """Whether this epoch was scored, higher than every one before."""
+        scored = trainer.check_val_every_n_epoch == 1
+        if not scored or self.monitor not in trainer.callback_metrics:
+            return False
+        score = float(trainer.callback_metrics[self.monitor])
+        if not score > self.best_score:
+            return False
+        self.best_score, self.best_epoch = score, trainer.current_epoch + 1
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_score": self.best_score, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best_score, self.best_epoch = state["best_score"], state["best_epoch"]

@@ -1,0 +1,106 @@
+"""Lightning's trainer from its keys, and what can go wrong while it runs, in sentences."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.utilities.warnings import PossibleUserWarning
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import ProgressBar
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from mpanet_pl.callbacks import AtomicCheckpoints
+from mpanet_pl.errors import RunStopped, UserError
+
+
+def build_trainer(cfg: DictConfig, callbacks: Sequence[pl.Callback] = (), loggers: Sequence[Any] = ()) -> pl.Trainer:
+    keys: dict[str, Any] = {str(key): value for key, value in OmegaConf.to_container(cfg, resolve=True).items()}  # type: ignore[union-attr]
+    _check_devices(keys["accelerator"], keys["devices"])
+    if keys["precision"] == "auto":
+        keys["precision"] = _best_precision(keys["accelerator"])
+    try:
+        return pl.Trainer(
+            **keys,
+            callbacks=list(callbacks),
+            logger=list(loggers),
+            plugins=[AtomicCheckpoints()],
+            enable_model_summary=False,
+            enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,  # the samplers know the ranks themselves
+        )
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        raise UserError(f"The trainer's keys do not fit together: {error}") from error
+
+
+def _best_precision(accelerator: str) -> str:
+    if accelerator == "cpu" or not torch.cuda.is_available():
+        return "32-true"
+    return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+
+
+def _check_devices(accelerator: str, devices: Any) -> None:
+    if accelerator not in ("gpu", "cuda"):
+        return
+    found = torch.cuda.device_count()
+    if not found:
+        raise UserError("There is no GPU here that torch can use: run with trainer=cpu or trainer=auto.")
+    if isinstance(devices, int) and devices > found:
+        raise UserError(f"trainer.devices={devices} asks for more than the {found} GPU(s) of this machine.")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without Lightning's hints, whose advice (more workers, other loggers) does not fit these runs."""
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=PossibleUserWarning)
+        warnings.filterwarnings("ignore", module=r"(pytorch_lightning|lightning_fabric)\.")
+        yield
+
+
+@contextmanager
+def own_ranks() -> Iterator[None]:
+    """Leave no trace of a run's ranks behind, so that the next run of a sweep starts its own."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextmanager
+def failures_explained(folder: Path) -> Iterator[None]:
+    """What stops a run, in a sentence that says how to go on."""
+    go_on = f"Continue with: python -m mpanet_pl.train resume={folder}"
+    try:
+        yield
+    except RunStopped as stop:
+        raise RunStopped(f"{stop}\n{go_on}") from stop
+    except SystemExit as stop:  # Lightning's answer to Ctrl-C
+        print(f"\nStopped. {go_on}", file=sys.stderr)
+        raise SystemExit(130) from stop
+    except OSError as fault:
+        if fault.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise RunStopped(f"The disk of {folder} is full; the last good checkpoint is kept. Free some space.\n{go_on}") from fault
+    except RuntimeError as fault:
+        if not isinstance(fault, torch.OutOfMemoryError) and "can't allocate memory" not in str(fault):
+            raise
+        raise RunStopped(
+            "Out of memory. Lower data.identities_per_batch, or take half the bytes with trainer.precision=bf16-mixed."
+        ) from fault

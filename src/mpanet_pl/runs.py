@@ -1,0 +1,110 @@
+"""A run's folder: where it is, the configuration it keeps, and what its results can be traced to."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from datetime import datetime
+from importlib.metadata import version
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from mpanet_pl.command import CHILD_CONFIG, is_child_rank, overrides_given, sweep_folder, with_overrides
+from mpanet_pl.errors import UserError
+from mpanet_pl.files import written_aside
+
+CONFIG = "config.yaml"
+MAY_CHANGE = ("trainer.", "data_dir", "data.workers", "data.cache", "data.eval_batch_size")  # and stay the same run
+LIBRARIES = ("mpanet_pl", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "numpy", "pillow")
+
+
+def reopen(folder: str | Path) -> DictConfig:
+    """The configuration of the run in `folder`, with those overrides given now that leave it the same run."""
+    path = Path(folder).absolute()
+    if not (path / CONFIG).is_file():
+        raise UserError(f"{folder} is no run's folder: it has no {CONFIG}.")
+    cfg = OmegaConf.load(path / CONFIG)
+    assert isinstance(cfg, DictConfig)
+    overrides = [text for text in overrides_given() if not text.startswith(("resume=", "hydra."))]
+    for override in overrides:
+        if not override.startswith(MAY_CHANGE):
+            raise UserError(
+                f"A resumed run keeps its own configuration, so {override} cannot apply; only "
+                f"{', '.join(key.rstrip('.') for key in MAY_CHANGE)} may change. Start a new run for anything else."
+            )
+    cfg = with_overrides(cfg, overrides)
+    cfg.folder = str(path)
+    return cfg
+
+
+def make_folder(cfg: DictConfig, resumed: bool) -> Path:
+    """The run's folder, made new unless the run is resumed, with its configuration in it; every rank gets the same."""
+    if is_child_rank():
+        return Path(os.environ[CHILD_CONFIG]).parent
+    outer_rank = _rank_of_outer_launcher()
+    if outer_rank is not None and not cfg.folder:
+        raise UserError("Processes started from outside (torchrun, srun) must agree on a folder: add folder=PATH.")
+    folder = Path(cfg.folder).absolute() if cfg.folder else sweep_folder() or _new_folder(Path("runs") / cfg.dataset)
+    if outer_rank:
+        return folder
+    if not resumed and (folder / CONFIG).exists():
+        raise UserError(f"{folder} already holds a run: continue it with resume={folder}, or choose another folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    with written_aside(folder / CONFIG) as aside:
+        OmegaConf.save(cfg, aside)
+    os.environ[CHILD_CONFIG] = str(folder / CONFIG)
+    return folder
+
+
+def _new_folder(parent: Path) -> Path:
+    """A new folder named by the time; two runs that start in one second do not share it."""
+    parent = parent.absolute()
+    parent.mkdir(parents=True, exist_ok=True)
+    stem = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    for number in count(1):
+        folder = parent / (stem if number == 1 else f"{stem}_{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise AssertionError("count() does not end")
+
+
+def _rank_of_outer_launcher() -> int | None:
+    """This process's rank among those that torchrun or SLURM started; None where there is one process alone."""
+    for world, rank in (("WORLD_SIZE", "RANK"), ("SLURM_NTASKS", "SLURM_PROCID")):
+        if int(os.environ.get(world, "1")) > 1 and rank in os.environ:
+            return int(os.environ[rank])
+    return None
+
+
+def provenance(cfg: DictConfig, device: torch.device) -> dict[str, Any]:
+    """Everything that a result came from."""
+    return {
+        "dataset": cfg.dataset,
+        "trial": cfg.trial,
+        "seed": cfg.seed,
+        "overrides": overrides_given(),
+        "config": OmegaConf.to_container(cfg),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
+        "commit": _commit(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {os.cpu_count()} cores",
+        "date": datetime.now().isoformat(timespec="seconds"),
+    }
+
+
+def _commit() -> str | None:
+    """The checkout's commit, marked where files differ from it; None outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip()
