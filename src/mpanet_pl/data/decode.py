@@ -1,0 +1,54 @@
+"""One image file as pixels, the way the released pipeline reads it, and many of them in parallel threads.
+
+Pillow lets go of the interpreter's lock while it decodes and resizes, so threads share the cores nearly as processes
+would, without a process's start, a fork beside torch's threads, or an orphan when the run is killed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Unreadable(Exception):
+    """A file that is no whole image."""
+
+
+def decode(path: Path, height: int, width: int) -> np.ndarray:
+    """RGB pixels, resized bilinearly: (height, width, 3) uint8. A grey image has three equal channels."""
+    resized = read_rgb(path).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(resized)  # (H, W, 3)
+
+
+def read_rgb(path: Path) -> Image.Image:
+    """The whole image in its own size, as stored: what EXIF says of its orientation is not followed."""
+    try:
+        with Image.open(path) as image:
+            return _to_rgb(image)
+    except Exception as error:  # a broken file makes Pillow's readers raise nearly anything
+        raise Unreadable(str(error) or type(error).__name__) from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bits: the upper eight, where Pillow's own conversion would clip to white
+        upper = np.asarray(image).astype(np.int64) >> 8
+        image = Image.fromarray(upper.clip(0, 255).astype(np.uint8))
+    if "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def in_threads(work: Callable[[T], R], items: Iterable[T], workers: int | None) -> Iterator[R]:
+    """`work(item)` of every item in order, on that many threads (None: one for each core)."""
+    cores = os.cpu_count() or 1
+    with ThreadPoolExecutor(max(1, cores if workers is None else workers)) as pool:
+        yield from pool.map(work, items)

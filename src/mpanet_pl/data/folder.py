@@ -1,0 +1,88 @@
+"""A user's own images, a folder for each person:
+
+    visible/<person>/*.jpg, infrared/<person>/*.jpg      a share of the people is held out for the test
+    train/… and test/…, each with the two above          or the user says who is held out
+
+A file name may say its camera as `c<number>_` (`c3_0001.jpg`, `anna_c3_0001.jpg`); otherwise visible images are
+camera 1's and infrared ones camera 2's. People are numbered in the order of their names.
+"""
+
+import hashlib
+import os
+import re
+from typing import NamedTuple
+
+from mpanet_pl.data.catalogue import Catalogue, Splits
+from mpanet_pl.data.layout import DatasetOnDisk, Faults, images_in, relabelled, subfolders
+from mpanet_pl.errors import UserError
+
+MODALITIES = (("visible", False), ("infrared", True))
+CAMERA_IN_NAME = re.compile(r"(?:^|[^a-z0-9])c(\d+)_", re.IGNORECASE)
+
+
+class Image(NamedTuple):
+    path: str
+    person: str
+    camera: int
+    infrared: bool
+
+
+class Folder(DatasetOnDisk):
+    """Who is held out depends on the person's name and `seed` alone, so that adding people moves nobody."""
+
+    name = "The dataset"
+    config = "folder"
+
+    def __init__(self, root: str | os.PathLike[str], *, test_share: float = 0.5, seed: int = 1) -> None:
+        if not 0 < test_share < 1:
+            raise UserError(
+                f"test_share is the share of people held out for the test, between 0 and 1, got {test_share}"
+            )
+        super().__init__(root)
+        self.test_share = test_share
+        self.seed = seed
+
+    def _read(self, faults: Faults) -> Splits:
+        if (self.root / "train").is_dir() or (self.root / "test").is_dir():
+            train, test = self._images("train/", faults), self._images("test/", faults)
+            faults.add("people in both train and test", sorted(people(train) & people(test)))
+        else:
+            images = self._images("", faults)
+            train = [image for image in images if not self._is_held_out(image.person)]
+            test = [image for image in images if self._is_held_out(image.person)]
+            if images and not (train and test):
+                faults.add("too few people to hold some out (change seed or test_share)", sorted(people(images)))
+        number = {person: number for number, person in enumerate(sorted(people(train) | people(test)), start=1)}
+        rows = [
+            [(path, number[person], camera, infrared) for path, person, camera, infrared in split]
+            for split in (train, test)
+        ]
+        return Splits(relabelled(rows[0]), Catalogue.from_rows(rows[1]))
+
+    def _images(self, split: str, faults: Faults) -> list[Image]:
+        folders = [(f"{split}{modality}", infrared) for modality, infrared in MODALITIES]
+        faults.add("missing folders", [folder for folder, _ in folders if not (self.root / folder).is_dir()])
+        images = [
+            Image(f"{folder}/{person}/{name}", person, camera_of(name, infrared), infrared)
+            for folder, infrared in folders
+            for person in subfolders(self.root / folder)
+            for name in images_in(self.root / folder / person)
+        ]
+        return sorted(images, key=lambda image: (image.person, image.camera, image.path))
+
+    def _is_held_out(self, person: str) -> bool:
+        draw = hashlib.sha256(f"{self.seed}/{person}".encode()).digest()
+        return int.from_bytes(draw[:8]) < self.test_share * 2**64
+
+
+def people(images: list[Image]) -> set[str]:
+    return {image.person for image in images}
+
+
+def camera_of(name: str, infrared: bool) -> int:
+    """
+    >>> camera_of("c3_0001.jpg", infrared=False), camera_of("anna_c12_1.png", True), camera_of("abc3_1.jpg", True)
+    (3, 12, 2)
+    """
+    said = CAMERA_IN_NAME.search(name)
+    return int(said[1]) if said else 2 if infrared else 1

@@ -1,0 +1,53 @@
+"""SYSU-MM01 (Wu et al., ICCV 2017): 491 people under four visible and two infrared cameras.
+
+cam1 … cam6/<identity>/<number>.jpg      cameras 3 and 6 are infrared
+exp/{train_id,val_id,test_id}.txt        identities, separated by commas; training uses train and val
+exp/rand_perm_cam.mat                    the official draw of the galleries, where the user has it
+"""
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from mpanet_pl.data.catalogue import Catalogue, Splits
+from mpanet_pl.data.layout import Counts, DatasetOnDisk, Faults, Row, images_in, read_identities, relabelled, subfolders
+
+VISIBLE_CAMERAS = (1, 2, 4, 5)
+INFRARED_CAMERAS = (3, 6)
+PERMUTATIONS = "exp/rand_perm_cam.mat"
+
+
+class SYSU(DatasetOnDisk):
+    name = "SYSU-MM01"
+    config = "sysu"
+    published: ClassVar = {"train": Counts(395, 22258, 11909), "test": Counts(96, 6775, 3803)}
+
+    def _read(self, faults: Faults) -> Splits:
+        train, val, test = (
+            read_identities(self.root, f"exp/{split}_id.txt", faults) for split in ("train", "val", "test")
+        )
+        faults.add("identities in both train and test", sorted((train | val) & test))
+        rows = sorted(self._rows(train | val | test, faults), key=lambda row: (row[1], row[2], row[0]))
+        present = {row[1] for row in rows}
+        faults.add("identities of a split file without any image", sorted((train | val | test) - present))
+        return Splits(
+            relabelled(row for row in rows if row[1] in train | val),
+            Catalogue.from_rows([row for row in rows if row[1] in test]),
+        )
+
+    def _rows(self, identities: set[int], faults: Faults) -> Iterator[Row]:
+        for camera in sorted(VISIBLE_CAMERAS + INFRARED_CAMERAS):
+            folder = self.root / f"cam{camera}"
+            faults.add("missing folders", [] if folder.is_dir() else [folder.name])
+            for person in subfolders(folder):
+                if person.isdecimal() and int(person) in identities:
+                    for image in images_in(folder / person):
+                        yield f"{folder.name}/{person}/{image}", int(person), camera, camera in INFRARED_CAMERAS
+
+    def advice(self) -> list[str]:
+        if (self.root / PERMUTATIONS).is_file():
+            return []
+        return [
+            f"{self.root / PERMUTATIONS} is missing: the official draw of SYSU-MM01's galleries, which comes with the "
+            "dataset's evaluation code. Put it there to measure by the official protocol. Without it the galleries are "
+            "drawn from a fixed seed: another protocol, which every result names."
+        ]

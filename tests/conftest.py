@@ -1,0 +1,34 @@
+"""One thread for each test process, no window, no network; and the tiny datasets that many tests share."""
+
+import os
+from pathlib import Path
+
+os.environ["MPLBACKEND"] = "Agg"
+os.environ["WANDB_MODE"] = "offline"
+
+import pytest
+import torch
+from trees import draw_folder, draw_llcm, draw_regdb, draw_sysu
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def sysu(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of a tiny SYSU-MM01, to be read only; likewise the three below."""
+    return draw_sysu(tmp_path_factory.mktemp("sysu"))
+
+
+@pytest.fixture(scope="session")
+def regdb(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_regdb(tmp_path_factory.mktemp("regdb"))
+
+
+@pytest.fixture(scope="session")
+def llcm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_llcm(tmp_path_factory.mktemp("llcm"))
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_folder(tmp_path_factory.mktemp("folder"))
