@@ -1,0 +1,214 @@
+"""Protocols: which query meets which gallery, and what is left out.
+
+A protocol turns a test catalogue into searches. Nothing in it depends on the catalogue's order: files are taken in the
+order of their paths. Camera numbers are known here and to the datasets alone; everyone else reads `infrared`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from mpanet_pl.data.catalogue import Catalogue
+from mpanet_pl.errors import UserError
+from mpanet_pl.evaluation.permutations import Permutations
+from mpanet_pl.evaluation.published import NONE, REGDB, SYSU_MM01, Published
+from mpanet_pl.evaluation.ranking import CMC
+
+SYSU_CAMERAS = {"all": (1, 2, 4, 5), "indoor": (1, 2)}
+SYSU_SHOTS = {"single": 1, "multi": 10}
+
+
+class Search(NamedTuple):
+    """Queries, and the galleries that they meet: per setting, one gallery a trial. All are rows of the catalogue."""
+
+    queries: Tensor  # (Q,) int64
+    galleries: dict[str, list[Tensor]]  # setting -> trials x (G,) int64
+
+
+class RetrievalProtocol(Protocol):
+    """What `evaluate` asks of a protocol."""
+
+    cmc: CMC
+    normalise: bool  # compare L2-normalised embeddings (cosine), or plain Euclidean distances
+    draw: str  # how the galleries were chosen, in words
+    published: Published  # setting -> score -> percent
+
+    def searches(self, catalogue: Catalogue) -> list[Search]: ...
+
+    def ignored(self, queries: Catalogue, gallery: Catalogue) -> Tensor | None:
+        """Pairs that do not meet, (Q, G) bool; None where all do."""
+        ...
+
+
+class SYSUProtocol:
+    """SYSU-MM01: infrared queries, all-search and indoor-search, single-shot and multi-shot.
+
+    `permutations` is the path of the official `rand_perm_cam.mat`. Without it the gallery is drawn as much published
+    code does, by `random.seed(trial)` and a choice among each identity's files under each camera; multi-shot then takes
+    a sample of up to ten. That is another draw than the official one, and every result says so.
+
+    Cameras 2 and 3 stand at one place, so a query of camera 3 ignores every gallery image of camera 2.
+    """
+
+    cmc: CMC = "deduplicated"
+    normalise = True
+    published = SYSU_MM01
+
+    def __init__(self, permutations: str | Path | None = None, trials: int = 10) -> None:
+        if trials < 1:
+            raise UserError(f"SYSU's protocol needs at least one trial, got {trials}")
+        self.trials = trials
+        self.permutations = Permutations(permutations, trials) if permutations is not None else None
+        drawn_by = str(self.permutations) if self.permutations else "random.seed(trial), not the official permutations"
+        self.draw = f"{trials} galleries drawn by {drawn_by}"
+
+    def searches(self, catalogue: Catalogue) -> list[Search]:
+        files = _files(catalogue, infrared=False)
+        galleries = {
+            f"{scope}/{shot}": [self._gallery(files, cameras, shots, trial) for trial in range(self.trials)]
+            for scope, cameras in SYSU_CAMERAS.items()
+            for shot, shots in SYSU_SHOTS.items()
+        }
+        return [Search(_rows(catalogue, infrared=True), galleries)]
+
+    def ignored(self, queries: Catalogue, gallery: Catalogue) -> Tensor:
+        return (queries.cameras == 3)[:, None] & (gallery.cameras == 2)
+
+    def _gallery(self, files: Files, cameras: Sequence[int], shots: int, trial: int) -> Tensor:
+        generator = random.Random(trial)
+        chosen: list[int] = []
+        for identity, camera, rows in _in_order(files, cameras):
+            if self.permutations:
+                chosen += self.permutations.first(rows, camera, identity, trial, shots)
+            elif shots == 1:
+                chosen.append(generator.choice(rows))
+            else:
+                chosen += generator.sample(rows, min(shots, len(rows)))
+        return torch.tensor(chosen, dtype=torch.int64)
+
+
+class RegDBProtocol:
+    """One trial of RegDB: all test images of one modality search among all of the other, in both directions.
+
+    The defaults are the released evaluator's: Euclidean distances between un-normalised embeddings and the
+    de-duplicated CMC. Most other code ranks by cosine (`normalise=True`) and counts images (`cmc="plain"`).
+    """
+
+    draw = "all images of the other modality are the gallery"
+    published = REGDB
+
+    def __init__(self, cmc: CMC = "deduplicated", normalise: bool = False) -> None:
+        if cmc not in ("deduplicated", "plain"):
+            raise UserError(f'The CMC is "deduplicated" or "plain", got "{cmc}"')
+        self.cmc: CMC = cmc
+        self.normalise = normalise
+
+    def searches(self, catalogue: Catalogue) -> list[Search]:
+        visible, thermal = _rows(catalogue, infrared=False), _rows(catalogue, infrared=True)
+        return [
+            Search(visible, {"visible_to_thermal": [thermal]}),
+            Search(thermal, {"thermal_to_visible": [visible]}),
+        ]
+
+    def ignored(self, queries: Catalogue, gallery: Catalogue) -> None:
+        return None
+
+
+class LLCMProtocol:
+    """LLCM, both directions: the gallery of a trial has one image per identity and camera of the other modality.
+
+    A gallery image of the query's own identity and camera is ignored.
+    """
+
+    cmc: CMC = "deduplicated"
+    normalise = True
+    published = NONE
+
+    def __init__(self, trials: int = 10) -> None:
+        if trials < 1:
+            raise UserError(f"LLCM's protocol needs at least one trial, got {trials}")
+        self.trials = trials
+        self.draw = f"{trials} galleries drawn by random.seed(trial), one image per identity and camera"
+
+    def searches(self, catalogue: Catalogue) -> list[Search]:
+        return [
+            Search(_rows(catalogue, infrared), {setting: self._galleries(catalogue, infrared=not infrared)})
+            for setting, infrared in (("visible_to_infrared", False), ("infrared_to_visible", True))
+        ]
+
+    def ignored(self, queries: Catalogue, gallery: Catalogue) -> Tensor:
+        return _same_identity_and_camera(queries, gallery)
+
+    def _galleries(self, catalogue: Catalogue, infrared: bool) -> list[Tensor]:
+        files = _files(catalogue, infrared)
+        cameras = sorted({camera for camera, _ in files})
+        galleries = []
+        for trial in range(self.trials):
+            generator = random.Random(trial)
+            galleries.append(torch.tensor([generator.choice(rows) for _, _, rows in _in_order(files, cameras)]))
+        return galleries
+
+
+class FolderProtocol:
+    """A user's own images: every image of one modality searches among all of the other, in both directions.
+
+    `same_camera=True` applies the rule of camera networks: a gallery image of the query's own identity and camera is
+    ignored. Leave it False where cameras are unknown or each camera sees one modality only.
+    """
+
+    cmc: CMC = "deduplicated"
+    normalise = True
+    draw = "all images of the other modality are the gallery"
+    published = NONE
+
+    def __init__(self, same_camera: bool = False) -> None:
+        self.same_camera = same_camera
+        if same_camera:
+            self.draw += " but those of the query's identity and camera"
+
+    def searches(self, catalogue: Catalogue) -> list[Search]:
+        visible, infrared = _rows(catalogue, infrared=False), _rows(catalogue, infrared=True)
+        return [
+            Search(infrared, {"infrared_to_visible": [visible]}),
+            Search(visible, {"visible_to_infrared": [infrared]}),
+        ]
+
+    def ignored(self, queries: Catalogue, gallery: Catalogue) -> Tensor | None:
+        return _same_identity_and_camera(queries, gallery) if self.same_camera else None
+
+
+Files = Mapping[tuple[int, int], list[int]]
+
+
+def _rows(catalogue: Catalogue, infrared: bool) -> Tensor:
+    """The rows of one modality, in the order of their paths."""
+    rows = (catalogue.infrared == infrared).nonzero().flatten().tolist()
+    return torch.tensor(sorted(rows, key=catalogue.paths.__getitem__), dtype=torch.int64)
+
+
+def _files(catalogue: Catalogue, infrared: bool) -> Files:
+    """(camera, identity) -> the rows of its images of one modality, in the order of their paths."""
+    files: dict[tuple[int, int], list[int]] = defaultdict(list)
+    cameras, identities = catalogue.cameras.tolist(), catalogue.identities.tolist()
+    for row in _rows(catalogue, infrared).tolist():
+        files[cameras[row], identities[row]].append(row)
+    return files
+
+
+def _in_order(files: Files, cameras: Sequence[int]) -> Iterator[tuple[int, int, list[int]]]:
+    """(identity, camera, rows), identities ascending, each under the cameras that have images of it."""
+    for identity in sorted({identity for _, identity in files}):
+        for camera in cameras:
+            if rows := files.get((camera, identity)):
+                yield identity, camera, rows
+
+
+def _same_identity_and_camera(queries: Catalogue, gallery: Catalogue) -> Tensor:
+    return (queries.identities[:, None] == gallery.identities) & (queries.cameras[:, None] == gallery.cameras)

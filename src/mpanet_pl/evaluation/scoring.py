@@ -1,0 +1,212 @@
+"""From embeddings to scores: every setting and trial of a protocol in one pass over the similarities.
+
+All trials of a search share one similarity matrix; a trial is a choice of its columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+import torch
+from torch import Tensor
+
+from mpanet_pl.data.catalogue import Catalogue
+from mpanet_pl.errors import UserError
+from mpanet_pl.evaluation.protocols import RetrievalProtocol, Search
+from mpanet_pl.evaluation.ranking import REMOVED, Ranks, cumulative_matches, rank
+from mpanet_pl.evaluation.rerank import Reranker
+
+NAMES = ("r1", "r5", "r10", "r20", "mAP", "mINP")
+SIMILARITIES_AT_ONCE = 2**25  # 128 MB in float32
+
+AllRanks = dict[str, list[list[Ranks]]]  # setting -> trials x blocks of queries
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """One setting's scores in percent: means over its trials, and the trials' own values.
+
+    `std` is the sample standard deviation over trials (divided by n - 1), None where there is only one.
+    """
+
+    curves: Tensor  # (T, R) float64, each trial's CMC at rank 1 … R
+    mean_average_precision: Tensor  # (T,) float64
+    mean_inverse_negative_penalty: Tensor  # (T,) float64
+    measured: str
+
+    @property
+    def cmc(self) -> Tensor:
+        """(R,), the mean curve over trials."""
+        return self.curves.mean(0)
+
+    @property
+    def trials(self) -> dict[str, list[float]]:
+        """Score name -> each trial's value. Beyond the curve's end a CMC stays where it is."""
+        longest = self.curves.shape[1]
+        ranks = {f"r{k}": self.curves[:, min(k, longest) - 1].tolist() for k in (1, 5, 10, 20)}
+        return ranks | {
+            "mAP": self.mean_average_precision.tolist(),
+            "mINP": self.mean_inverse_negative_penalty.tolist(),
+        }
+
+    @property
+    def std(self) -> dict[str, float | None]:
+        return {name: stdev(values) if len(values) > 1 else None for name, values in self.trials.items()}
+
+    @property
+    def r1(self) -> float:
+        return fmean(self.trials["r1"])
+
+    @property
+    def r5(self) -> float:
+        return fmean(self.trials["r5"])
+
+    @property
+    def r10(self) -> float:
+        return fmean(self.trials["r10"])
+
+    @property
+    def r20(self) -> float:
+        return fmean(self.trials["r20"])
+
+    @property
+    def mAP(self) -> float:
+        return fmean(self.trials["mAP"])
+
+    @property
+    def mINP(self) -> float:
+        return fmean(self.trials["mINP"])
+
+
+@torch.no_grad()
+def evaluate(
+    embeddings: Tensor, catalogue: Catalogue, protocol: RetrievalProtocol, *, rerank: Reranker | None = None
+) -> dict[str, Scores]:
+    """Scores of every setting of the protocol. `embeddings` (N, D) are the catalogue's, row by row, on CPU or GPU.
+
+    With `rerank` each setting is followed by "SETTING + NAME", the same after re-ranking.
+    """
+    if embeddings.ndim != 2 or len(embeddings) != len(catalogue):
+        raise UserError(f"Embeddings of {len(catalogue)} images should be one row each, got {tuple(embeddings.shape)}")
+    _check_finite(embeddings, catalogue)
+    scores: dict[str, Scores] = {}
+    with full_precision(embeddings.device):
+        meeting = Meeting(embeddings, catalogue, protocol)
+        for search in protocol.searches(catalogue):
+            _check_inhabited(search)
+            scores |= _scores(meeting.rank(search), _measured(protocol, "no re-ranking"))
+            if rerank is not None:
+                reranked = _scores(meeting.rerank(search, rerank), _measured(protocol, str(rerank)))
+                scores |= {f"{setting} + {rerank.name}": score for setting, score in reranked.items()}
+    return scores
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Float32 products in float32, whatever autocast or the matrix product's precision are set to outside."""
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+
+
+class Meeting:
+    """Embeddings, whom they show, and the protocol under which they meet."""
+
+    def __init__(self, embeddings: Tensor, catalogue: Catalogue, protocol: RetrievalProtocol) -> None:
+        self.embeddings = embeddings
+        self.catalogue = catalogue
+        self.protocol = protocol
+
+    def rank(self, search: Search) -> AllRanks:
+        """Every trial of every setting, from one similarity matrix of the queries and all images that a trial uses."""
+        galleries = [gallery for trials in search.galleries.values() for gallery in trials]
+        used = torch.tensor(list(dict.fromkeys(torch.cat(galleries).tolist())))
+        column = torch.empty(len(self.catalogue), dtype=torch.int64).scatter_(0, used, torch.arange(len(used)))
+        gallery = self._embeddings(used)  # (U, D)
+        ranks: AllRanks = {setting: [[] for _ in trials] for setting, trials in search.galleries.items()}
+        for rows in search.queries.split(max(1, SIMILARITIES_AT_ONCE // len(used))):
+            similarity = self._similarity(self._embeddings(rows), gallery)  # (B, U)
+            self._remove_ignored(similarity, rows, used)
+            for setting, trials in search.galleries.items():
+                for trial, images in enumerate(trials):
+                    of_trial = similarity.index_select(1, column[images].to(similarity.device))
+                    ranks[setting][trial].append(self._rank(of_trial, rows, images))
+        return ranks
+
+    def rerank(self, search: Search, rerank: Reranker) -> AllRanks:
+        """The same after re-ranking, where a trial's similarities depend on its whole gallery."""
+        queries = self._embeddings(search.queries)
+        ranks: AllRanks = {setting: [] for setting in search.galleries}
+        for setting, trials in search.galleries.items():
+            for images in trials:
+                similarity = rerank(queries, self._embeddings(images))
+                self._remove_ignored(similarity, search.queries, images)
+                ranks[setting].append([self._rank(similarity, search.queries, images)])
+        return ranks
+
+    def _embeddings(self, rows: Tensor) -> Tensor:
+        """A copy of these rows as the protocol compares them, in float32 or better."""
+        chosen = self.embeddings[rows.to(self.embeddings.device)]
+        chosen = chosen if chosen.dtype == torch.float64 else chosen.float()
+        return chosen.div_(chosen.norm(dim=1, keepdim=True).clamp_(min=1e-12)) if self.protocol.normalise else chosen
+
+    def _similarity(self, queries: Tensor, gallery: Tensor) -> Tensor:
+        """Cosines, or what orders each row as negative Euclidean distances do: the query's own square is left out."""
+        if self.protocol.normalise:
+            return queries @ gallery.T
+        return torch.addmm(-gallery.square().sum(1) / 2, queries, gallery.T)
+
+    def _remove_ignored(self, similarity: Tensor, queries: Tensor, gallery: Tensor) -> None:
+        ignored = self.protocol.ignored(self.catalogue[queries], self.catalogue[gallery])
+        if ignored is not None:
+            similarity.masked_fill_(ignored.to(similarity.device), REMOVED)
+
+    def _rank(self, similarity: Tensor, queries: Tensor, gallery: Tensor) -> Ranks:
+        identities = self.catalogue.identities
+        device = similarity.device
+        return rank(similarity, identities[queries].to(device), identities[gallery].to(device), self.protocol.cmc)
+
+
+def _scores(ranks: AllRanks, measured: str) -> dict[str, Scores]:
+    scores = {}
+    for setting, trials in ranks.items():
+        whole = [Ranks(*(torch.cat(column).cpu() for column in zip(*blocks, strict=True))) for blocks in trials]
+        if any(len(trial.first) == 0 for trial in whole):
+            raise UserError(f"{setting}: no query has a true match in the gallery, so there is nothing to score")
+        length = max(int(trial.first.max()) for trial in whole)
+        scores[setting] = Scores(
+            100 * torch.stack([cumulative_matches(trial.first, length) for trial in whole]),
+            100 * torch.stack([trial.average_precision.mean() for trial in whole]),
+            100 * torch.stack([trial.inverse_negative_penalty.mean() for trial in whole]),
+            measured,
+        )
+    return scores
+
+
+def _measured(protocol: RetrievalProtocol, reranking: str) -> str:
+    distance = "cosine similarity" if protocol.normalise else "Euclidean distance of un-normalised embeddings"
+    return f"{distance}; {protocol.cmc} CMC; {protocol.draw}; {reranking}"
+
+
+def _check_finite(embeddings: Tensor, catalogue: Catalogue) -> None:
+    lengths = embeddings.norm(dim=1, dtype=torch.promote_types(embeddings.dtype, torch.float32))
+    broken = (~lengths.isfinite()).nonzero().flatten().tolist()  # a length is finite where all its numbers are
+    if broken:
+        named = ", ".join(f"row {row} ({catalogue.paths[row]})" for row in broken[:5])
+        more = ", …" if len(broken) > 5 else ""
+        raise UserError(f"{len(broken)} of {len(catalogue)} embeddings are not finite numbers: {named}{more}")
+
+
+def _check_inhabited(search: Search) -> None:
+    for setting, galleries in search.galleries.items():
+        if len(search.queries) == 0:
+            raise UserError(f"{setting}: there are no query images")
+        if any(len(gallery) == 0 for gallery in galleries):
+            raise UserError(f"{setting}: there are no gallery images")
