@@ -5,6 +5,7 @@ from mpanet_pl.data.catalogue import Batch as Batch
 from mpanet_pl.data.catalogue import Catalogue as Catalogue
 from mpanet_pl.data.catalogue import Dataset as Dataset
 from mpanet_pl.data.catalogue import Splits as Splits
+from mpanet_pl.data.datamodule import ReIDDataModule as ReIDDataModule
 from mpanet_pl.data.folder import Folder as Folder
 from mpanet_pl.data.llcm import LLCM as LLCM
 from mpanet_pl.data.regdb import RegDB as RegDB
