@@ -43,7 +43,7 @@ def reopen(folder: str | Path) -> DictConfig:
     return cfg
 
 
-def make_folder(cfg: DictConfig, resumed: bool) -> Path:
+def make_folder(cfg: DictConfig, resumed: bool = False) -> Path:
     """The run's folder, made new unless the run is resumed, with its configuration in it; every rank gets the same."""
     if is_child_rank():
         return Path(os.environ[CHILD_CONFIG]).parent

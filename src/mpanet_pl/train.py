@@ -11,9 +11,11 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from mpanet_pl import weights
-from mpanet_pl.callbacks import Checkpoints, FiniteGuard, LiveProgress, RunLogger, Timing
+from mpanet_pl.callbacks import Checkpoints, FiniteGuard, LiveProgress, RetrievalScoring, RunLogger, Timing
+from mpanet_pl.callbacks.scoring import MONITOR
 from mpanet_pl.command import run_command
 from mpanet_pl.engine import build_trainer, failures_explained, own_ranks, quiet
+from mpanet_pl.evaluation import RetrievalMetric
 from mpanet_pl.module import MPANetModule
 from mpanet_pl.report import report
 from mpanet_pl.runs import make_folder, provenance, reopen
@@ -30,9 +32,68 @@ def train(cfg: DictConfig) -> None:
         data = instantiate(cfg.data)
         data.prepare_data()
         data.setup("fit")
+        metric = RetrievalMetric(data.test, instantiate(cfg.protocol))
+        examiner = Examiner(data, RetrievalScoring(metric, **cfg.validation))
         module = build_module(cfg, data.num_identities)
-        examiner = Examiner(data, instantiate(cfg.protocol), **cfg.validation)
         build_trainer(cfg.trainer)  # refuses before there is a folder
         folder = make_folder(cfg, resumed)
         with failures_explained(folder):
-            _fit_and_test(cfg, folder, module, data, examiner)
+            fit_and_test(cfg, folder, module, examiner)
+
+
+def build_module(cfg: DictConfig, num_identities: int) -> MPANetModule:
+    module: MPANetModule = instantiate(cfg.model, num_identities)
+    if cfg.channels_last:
+        module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if cfg.compile:
+        module.network.compile()
+        module.criterion.compile()
+    return module
+
+
+def fit_and_test(cfg: DictConfig, folder: Path, module: MPANetModule, examiner: Examiner) -> None:
+    checkpoints = Checkpoints(folder / "checkpoints", MONITOR, config=plain(cfg))
+    goes_on = checkpoints.last.exists()
+    epochs_done = weights.read(checkpoints.last)["epoch"] + 1 if goes_on else 0
+    records = RunLogger(folder, epochs_done)
+    trainer = build_trainer(
+        cfg.trainer,
+        [FiniteGuard(examiner.data.train.paths), *examiner.callbacks, Timing(folder), LiveProgress(), checkpoints],
+        [records, *extra_loggers(cfg, folder)],
+    )
+    trainer.fit(
+        module,
+        datamodule=examiner.data,
+        ckpt_path=checkpoints.last if goes_on else None,
+        weights_only=True if goes_on else None,
+    )
+    tested = {"last": examiner.test(trainer, module, checkpoints.last)}
+    if checkpoints.best_epoch not in (None, trainer.current_epoch):
+        tested["best"] = examiner.test(trainer, module, checkpoints.best)
+    elif checkpoints.best_epoch:
+        tested["best"] = tested["last"]
+    if trainer.is_global_zero:
+        report(folder, tested, provenance(cfg, module.device), trainer.loggers)
+
+
+def extra_loggers(cfg: DictConfig, folder: Path) -> list[Any]:
+    if not cfg.logger:
+        return []
+    logger = instantiate(cfg.logger, save_dir=folder)
+    logger.log_hyperparams(plain(cfg))
+    return [logger]
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """The configuration in plain containers, interpolations kept, as a checkpoint remembers it."""
+    container = OmegaConf.to_container(cfg)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def main() -> None:
+    run_command("train", train)
+
+
+if __name__ == "__main__":
+    main()

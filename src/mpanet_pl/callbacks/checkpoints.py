@@ -25,10 +25,14 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
 
 class Checkpoints(Checkpoint):
-    """Saves `folder`/last.ckpt at each epoch's end, and `folder`/best.ckpt where `monitor` was highest."""
+    """Saves `folder`/last.ckpt at each epoch's end, and `folder`/best.ckpt where `monitor` was highest.
 
-    def __init__(self, folder: Path, monitor: str) -> None:
-        self.folder, self.monitor = folder, monitor
+    Each file also holds `config`, the run's composed configuration, so that it says what it was trained on.
+    """
+
+    def __init__(self, folder: Path, monitor: str, config: dict[str, Any]) -> None:
+        self.last, self.best = folder / "last.ckpt", folder / "best.ckpt"
+        self.monitor, self.config = monitor, config
         self.best_score = float("-inf")
         self.best_epoch: int | None = None
 
@@ -36,8 +40,8 @@ class Checkpoints(Checkpoint):
         for logger in trainer.loggers:
             logger.save()  # a checkpoint never knows more steps than the records beside it
         if self._is_best(trainer):
-            trainer.save_checkpoint(self.folder / "best.ckpt")
-        trainer.save_checkpoint(self.folder / "last.ckpt")
+            trainer.save_checkpoint(self.best)
+        trainer.save_checkpoint(self.last)
 
     def _is_best(self, trainer: pl.Trainer) -> bool:
         """Whether this epoch was scored, higher than every one before."""
@@ -49,6 +53,9 @@ class Checkpoints(Checkpoint):
             return False
         self.best_score, self.best_epoch = score, trainer.current_epoch + 1
         return True
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint["config"] = self.config
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_score": self.best_score, "best_epoch": self.best_epoch}

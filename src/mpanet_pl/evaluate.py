@@ -1,0 +1,155 @@
+"""`python -m mpanet_pl.evaluate`: a checkpoint, this package's or a released one, or saved embeddings, by a protocol."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from mpanet_pl import official, weights
+from mpanet_pl.callbacks import RetrievalScoring
+from mpanet_pl.command import overrides_given, run_command, with_overrides
+from mpanet_pl.data import Catalogue
+from mpanet_pl.engine import build_trainer, own_ranks, quiet
+from mpanet_pl.errors import UserError
+from mpanet_pl.evaluation import RetrievalMetric
+from mpanet_pl.evaluation import evaluate as score
+from mpanet_pl.evaluation.rerank import RERANKERS, Reranker
+from mpanet_pl.files import written_aside
+from mpanet_pl.module import MPANetModule
+from mpanet_pl.report import report
+from mpanet_pl.runs import make_folder, provenance
+from mpanet_pl.testing import Examiner, Tested
+
+OF_TRAINING = ("dataset", "data_dir", "trial", "seed", "data", "protocol")  # taken from the checkpoint unless given
+CPU = torch.device("cpu")
+
+
+class Subject(NamedTuple):
+    """What is to be measured, and the configuration that it was trained with (None where it is not known)."""
+
+    name: str
+    trained: DictConfig | None
+    module: MPANetModule | None = None
+    saved: tuple[Tensor, Catalogue] | None = None
+
+
+def evaluate(cfg: DictConfig) -> None:
+    subject = read_subject(Path(cfg.ckpt))
+    cfg = settings(cfg, subject.trained)
+    rerank = _reranker(cfg.rerank)
+    with quiet(), own_ranks():
+        if subject.module:
+            tested, catalogue, device = _test(cfg, subject.module, rerank)
+        else:
+            assert subject.saved
+            embeddings, catalogue = subject.saved
+            tested, device = Tested(score(embeddings, catalogue, instantiate(cfg.protocol), rerank=rerank), {}, embeddings), CPU
+        if cfg.embeddings:
+            save_embeddings(Path(cfg.embeddings), tested.embeddings, catalogue, cfg)
+        report(make_folder(cfg), {subject.name: tested}, provenance(cfg, device))
+
+
+def _test(cfg: DictConfig, module: MPANetModule, rerank: Reranker | None) -> tuple[Tested, Catalogue, torch.device]:
+    data = instantiate(cfg.data)
+    data.prepare_data()
+    data.setup("test")
+    metric = RetrievalMetric(data.test, instantiate(cfg.protocol), rerank)
+    examiner = Examiner(data, RetrievalScoring(metric, flip=cfg.flip))
+    trainer = build_trainer(cfg.trainer, examiner.callbacks)
+    return examiner.test(trainer, module), data.test, trainer.strategy.root_device
+
+
+def read_subject(path: Path) -> Subject:
+    """A file of saved embeddings, a checkpoint of this package, or a released state dict."""
+    if path.suffix == ".npz":
+        embeddings, catalogue, trained = read_embeddings(path)
+        return Subject(path.stem, trained, saved=(embeddings, catalogue))
+    content = weights.read(path)
+    if official.is_official(content):
+        return Subject(path.stem, None, official.module_from_official(content))
+    if "config" not in content:
+        raise UserError(f"{path} is neither a checkpoint of mpanet_pl.train nor a released MPANet state dict.")
+    return Subject(path.stem, OmegaConf.create(content["config"]), MPANetModule.load_from_checkpoint(path))
+
+
+def settings(cfg: DictConfig, trained: DictConfig | None) -> DictConfig:
+    """The configuration of the dataset asked for, or the trained one's with what was typed on top."""
+    typed = [text for text in overrides_given() if text.split("=")[0].split(".")[0] in OF_TRAINING]
+    if cfg.get("dataset") is None:
+        if trained is None:
+            raise UserError(f"{cfg.ckpt} does not say what it was trained on: add dataset=… and data_dir=….")
+        kept = OmegaConf.to_container(trained)
+        assert isinstance(kept, dict)
+        cfg = OmegaConf.merge(cfg, {key: kept[key] for key in OF_TRAINING})  # type: ignore[assignment]
+        cfg = with_overrides(cfg, typed)
+    elif trained is not None:
+        for key in ("height", "width"):
+            if not any(text.startswith(f"data.{key}=") for text in typed):
+                cfg.data[key] = trained.data[key]
+    _check_trial(cfg, trained)
+    return cfg
+
+
+def _check_trial(cfg: DictConfig, trained: DictConfig | None) -> None:
+    """RegDB's trials exchange training and test people: another trial than the trained one measures memory."""
+    if cfg.dataset != "regdb":
+        return
+    knows_trial = trained is not None and trained.dataset == "regdb"
+    if cfg.trial is None:
+        if not knows_trial:
+            raise UserError(f"{cfg.ckpt} does not say which RegDB trial it was trained on: add trial=1 … 10.")
+        cfg.trial = trained.trial  # type: ignore[union-attr]
+    if knows_trial and cfg.trial != trained.trial and not cfg.other_trial:  # type: ignore[union-attr]
+        raise UserError(
+            f"{cfg.ckpt} was trained on RegDB trial {trained.trial}; half of trial {cfg.trial}'s test people were "  # type: ignore[union-attr]
+            "trained on. Test its own trial, or say other_trial=true."
+        )
+
+
+def save_embeddings(path: Path, embeddings: Tensor, catalogue: Catalogue, cfg: DictConfig) -> None:
+    """All that a protocol needs, and the configuration, so that the file can be evaluated without the network."""
+    with written_aside(path) as aside, aside.open("wb") as file:
+        np.savez(
+            file,
+            embeddings=embeddings.cpu().numpy(),
+            paths=np.array(catalogue.paths),
+            identities=catalogue.identities.numpy(),
+            cameras=catalogue.cameras.numpy(),
+            infrared=catalogue.infrared.numpy(),
+            config=np.array(OmegaConf.to_yaml(cfg)),
+        )
+
+
+def read_embeddings(path: Path) -> tuple[Tensor, Catalogue, DictConfig]:
+    if not path.is_file():
+        raise UserError(f"{path} does not exist.")
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            columns = (torch.from_numpy(stored[name]) for name in ("identities", "cameras", "infrared"))
+            catalogue = Catalogue(tuple(stored["paths"].tolist()), *columns)
+            return torch.from_numpy(stored["embeddings"]), catalogue, OmegaConf.create(str(stored["config"]))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} is no file of embeddings saved by mpanet_pl.evaluate ({error}).") from error
+
+
+def _reranker(name: str | None) -> Reranker | None:
+    if name is None:
+        return None
+    if name not in RERANKERS:
+        raise UserError(f"rerank is one of {', '.join(RERANKERS)}, got '{name}'.")
+    return RERANKERS[name]()
+
+
+def main() -> None:
+    run_command("evaluate", evaluate)
+
+
+if __name__ == "__main__":
+    main()
