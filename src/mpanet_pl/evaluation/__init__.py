@@ -1,6 +1,24 @@
 """Evaluation: embeddings meet a protocol, which yields rankings, scores and a table."""
 
-from mpanet_pl.evaluation.protocols import FolderProtocol, LLCMProtocol, RegDBProtocol, SYSUProtocol
+from mpanet_pl.evaluation.protocols import (
+    FolderProtocol,
+    LLCMProtocol,
+    RegDBProtocol,
+    RetrievalProtocol,
+    SYSUProtocol,
+)
+from mpanet_pl.evaluation.retrieval import RetrievalMetric
 from mpanet_pl.evaluation.scoring import Scores, evaluate
+from mpanet_pl.evaluation.tables import Results
 
-__all__ = ["FolderProtocol", "LLCMProtocol", "RegDBProtocol", "SYSUProtocol", "Scores", "evaluate"]
+__all__ = [
+    "FolderProtocol",
+    "LLCMProtocol",
+    "RegDBProtocol",
+    "Results",
+    "RetrievalMetric",
+    "RetrievalProtocol",
+    "SYSUProtocol",
+    "Scores",
+    "evaluate",
+]

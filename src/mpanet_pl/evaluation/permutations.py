@@ -1,7 +1,7 @@
 """SYSU-MM01's permutation file, `rand_perm_cam.mat`, which its authors hand out with their evaluation code.
 
-Its one variable `rand_perm_cam` is a 6 x 1 cell (cameras) of cells (identities) of trials x images tables of image numbers,
-counted from 1 in the order of the files.
+Its one variable `rand_perm_cam` is a cell of 6 cameras, each a cell of identities, each a table of trials x images. The
+table's entries are image numbers, counted from 1 in the order of the files.
 """
 
 import hashlib

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from statistics import fmean, stdev
 
 import torch
@@ -18,39 +17,41 @@ from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.protocols import RetrievalProtocol, Search
 from mpanet_pl.evaluation.ranking import REMOVED, Ranks, cumulative_matches, rank
 from mpanet_pl.evaluation.rerank import Reranker
+from mpanet_pl.precision import precise
 
-NAMES = ("r1", "r5", "r10", "r20", "mAP", "mINP")
 SIMILARITIES_AT_ONCE = 2**25  # 128 MB in float32
 
 AllRanks = dict[str, list[list[Ranks]]]  # setting -> trials x blocks of queries
 
 
-@dataclass(frozen=True, eq=False)
 class Scores:
     """One setting's scores in percent: means over its trials, and the trials' own values.
 
     `std` is the sample standard deviation over trials (divided by n - 1), None where there is only one.
+    No dataclass, for torchmetrics would reach into it and squeeze its tensors.
     """
 
-    curves: Tensor  # (T, R) float64, each trial's CMC at rank 1 … R
-    mean_average_precision: Tensor  # (T,) float64
-    mean_inverse_negative_penalty: Tensor  # (T,) float64
-    measured: str
+    def __init__(
+        self, curves: Tensor, average_precision: Tensor, inverse_negative_penalty: Tensor, measured: str
+    ) -> None:
+        """From each trial's CMC curve (T, R) and means over queries (T,), shares of one; `measured` says how."""
+        self.curves = 100 * curves  # (T, R)
+        self.measured = measured
+        last = curves.shape[1] - 1
+        self.trials: dict[str, list[float]] = {
+            **{f"r{k}": self.curves[:, min(k - 1, last)].tolist() for k in (1, 5, 10, 20)},
+            "mAP": (100 * average_precision).tolist(),
+            "mINP": (100 * inverse_negative_penalty).tolist(),
+        }
+
+    def __repr__(self) -> str:
+        means = ", ".join(f"{name}={fmean(values):.2f}" for name, values in self.trials.items())
+        return f"Scores({means}; {self.measured})"
 
     @property
     def cmc(self) -> Tensor:
-        """(R,), the mean curve over trials."""
+        """(R,) the mean curve over trials, up to the rank where it reaches 100 and stays there."""
         return self.curves.mean(0)
-
-    @property
-    def trials(self) -> dict[str, list[float]]:
-        """Score name -> each trial's value. Beyond the curve's end a CMC stays where it is."""
-        longest = self.curves.shape[1]
-        ranks = {f"r{k}": self.curves[:, min(k, longest) - 1].tolist() for k in (1, 5, 10, 20)}
-        return ranks | {
-            "mAP": self.mean_average_precision.tolist(),
-            "mINP": self.mean_inverse_negative_penalty.tolist(),
-        }
 
     @property
     def std(self) -> dict[str, float | None]:
@@ -153,8 +154,7 @@ class Meeting:
 
     def _embeddings(self, rows: Tensor) -> Tensor:
         """A copy of these rows as the protocol compares them, in float32 or better."""
-        chosen = self.embeddings[rows.to(self.embeddings.device)]
-        chosen = chosen if chosen.dtype == torch.float64 else chosen.float()
+        chosen = precise(self.embeddings[rows.to(self.embeddings.device)])
         return chosen.div_(chosen.norm(dim=1, keepdim=True).clamp_(min=1e-12)) if self.protocol.normalise else chosen
 
     def _similarity(self, queries: Tensor, gallery: Tensor) -> Tensor:
@@ -182,9 +182,9 @@ def _scores(ranks: AllRanks, measured: str) -> dict[str, Scores]:
             raise UserError(f"{setting}: no query has a true match in the gallery, so there is nothing to score")
         length = max(int(trial.first.max()) for trial in whole)
         scores[setting] = Scores(
-            100 * torch.stack([cumulative_matches(trial.first, length) for trial in whole]),
-            100 * torch.stack([trial.average_precision.mean() for trial in whole]),
-            100 * torch.stack([trial.inverse_negative_penalty.mean() for trial in whole]),
+            torch.stack([cumulative_matches(trial.first, length) for trial in whole]),
+            torch.stack([trial.average_precision.mean() for trial in whole]),
+            torch.stack([trial.inverse_negative_penalty.mean() for trial in whole]),
             measured,
         )
     return scores

@@ -1,0 +1,157 @@
+"""Results of a run: one object behind the table on the screen, `results.md` and `results.json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from mpanet_pl.errors import UserError
+from mpanet_pl.evaluation.published import Published
+from mpanet_pl.evaluation.scoring import Scores
+from mpanet_pl.files import written_aside
+
+JSON = "results.json"
+MARKDOWN = "results.md"
+COLUMNS = {"r1": "R1", "r5": "R5", "r10": "R10", "r20": "R20", "mAP": "mAP", "mINP": "mINP"}
+LABELS = {"best": "best (selected on the test set)"}
+PUBLISHED = "published (MPANet, CVPR 2021)"
+
+Value = dict[str, Any]  # mean, std (None with one trial) and trials, in percent
+Rows = Mapping[str, Mapping[str, Mapping[str, Value]]]  # "last" or "best" -> setting -> score -> value
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a run measured, how, and where it came from; `of` makes one from scores."""
+
+    scores: Rows
+    measured: Mapping[str, str]  # setting -> how
+    published: Published
+    provenance: Mapping[str, Any]
+    nuances: Mapping[str, float] = field(default_factory=dict)  # what pattern maps found, where the dataset knows it
+    notes: Sequence[str] = ()
+
+    @classmethod
+    def of(
+        cls,
+        scores: Mapping[str, Mapping[str, Scores]],
+        published: Published,
+        provenance: Mapping[str, Any],
+        *,
+        nuances: Mapping[str, float] | None = None,
+        notes: Sequence[str] = (),
+    ) -> Results:
+        """From `{"last": {setting: Scores}, "best": …}`."""
+        values = {
+            row: {setting: score_values(score) for setting, score in settings.items()}
+            for row, settings in scores.items()
+        }
+        measured = {setting: score.measured for settings in scores.values() for setting, score in settings.items()}
+        return cls(values, measured, published, provenance, nuances or {}, tuple(notes))
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Results:
+        """Read a run's folder back; a file that no run has written is a `UserError`."""
+        path = Path(folder) / JSON
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise UserError(f"{folder} has no {JSON}: the run did not come to its end") from None
+        except (OSError, ValueError, TypeError) as fault:
+            raise UserError(f"{path} cannot be read as a run's results: {fault}") from fault
+
+    def write(self, folder: str | Path) -> None:
+        for name, text in ((JSON, json.dumps(asdict(self), indent=1, ensure_ascii=False)), (MARKDOWN, self.markdown())):
+            with written_aside(Path(folder) / name) as aside:
+                aside.write_text(text + "\n", encoding="utf-8")
+
+    def print(self, console: Console | None = None) -> None:
+        """The table and how it was measured; as Markdown where the output is no terminal."""
+        console = console or Console()
+        if not console.is_terminal:
+            console.file.write(self.markdown() + "\n")
+            return
+        for header, rows in self._tables():
+            console.print(_rich(header, rows))
+        for line in self._remarks():
+            console.print(line, highlight=False, markup=False)
+
+    def markdown(self) -> str:
+        parts = [as_markdown(header, rows) for header, rows in self._tables()]
+        parts.append("\n".join(f"- {line}" for line in self._remarks()))
+        return "\n\n".join(part for part in parts if part)
+
+    def _tables(self) -> list[tuple[list[str], list[list[str]]]]:
+        tables = [(["setting", "result", *COLUMNS.values()], self._score_rows())]
+        if self.nuances:
+            rows = [[name, f"{value:.3f}"] for name, value in self.nuances.items()]
+            tables.append((["nuance score", "value"], rows))
+        return tables
+
+    def _score_rows(self) -> list[list[str]]:
+        """A setting's rows below one another: the run's own, then the published one."""
+        lines = []
+        for setting in self.measured:
+            own = [
+                [LABELS.get(row, row), *(shown(settings[setting].get(name)) for name in COLUMNS)]
+                for row, settings in self.scores.items()
+                if setting in settings
+            ]
+            if setting in self.published:
+                published = self.published[setting]
+                own.append([PUBLISHED, *(f"{published[name]:.2f}" if name in published else "" for name in COLUMNS)])
+            lines += [["" if i else setting, *cells] for i, cells in enumerate(own)]
+        return lines
+
+    def _remarks(self) -> list[str]:
+        by_way = groupby(self.measured, key=self.measured.__getitem__)
+        ways = [f"{', '.join(settings)}: {way}" for way, settings in by_way]
+        spread = ["± is the sample standard deviation over trials"] if self._has_trials() else []
+        origin = [f"{key}: {value}" for key, value in self.provenance.items() if isinstance(value, str | int | float)]
+        return ways + spread + list(self.notes) + ([", ".join(origin)] if origin else [])
+
+    def _has_trials(self) -> bool:
+        values = (
+            value for settings in self.scores.values() for scores in settings.values() for value in scores.values()
+        )
+        return any(value["std"] is not None for value in values)
+
+
+def score_values(score: Scores) -> dict[str, Value]:
+    std, trials = score.std, score.trials
+    return {name: {"mean": getattr(score, name), "std": std[name], "trials": trials[name]} for name in COLUMNS}
+
+
+def shown(value: Value | None) -> str:
+    """
+    >>> shown({"mean": 70.581, "std": 0.312}), shown({"mean": 83.7, "std": None}), shown(None)
+    ('70.58 ± 0.31', '83.70', '')
+    """
+    if value is None:
+        return ""
+    return f"{value['mean']:.2f}" if value["std"] is None else f"{value['mean']:.2f} ± {value['std']:.2f}"
+
+
+def as_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """
+    >>> print(as_markdown(["setting", "R1"], [["all/single", "70.58"]]))
+    | setting | R1 |
+    |---|---|
+    | all/single | 70.58 |
+    """
+    first, *others = ("| " + " | ".join(cells) + " |" for cells in (header, *rows))
+    return "\n".join([first, "|" + "---|" * len(header), *others])
+
+
+def _rich(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(*header)
+    for cells in rows:
+        table.add_row(*cells)
+    return table
