@@ -31,6 +31,9 @@ class Counts(NamedTuple):
         infrared = int(catalogue.infrared.sum())
         return cls(catalogue.num_identities, len(catalogue) - infrared, infrared)
 
+    def __str__(self) -> str:
+        return f"{self.identities} identities, {self.visible} visible and {self.infrared} infrared images"
+
 
 class Faults:
     """Everything wrong with a dataset, gathered by kind so that it is told at once.
@@ -95,10 +98,6 @@ class DatasetOnDisk(ABC):
     @property
     def check_command(self) -> str:
         return f"python -m mpanet_pl.prepare dataset={self.config} {shlex.quote(f'data_dir={self.root}')}"
-
-    def advice(self) -> list[str]:
-        """What else a user of this dataset should know; no fault."""
-        return []
 
     @abstractmethod
     def _read(self, faults: Faults) -> Splits:

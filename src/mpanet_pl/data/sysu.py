@@ -13,7 +13,6 @@ from mpanet_pl.data.layout import Counts, DatasetOnDisk, Faults, Row, images_in,
 
 VISIBLE_CAMERAS = (1, 2, 4, 5)
 INFRARED_CAMERAS = (3, 6)
-PERMUTATIONS = "exp/rand_perm_cam.mat"
 
 
 class SYSU(DatasetOnDisk):
@@ -42,12 +41,3 @@ class SYSU(DatasetOnDisk):
                 if person.isdecimal() and int(person) in identities:
                     for image in images_in(folder / person):
                         yield f"{folder.name}/{person}/{image}", int(person), camera, camera in INFRARED_CAMERAS
-
-    def advice(self) -> list[str]:
-        if (self.root / PERMUTATIONS).is_file():
-            return []
-        return [
-            f"{self.root / PERMUTATIONS} is missing: the official draw of SYSU-MM01's galleries, which comes with the "
-            "dataset's evaluation code. Put it there to measure by the official protocol. Without it the galleries are "
-            "drawn from a fixed seed: another protocol, which every result names."
-        ]

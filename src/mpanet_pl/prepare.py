@@ -1,0 +1,123 @@
+"""`python -m mpanet_pl.prepare`: check a dataset whole, report everything wrong with it at once, build its cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from mpanet_pl.command import run_command
+from mpanet_pl.data import SYSU, Catalogue, Dataset, Splits, open_images
+from mpanet_pl.data.cache import cache_folder
+from mpanet_pl.data.decode import Unreadable, in_threads, read_rgb
+from mpanet_pl.data.layout import BrokenDataset, Counts, DatasetOnDisk, Faults, listed
+from mpanet_pl.errors import UserError
+from mpanet_pl.evaluation.protocols import RetrievalProtocol, SYSUProtocol
+from mpanet_pl.progress import track
+
+
+class Report(NamedTuple):
+    splits: Splits  # as far as they could be read
+    faults: Faults  # what keeps a run from using the dataset
+    warnings: list[str]  # what a user should know of its results
+
+
+def prepare(cfg: DictConfig) -> None:
+    data, console = cfg.data, Console(soft_wrap=True, highlight=False)
+    dataset, protocol = instantiate(data.dataset), instantiate(cfg.protocol)
+    dataset.prepare()
+    splits, faults, warnings = check(dataset, protocol, workers=data.workers or None)
+    console.print(table(splits))
+    for warning in warnings:
+        console.print(f"Warning: {warning}", markup=False)
+    if faults:
+        raise UserError(f"{dataset.root} cannot be used:\n{faults}")
+    if data.cache:
+        paths = [*splits.train.paths, *splits.test.paths]
+        open_images(dataset.root, paths, data.height, data.width, cache=data.cache, workers=data.workers or None)
+        where = cache_folder(dataset.root, data.cache)
+        console.print(f"Ready: {len(paths)} images are cached at {data.height}x{data.width} in {where}", markup=False)
+    else:
+        console.print("Ready: the image files are read at every use (data.cache=false)")
+
+
+def check(dataset: Dataset, protocol: RetrievalProtocol | None = None, *, workers: int | None = None) -> Report:
+    """Everything that a run needs of a dataset: its structure, every image decoded, the galleries of its protocol."""
+    try:
+        splits, faults = dataset.read(), Faults()
+    except BrokenDataset as broken:
+        splits, faults = broken.splits, broken.faults
+    faults.add("images that cannot be read", _unreadable(dataset.root, splits, workers))
+    if protocol is not None and not faults:
+        try:
+            protocol.searches(splits.test)
+        except UserError as error:
+            faults.add("what the protocol asks for", [error])
+    warnings = [*_uncommon_counts(dataset, splits), *_one_sided(splits.train), *_another_draw(dataset, protocol)]
+    return Report(splits, faults, warnings)
+
+
+def table(splits: Splits) -> Table:
+    """Who and what is in each split, by modality."""
+    drawn = Table("split", "modality", "identities", "images", "cameras")
+    for split, catalogue in (("train", splits.train), ("test", splits.test)):
+        for modality, rows in (("visible", ~catalogue.infrared), ("infrared", catalogue.infrared)):
+            part = catalogue[rows]
+            cameras = " ".join(str(camera) for camera in part.cameras.unique().tolist())
+            drawn.add_row(split, modality, str(part.num_identities), str(len(part)), cameras)
+    return drawn
+
+
+def _unreadable(root: Path, splits: Splits, workers: int | None) -> list[str]:
+    paths = sorted({*splits.train.paths, *splits.test.paths})
+    reasons = track(in_threads(partial(_why_unreadable, root), paths, workers), f"Reading {root}", len(paths))
+    return [f"{path} ({reason})" for path, reason in zip(paths, reasons, strict=True) if reason]
+
+
+def _why_unreadable(root: Path, path: str) -> str | None:
+    try:
+        read_rgb(root / path)
+    except Unreadable as error:
+        return str(error)
+    return None
+
+
+def _uncommon_counts(dataset: Dataset, splits: Splits) -> Iterator[str]:
+    published = dataset.published if isinstance(dataset, DatasetOnDisk) else {}
+    for split, counts in published.items():
+        found = Counts.of(splits.train if split == "train" else splits.test)
+        if found != counts:
+            yield f"the {split} split has {found}; published are {counts}."
+
+
+def _one_sided(train: Catalogue) -> Iterator[str]:
+    seen = [set(train.identities[rows].tolist()) for rows in (train.infrared, ~train.infrared)]
+    if one_sided := seen[0] ^ seen[1]:
+        first: dict[int, str] = {}
+        for path, identity in zip(train.paths, train.identities.tolist(), strict=True):
+            first.setdefault(identity, path)
+        examples = listed(first[identity] for identity in sorted(one_sided))
+        yield f"{len(one_sided)} training identities have images of one modality only, such as {examples}."
+
+
+def _another_draw(dataset: Dataset, protocol: RetrievalProtocol | None) -> Iterator[str]:
+    if type(dataset) is SYSU and isinstance(protocol, SYSUProtocol) and protocol.permutations is None:
+        yield (
+            f"{dataset.root / 'exp/rand_perm_cam.mat'} is missing: the official draw of SYSU-MM01's galleries, which "
+            "comes with the dataset's evaluation code. Put it there, or name it (protocol.permutations=PATH). "
+            f"Without it results are measured on {protocol.draw}."
+        )
+
+
+def main() -> None:
+    run_command("prepare", prepare)
+
+
+if __name__ == "__main__":
+    main()
