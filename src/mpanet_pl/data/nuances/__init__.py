@@ -1,0 +1,12 @@
+"""A world of nuances: people drawn procedurally, seen by visible and infrared cameras.
+
+`people` who there is and what tells them apart · `body`, `limbs`, `outfit`, `head`, `figure` a person on a `canvas` of
+`parts` · `paint` cameras and light · `shot` one image · `census`, `layouts` the trees of the real datasets · `world` a tree
+drawn to disk, with what is known about everybody beside it.
+"""
+
+from mpanet_pl.data.nuances.people import NUANCES
+from mpanet_pl.data.nuances.shot import Look
+from mpanet_pl.data.nuances.world import World, draw_world, every_core
+
+__all__ = ["NUANCES", "Look", "World", "draw_world", "every_core"]

@@ -1,0 +1,55 @@
+"""Who is seen how often: numbers of images by split, identity and camera, made up or those of a real dataset."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import NamedTuple
+
+
+class Camera(NamedTuple):
+    number: int
+    infrared: bool
+
+
+Census = dict[str, dict[int, dict[Camera, int]]]  # split -> identity -> camera -> images
+
+SYSU_CAMERAS = [Camera(number, number in (3, 6)) for number in range(1, 7)]
+LLCM_CAMERAS = [Camera(n, False) for n in range(1, 10)] + [Camera(n, True) for n in range(1, 10) if n != 3]
+REGDB_CAMERAS = [Camera(1, False), Camera(2, True)]
+
+
+def even_census(identities: int, cameras: Sequence[Camera], images: int, test_share: float = 0.4) -> Census:
+    """Everybody under every camera, equally often. The last identities are the test's."""
+    train = identities - round(test_share * identities)
+    numbers = {"train": range(1, train + 1), "test": range(train + 1, identities + 1)}
+    return {split: {i: dict.fromkeys(cameras, images) for i in people} for split, people in numbers.items()}
+
+
+def sysu_census() -> Census:
+    """SYSU-MM01's own numbers: 45 863 images of 491 identities; some were never under some cameras."""
+    census: Census = {"train": {}, "val": {}, "test": {}}
+    with files("mpanet_pl.data").joinpath("sysu_counts.csv").open() as file:
+        for row in csv.DictReader(file):
+            if row["split"] in census:
+                counts = {camera: int(row[f"cam{camera.number}"]) for camera in SYSU_CAMERAS}
+                census[row["split"]][int(row["identity"])] = counts
+    return census
+
+
+def llcm_census() -> Census:
+    """LLCM's published totals, spread evenly over 713 and 351 identities and their cameras."""
+    return {
+        "train": _spread(range(1, 714), visible=16946, infrared=13975),
+        "test": _spread(range(714, 1065), visible=8680, infrared=7166),
+    }
+
+
+def _spread(people: Sequence[int], visible: int, infrared: int) -> dict[int, dict[Camera, int]]:
+    counts: dict[int, dict[Camera, int]] = {identity: {} for identity in people}
+    for modality, total in ((False, visible), (True, infrared)):
+        places = [(i, camera) for camera in LLCM_CAMERAS if camera.infrared == modality for i in people]
+        for place, (identity, camera) in enumerate(places):
+            counts[identity][camera] = total // len(places) + (place < total % len(places))
+    return counts

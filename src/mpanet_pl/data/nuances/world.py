@@ -1,0 +1,178 @@
+"""A whole world on disk: a dataset's tree, drawn in parallel, and beside it what is known about everybody in it.
+
+Images and files are written aside and renamed, so an interrupted drawing goes on where it stopped. The manifest, which
+says what was asked for, gets its final name last: a tree that has it is complete.
+
+    nuances.json    seed, the nuances' names, and of each identity its attributes and siblings
+    nuances.npz     paths (N,), identities (N,) and the visible boxes (N, nuances, 4), NaN where a nuance is not visible
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import chain
+from multiprocessing import get_all_start_methods, get_context
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mpanet_pl.data.nuances import census, layouts
+from mpanet_pl.data.nuances.parts import visible_boxes
+from mpanet_pl.data.nuances.people import NUANCES, Person, populate
+from mpanet_pl.data.nuances.shot import Look, Shot
+from mpanet_pl.errors import UserError
+from mpanet_pl.progress import track
+
+VERSION = 1  # of the drawing: another version draws other pixels from the same seed
+MANIFEST = "manifest.json"
+UNFINISHED = "manifest.unfinished.json"
+LAYOUTS = ("sysu", "regdb", "llcm", "folder")
+IMAGE_FORMAT = {".jpg": "JPEG", ".bmp": "BMP"}
+CHUNK = 64  # images a process draws at a time
+FEW = 400  # images that are drawn before another process has started
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """What is asked for. Images depend on the look, on `siblings` and on who is in which split, on nothing else."""
+
+    layout: str = "sysu"
+    identities: int | None = 100  # None: the real dataset's people and numbers of images
+    images_per_camera: int = 8
+    siblings: float = 0.0  # the share of identities who have a sibling
+    look: Look = field(default_factory=Look)
+
+    def __post_init__(self) -> None:
+        if self.layout not in LAYOUTS:
+            raise UserError(f"layout is one of {', '.join(LAYOUTS)}, got {self.layout}")
+        if self.identities is None and self.layout == "folder":
+            raise UserError("layout=folder has no real dataset behind it: say how many identities it shall have")
+        if self.identities is not None and (self.identities < 4 or self.identities % 2):
+            raise UserError(f"identities is an even number of people, at least 4, got {self.identities}")
+        if self.images_per_camera < 1:
+            raise UserError(f"images_per_camera is at least 1, got {self.images_per_camera}")
+        if not 0 <= self.siblings <= 1:
+            raise UserError(f"siblings is the share of identities who have one, between 0 and 1, got {self.siblings}")
+
+    def lay_out(self) -> layouts.Layout:
+        match self.layout, self.identities:
+            case "sysu", None:
+                return layouts.sysu(census.sysu_census(), self.look.seed)
+            case "sysu", _:
+                return layouts.sysu(self._census(census.SYSU_CAMERAS), self.look.seed)
+            case "regdb", None:
+                return layouts.regdb(census.even_census(412, census.REGDB_CAMERAS, images=10), self.look.seed)
+            case "regdb", _:
+                return layouts.regdb(self._census(census.REGDB_CAMERAS), self.look.seed)
+            case "llcm", None:
+                return layouts.llcm(census.llcm_census())
+            case "llcm", _:
+                return layouts.llcm(self._census(census.LLCM_CAMERAS))
+            case _:
+                return layouts.folder(self._census(census.SYSU_CAMERAS))
+
+    def _census(self, cameras: Sequence[census.Camera]) -> census.Census:
+        assert self.identities is not None
+        return census.even_census(self.identities, cameras, self.images_per_camera)
+
+    @property
+    def name(self) -> str:
+        """A folder's name that says everything that was asked for."""
+        look = self.look
+        people = "full" if self.identities is None else f"{self.identities}x{self.images_per_camera}"
+        conditions = f"siblings{self.siblings:g}-hardness{look.hardness:g}"
+        return f"{self.layout}-{people}-seed{look.seed}-{conditions}-{look.height}x{look.width}-v{VERSION}"
+
+
+def every_core() -> int:
+    """As many as this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def draw_world(root: Path, world: World, workers: int) -> None:
+    """Draw the tree into `root`, or what is missing of it. An existing tree with other settings is a `UserError`."""
+    if not _claim(root, world):
+        return
+    layout = world.lay_out()
+    people = populate(world.look.seed, layout.groups, world.siblings)
+    for path, content in layout.files.items():
+        _write(root / path, content)
+    chunks = [layout.shots[start : start + CHUNK] for start in range(0, len(layout.shots), CHUNK)]
+    jobs = [(chunk, {shot.identity: people[shot.identity] for shot in chunk}) for chunk in chunks]
+    drawn = _in_parallel(partial(_draw, root, world.look), jobs, workers if len(layout.shots) > FEW else 1)
+    boxes = list(track(drawn, f"Drawing {root}", len(layout.shots)))
+    _write(root / "nuances.json", json.dumps(_who_is_who(world.look.seed, people), indent=1).encode())
+    _write(root / "nuances.npz", _boxes_file(layout.shots, np.stack(boxes)))
+    os.replace(root / UNFINISHED, root / MANIFEST)
+
+
+def _claim(root: Path, world: World) -> bool:
+    """Whether anything is left to draw in a folder that is new, or ours with the same settings."""
+    asked = {"drawing": VERSION, **asdict(world)}
+    for name in (MANIFEST, UNFINISHED):
+        if (root / name).is_file():
+            if json.loads((root / name).read_text()) != asked:
+                raise UserError(f"{root} holds images drawn with other settings (see its {name}): name another folder")
+            return name == UNFINISHED
+    if root.is_dir() and any(root.iterdir()):
+        raise UserError(f"{root} is not empty and was not drawn by this package: name another folder")
+    _write(root / UNFINISHED, json.dumps(asked, indent=1).encode())
+    return True
+
+
+Job = tuple[list[Shot], dict[int, Person]]
+
+
+def _draw(root: Path, look: Look, job: Job) -> list[np.ndarray]:
+    """Draw those images of a job that are not there yet; the boxes of all."""
+    shots, people = job
+    boxes = []
+    for shot in shots:
+        path, person = root / shot.path, people[shot.identity]
+        inks = look.inks(shot, person)
+        if not path.exists():
+            content = io.BytesIO()
+            Image.fromarray(look.picture(shot, person, inks)).save(content, IMAGE_FORMAT[path.suffix], quality=92)
+            _write(path, content.getvalue())
+        boxes.append(visible_boxes(inks))
+    return boxes
+
+
+def _in_parallel(draw: Callable[[Job], list[np.ndarray]], jobs: list[Job], workers: int) -> Iterator[np.ndarray]:
+    """The jobs' boxes in order."""
+    if workers == 1:
+        yield from chain.from_iterable(map(draw, jobs))
+        return
+    method = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"  # plain forks and threads do not mix
+    with ProcessPoolExecutor(workers, get_context(method)) as pool:
+        yield from chain.from_iterable(pool.map(draw, jobs))
+
+
+def _who_is_who(seed: int, people: dict[int, Person]) -> dict[str, object]:
+    identities = {
+        str(identity): {"attributes": person.attributes, "siblings": person.siblings, "differs": person.differs}
+        for identity, person in sorted(people.items())
+    }
+    return {"seed": seed, "nuances": list(NUANCES), "identities": identities}
+
+
+def _boxes_file(shots: list[Shot], boxes: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    paths, identities = np.array([shot.path for shot in shots]), np.array([shot.identity for shot in shots])
+    np.savez_compressed(file, paths=paths, identities=identities, boxes=boxes)
+    return file.getvalue()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write aside and rename: nobody ever reads half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_bytes(content)
+    os.replace(aside, path)
