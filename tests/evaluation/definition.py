@@ -1,0 +1,42 @@
+"""The scores as they are defined, one query after another: what the tensor functions are held against."""
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from mpanet_pl.data.catalogue import Catalogue
+
+Leaves = Callable[[int, int], bool]  # whether query row and gallery row do not meet
+
+
+def evaluate_query(entries: Sequence[tuple[float, int]], identity: int, cmc: str) -> tuple[int, float, float] | None:
+    """(first true place, AP, INP) of a query that meets (similarity, identity) entries; None without a true match.
+
+    Falling by similarity; of equal ones the wrong image comes first.
+    """
+    ranking = [who for _, who in sorted(entries, key=lambda entry: (-entry[0], entry[1] == identity))]
+    places = [place for place, who in enumerate(ranking, start=1) if who == identity]
+    if not places:
+        return None
+    precisions = [found / place for found, place in enumerate(places, start=1)]
+    listed = list(dict.fromkeys(ranking)) if cmc == "deduplicated" else ranking
+    return listed.index(identity) + 1, sum(precisions) / len(places), len(places) / places[-1]
+
+
+def evaluate_trial(
+    similarity: Tensor, catalogue: Catalogue, queries: Sequence[int], gallery: Sequence[int], leaves: Leaves, cmc: str
+) -> dict[str, float]:
+    """The scores in percent of one gallery; `similarity` (N, N) is that of all images with all images."""
+    identities = catalogue.identities.tolist()
+    found = [
+        evaluate_query(
+            [(float(similarity[query, image]), identities[image]) for image in gallery if not leaves(query, image)],
+            identities[query],
+            cmc,
+        )
+        for query in queries
+    ]
+    matched = [one for one in found if one is not None]
+    scores = {f"r{k}": sum(first <= k for first, _, _ in matched) for k in (1, 5, 10, 20)}
+    scores |= {"mAP": sum(ap for _, ap, _ in matched), "mINP": sum(inp for _, _, inp in matched)}
+    return {name: 100 * total / len(matched) for name, total in scores.items()}

@@ -1,0 +1,217 @@
+"""Whole evaluations, against the definition and against laws."""
+
+import random
+from collections.abc import Sequence
+
+import pytest
+import torch
+from evaluation import made
+from evaluation.definition import Leaves, evaluate_trial
+from torch import Tensor
+
+from mpanet_pl.data.catalogue import Catalogue
+from mpanet_pl.errors import UserError
+from mpanet_pl.evaluation import FolderProtocol, LLCMProtocol, RegDBProtocol, Scores, SYSUProtocol, evaluate, scoring
+
+SEEDS = range(8)
+
+
+def of_modality(catalogue: Catalogue, infrared: bool) -> list[int]:
+    rows = (row for row in range(len(catalogue)) if bool(catalogue.infrared[row]) == infrared)
+    return sorted(rows, key=catalogue.paths.__getitem__)
+
+
+def files_of(catalogue: Catalogue, identity: int, camera: int, infrared: bool) -> list[int]:
+    return [
+        row
+        for row in of_modality(catalogue, infrared)
+        if (int(catalogue.identities[row]), int(catalogue.cameras[row])) == (identity, camera)
+    ]
+
+
+def check(
+    scores: Scores,
+    similarity: Tensor,
+    catalogue: Catalogue,
+    queries: list[int],
+    galleries: Sequence[list[int]],
+    leaves: Leaves = lambda query, image: False,
+    cmc: str = "deduplicated",
+) -> None:
+    for trial, gallery in enumerate(galleries):
+        expected = evaluate_trial(similarity, catalogue, queries, gallery, leaves, cmc)
+        got = {name: values[trial] for name, values in scores.trials.items()}
+        assert got == pytest.approx(expected, abs=1e-11)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_sysu_with_seeded_draws_equals_the_definition(seed: int, dtype: torch.dtype) -> None:
+    embeddings, catalogue = made.small(seed)
+    scores = evaluate(embeddings.to(dtype), catalogue, SYSUProtocol(trials=3))
+    identities = sorted(catalogue.identities[~catalogue.infrared].unique().tolist())
+
+    def gallery(cameras: tuple[int, ...], shots: int, trial: int) -> list[int]:
+        draw, chosen = random.Random(trial), []
+        for identity in identities:
+            for camera in cameras:
+                if files := files_of(catalogue, identity, camera, infrared=False):
+                    chosen += [draw.choice(files)] if shots == 1 else draw.sample(files, min(shots, len(files)))
+        return chosen
+
+    def at_one_place(query: int, image: int) -> bool:
+        return (int(catalogue.cameras[query]), int(catalogue.cameras[image])) == (3, 2)
+
+    for scope, cameras in (("all", (1, 2, 4, 5)), ("indoor", (1, 2))):
+        for shot, shots in (("single", 1), ("multi", 10)):
+            galleries = [gallery(cameras, shots, trial) for trial in range(3)]
+            check(
+                scores[f"{scope}/{shot}"],
+                embeddings @ embeddings.T,
+                catalogue,
+                of_modality(catalogue, infrared=True),
+                galleries,
+                at_one_place,
+            )
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_llcm_equals_the_definition(seed: int) -> None:
+    embeddings, catalogue = made.small(seed, cameras=(1, 2, 3), infrared=())
+    catalogue = Catalogue.from_rows(
+        [
+            (f"{side}/{path}", identity, camera, side == "test_nir")
+            for number, (path, identity, camera) in enumerate(
+                zip(catalogue.paths, catalogue.identities.tolist(), catalogue.cameras.tolist(), strict=True)
+            )
+            for side in [("test_nir", "test_vis")[number % 2]]
+        ]
+    )
+    scores = evaluate(embeddings.float(), catalogue, LLCMProtocol(trials=2))
+
+    def galleries(infrared: bool) -> list[list[int]]:
+        of_two_trials = []
+        for trial in range(2):
+            draw = random.Random(trial)
+            choices = (
+                files_of(catalogue, identity, camera, infrared)
+                for identity in sorted(catalogue.identities.unique().tolist())
+                for camera in (1, 2, 3)
+            )
+            of_two_trials.append([draw.choice(files) for files in choices if files])
+        return of_two_trials
+
+    def same_identity_and_camera(query: int, image: int) -> bool:
+        return all(bool(column[query] == column[image]) for column in (catalogue.identities, catalogue.cameras))
+
+    for setting, infrared in (("visible_to_infrared", False), ("infrared_to_visible", True)):
+        queries = of_modality(catalogue, infrared)
+        similarity = embeddings @ embeddings.T
+        check(scores[setting], similarity, catalogue, queries, galleries(not infrared), same_identity_and_camera)
+
+
+@pytest.mark.parametrize("cmc", ["deduplicated", "plain"])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_regdb_equals_the_definition_by_euclidean_distance(seed: int, cmc: str) -> None:
+    embeddings, catalogue = made.small(seed)
+    embeddings = embeddings * torch.arange(1, len(embeddings) + 1)[:, None].remainder(3).add(1)  # lengths that matter
+    distance = (embeddings[:, None] - embeddings).square().sum(2)
+    visible, thermal = of_modality(catalogue, infrared=False), of_modality(catalogue, infrared=True)
+    scores = evaluate(embeddings.float(), catalogue, RegDBProtocol(cmc=cmc))
+    check(scores["visible_to_thermal"], -distance, catalogue, visible, [thermal], cmc=cmc)
+    check(scores["thermal_to_visible"], -distance, catalogue, thermal, [visible], cmc=cmc)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_folder_equals_the_definition(seed: int) -> None:
+    embeddings, catalogue = made.small(seed)
+    visible, infrared = of_modality(catalogue, infrared=False), of_modality(catalogue, infrared=True)
+    scores = evaluate(embeddings.float(), catalogue, FolderProtocol())
+    check(scores["visible_to_infrared"], embeddings @ embeddings.T, catalogue, visible, [infrared])
+    check(scores["infrared_to_visible"], embeddings @ embeddings.T, catalogue, infrared, [visible])
+
+
+@pytest.mark.parametrize(
+    "protocol", [SYSUProtocol(trials=2), LLCMProtocol(trials=2), RegDBProtocol(), FolderProtocol()]
+)
+def test_the_catalogues_order_changes_no_bit(protocol: SYSUProtocol) -> None:
+    _, catalogue = made.small(5)
+    embeddings = torch.randn(len(catalogue), 33, generator=torch.Generator().manual_seed(1))
+    order = torch.randperm(len(catalogue), generator=torch.Generator().manual_seed(2))
+    one, other = evaluate(embeddings, catalogue, protocol), evaluate(embeddings[order], catalogue[order], protocol)
+    for setting, score in one.items():
+        assert score.trials == other[setting].trials
+
+
+def test_blocks_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    embeddings, catalogue = made.small(3)
+    whole = evaluate(embeddings, catalogue, SYSUProtocol(trials=2))
+    monkeypatch.setattr(scoring, "SIMILARITIES_AT_ONCE", 1)
+    for setting, score in evaluate(embeddings, catalogue, SYSUProtocol(trials=2)).items():
+        assert score.trials == whole[setting].trials
+
+
+def test_a_gallery_smaller_than_twenty_saturates_and_one_query_is_enough() -> None:
+    catalogue = Catalogue.from_rows([("q", 1, 2, True), ("a", 2, 1, False), ("b", 1, 1, False)])
+    embeddings = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]])
+    score = evaluate(embeddings, catalogue, RegDBProtocol())["thermal_to_visible"]
+    assert score.cmc.tolist() == [0, 100]
+    assert (score.r1, score.r5, score.r20, score.mAP, score.mINP) == (0, 100, 100, 50, 50)
+
+
+def test_a_single_trial_has_no_spread_and_several_have_their_samples() -> None:
+    embeddings, catalogue = made.small(0)
+    assert set(evaluate(embeddings, catalogue, SYSUProtocol(trials=1))["all/single"].std.values()) == {None}
+    score = evaluate(embeddings, catalogue, SYSUProtocol(trials=4))["all/single"]
+    assert score.std["mAP"] == pytest.approx(float(torch.tensor(score.trials["mAP"]).double().std()))
+    assert score.mAP == pytest.approx(sum(score.trials["mAP"]) / 4)
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_embeddings_that_are_no_numbers_are_named(broken: float) -> None:
+    embeddings, catalogue = made.small(0)
+    embeddings[3, 2] = broken
+    embeddings[7] = broken
+    with pytest.raises(UserError, match="not finite") as error:
+        evaluate(embeddings, catalogue, SYSUProtocol())
+    assert f"2 of {len(catalogue)} embeddings" in str(error.value)
+    for row in (3, 7):
+        assert f"row {row} ({catalogue.paths[row]})" in str(error.value)
+
+
+def test_embeddings_of_another_catalogue_are_refused() -> None:
+    embeddings, catalogue = made.small(0)
+    with pytest.raises(UserError, match="one row each"):
+        evaluate(embeddings[1:], catalogue, SYSUProtocol())
+
+
+def test_what_cannot_be_scored_says_why() -> None:
+    one_sided = Catalogue.from_rows([("a", 1, 1, False), ("b", 2, 1, False)])
+    with pytest.raises(UserError, match=r"infrared_to_visible.*no query images"):
+        evaluate(torch.eye(2), one_sided, FolderProtocol())
+    strangers = Catalogue.from_rows([("a", 1, 1, False), ("b", 2, 2, True)])
+    with pytest.raises(UserError, match=r"visible_to_thermal: no query has a true match"):
+        evaluate(torch.eye(2), strangers, RegDBProtocol())
+
+
+def test_reduced_precision_outside_does_not_reach_distances() -> None:
+    _, catalogue = made.small(1)
+    embeddings = torch.randn(len(catalogue), 64, generator=torch.Generator().manual_seed(0))
+    plain = evaluate(embeddings, catalogue, RegDBProtocol())
+    with torch.autocast("cpu", torch.bfloat16):
+        under_autocast = evaluate(embeddings, catalogue, RegDBProtocol())
+    assert {name: score.trials for name, score in plain.items()} == {
+        name: score.trials for name, score in under_autocast.items()
+    }
+
+
+def test_a_result_says_how_it_was_measured() -> None:
+    embeddings, catalogue = made.small(1)
+    assert evaluate(embeddings, catalogue, SYSUProtocol(trials=2))["all/single"].measured == (
+        "cosine similarity; deduplicated CMC; 2 galleries drawn by random.seed(trial), not the official permutations; "
+        "no re-ranking"
+    )
+    assert evaluate(embeddings, catalogue, RegDBProtocol(cmc="plain"))["visible_to_thermal"].measured == (
+        "Euclidean distance of un-normalised embeddings; plain CMC; all images of the other modality are the gallery; "
+        "no re-ranking"
+    )
