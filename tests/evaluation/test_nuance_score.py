@@ -1,5 +1,7 @@
 import itertools
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -8,8 +10,9 @@ from mpanet_pl.evaluation.annotations import Annotations
 from mpanet_pl.evaluation.nuance_score import (
     NuanceScore,
     activation_map,
-    as_markdown,
     coverage,
+    nuance_remarks,
+    nuance_table,
     one_map,
     overlap,
     pairings,
@@ -172,11 +175,53 @@ def test_the_table_shows_each_nuance_with_its_chance():
     score = NuanceScore(annotations(boxes))
     score.update(maps, maps[:, 0], torch.arange(7))
     scores = score.compute() | {"siblings/nuance2": 81.25, "siblings/mean": 81.25}
-    lines = as_markdown(scores).splitlines()
-    assert [line.split("|")[1].strip() for line in lines[2:6]] == ["nuance0", "nuance1", "nuance2", "mean"]
-    points = f"{scores['pointing_some_map/nuance2']:.1f} ({scores['pointing_some_map_chance/nuance2']:.1f})"
-    assert points in lines[4]
-    assert lines[4].endswith("81.2 |")
-    assert lines[3].endswith("|  |")
-    assert len({line.count("|") for line in lines[:6]}) == 1
-    assert f"cosine {scores['overlap/cosine']:.1f}" in lines[-1]
+    header, rows = nuance_table(scores)
+    assert [row[0] for row in rows] == ["nuance0", "nuance1", "nuance2", "mean"]
+    assert {len(row) for row in rows} == {len(header)}
+    of_nuance2 = dict(zip(header, rows[2], strict=True))
+    points, chance = scores["pointing_some_map/nuance2"], scores["pointing_some_map_chance/nuance2"]
+    assert of_nuance2["some map points"] == f"{points:.1f} ({chance:.1f})"
+    assert of_nuance2["siblings told apart"] == "81.2"
+    assert rows[1][-1] == ""
+    assert f"cosine {scores['overlap/cosine']:.1f}" in nuance_remarks(scores)[-1]
+
+
+def test_the_table_of_a_network_without_maps_is_narrower():
+    maps, boxes = draw()
+    score = NuanceScore(annotations(boxes))
+    score.update(maps[:, :0], maps[:, 0], torch.arange(7))
+    header, _ = nuance_table(score.compute())
+    assert header == ["nuance", "images", "activation points", "activation covers", "siblings told apart"]
+    assert len(nuance_remarks(score.compute())) == 1
+
+
+RANK = """
+import sys, torch, torch.distributed as dist
+from mpanet_pl.evaluation.annotations import Annotations
+from mpanet_pl.evaluation.nuance_score import NuanceScore
+
+rank, folder = int(sys.argv[1]), sys.argv[2]
+torch.set_num_threads(1)
+drawn = torch.load(f"{folder}/drawn.pt", weights_only=True)
+score = NuanceScore(Annotations(("a", "b", "c"), drawn["boxes"], drawn["none"], drawn["none"]))
+dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+for shares in (([5, 1, 0], [2, 3, 4, 6, 0]), ([6, 5, 4, 3, 2, 1, 0], [])):
+    index = torch.tensor(shares[rank], dtype=torch.int64)
+    if len(index):
+        score.update(drawn["maps"][index], drawn["maps"][index, 0], index)
+    assert score.compute() == drawn["expected"], (rank, shares)
+    score.reset()
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_two_ranks_give_the_scores_of_one_whatever_their_shares(tmp_path):
+    maps, boxes = draw()
+    alone = NuanceScore(annotations(boxes))
+    alone.annotations = Annotations(("a", "b", "c"), boxes, *[alone.annotations.siblings] * 2)
+    alone.update(maps, maps[:, 0], torch.arange(7))
+    drawn = {"maps": maps, "boxes": boxes, "none": alone.annotations.siblings, "expected": alone.compute()}
+    torch.save(drawn, tmp_path / "drawn.pt")
+    ranks = [subprocess.Popen([sys.executable, "-c", RANK, str(rank), str(tmp_path)]) for rank in range(2)]
+    assert [rank.wait(timeout=60) for rank in ranks] == [0, 0]

@@ -25,6 +25,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from mpanet_pl.evaluation.annotations import Annotations
+from mpanet_pl.evaluation.retrieval import gather_chunks
 
 SHIFTS = 5  # how many pairings of images chance is averaged over
 
@@ -141,7 +142,7 @@ class NuanceScore(Metric):
     index: list[Tensor]
 
     def __init__(self, annotations: Annotations) -> None:
-        super().__init__()
+        super().__init__(dist_sync_fn=gather_chunks)
         self.annotations = annotations
         for name in ("maps", "activation", "index"):
             self.add_state(name, default=[], dist_reduce_fx="cat")
@@ -183,22 +184,28 @@ COLUMNS = {
 }
 
 
-def as_markdown(scores: Mapping[str, float]) -> str:
-    """The table of flat scores, those of `sibling_accuracy` among them or not: a row per nuance, chance in brackets."""
+def nuance_table(scores: Mapping[str, float]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of flat scores, those of `sibling_accuracy` among them or not: a row a nuance, the mean last."""
+    shown = {column: title for column, title in COLUMNS.items() if f"{column}/mean" in scores}
     nuances = list(dict.fromkeys(key.split("/")[1] for key in scores if not key.startswith("overlap/")))
-    rows = [["nuance", "images", *COLUMNS.values(), "siblings (50)"], ["---", *["---:"] * (len(COLUMNS) + 2)]]
+    rows = []
     for nuance in [name for name in nuances if name != "mean"] + ["mean"]:
-        chances = [
+        found = [
             _cell(scores, f"{column}/{nuance}") + _cell(scores, f"{column}_chance/{nuance}", " ({:.1f})")
-            for column in COLUMNS
+            for column in shown
         ]
         images = _cell(scores, f"images/{nuance}", "{:.0f}")
-        rows.append([nuance, images, *chances, _cell(scores, f"siblings/{nuance}")])
-    table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+        rows.append([nuance, images, *found, _cell(scores, f"siblings/{nuance}")])
+    return ["nuance", "images", *shown.values(), "siblings told apart"], rows
+
+
+def nuance_remarks(scores: Mapping[str, float]) -> list[str]:
+    """What a reader of the table has to know."""
+    remarks = [
+        "nuances: percent; in brackets chance, the same with other images' maps; chance of telling siblings apart is 50"
+    ]
     alike = [f"{key.split('/')[1]} {value:.1f}" for key, value in scores.items() if key.startswith("overlap/")]
-    return table + (
-        f"\n\nOverlap of an image's maps with one another, in percent: {', '.join(alike)}." if alike else ""
-    )
+    return remarks + ([f"overlap of an image's maps with one another, percent: {', '.join(alike)}"] if alike else [])
 
 
 def _cell(scores: Mapping[str, float], key: str, form: str = "{:.1f}") -> str:
