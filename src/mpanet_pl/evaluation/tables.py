@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mpanet_pl.errors import UserError
+from mpanet_pl.evaluation.nuance_score import nuance_remarks, nuance_table
 from mpanet_pl.evaluation.published import Published
 from mpanet_pl.evaluation.scoring import Scores
 from mpanet_pl.files import written_aside
@@ -35,7 +36,7 @@ class Results:
     measured: Mapping[str, str]  # setting -> how
     published: Published
     provenance: Mapping[str, Any]
-    nuances: Mapping[str, float] = field(default_factory=dict)  # what pattern maps found, where the dataset knows it
+    nuances: Mapping[str, float] = field(default_factory=dict)  # as `NuanceScore` and `sibling_accuracy` name them
     notes: Sequence[str] = ()
 
     @classmethod
@@ -54,7 +55,7 @@ class Results:
             for row, settings in scores.items()
         }
         measured = {setting: score.measured for settings in scores.values() for setting, score in settings.items()}
-        return cls(values, measured, published, provenance, nuances or {}, tuple(notes))
+        return cls(values, measured, published, provenance, nuances or {}, notes)
 
     @classmethod
     def read(cls, folder: str | Path) -> Results:
@@ -91,8 +92,7 @@ class Results:
     def _tables(self) -> list[tuple[list[str], list[list[str]]]]:
         tables = [(["setting", "result", *COLUMNS.values()], self._score_rows())]
         if self.nuances:
-            rows = [[name, f"{value:.3f}"] for name, value in self.nuances.items()]
-            tables.append((["nuance score", "value"], rows))
+            tables.append(nuance_table(self.nuances))
         return tables
 
     def _score_rows(self) -> list[list[str]]:
@@ -114,8 +114,9 @@ class Results:
         by_way = groupby(self.measured, key=self.measured.__getitem__)
         ways = [f"{', '.join(settings)}: {way}" for way, settings in by_way]
         spread = ["± is the sample standard deviation over trials"] if self._has_trials() else []
-        origin = [f"{key}: {value}" for key, value in self.provenance.items() if isinstance(value, str | int | float)]
-        return ways + spread + list(self.notes) + ([", ".join(origin)] if origin else [])
+        origin = [f"{key}: {text}" for key, value in self.provenance.items() if (text := _brief(value))]
+        nuances = nuance_remarks(self.nuances) if self.nuances else []
+        return ways + spread + nuances + list(self.notes) + ([", ".join(origin)] if origin else [])
 
     def _has_trials(self) -> bool:
         values = (
@@ -148,6 +149,13 @@ def as_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """
     first, *others = ("| " + " | ".join(cells) + " |" for cells in (header, *rows))
     return "\n".join([first, "|" + "---|" * len(header), *others])
+
+
+def _brief(value: Any) -> str:
+    """What of the provenance fits a line; the rest is in the JSON."""
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return str(value) if isinstance(value, str | int | float) else ""
 
 
 def _rich(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

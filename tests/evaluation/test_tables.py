@@ -1,0 +1,88 @@
+"""One object behind the screen, results.md and results.json."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from mpanet_pl.errors import UserError
+from mpanet_pl.evaluation import Results, Scores
+from mpanet_pl.evaluation.published import SYSU_MM01
+
+HOW = "cosine similarity; deduplicated CMC; 2 galleries; no re-ranking"
+
+
+def scores(shift: float = 0.0, trials: int = 2) -> Scores:
+    curve = torch.linspace(0.5, 0.9, 20).double() + shift
+    apart = torch.arange(trials).double() / 100
+    return Scores(curve + apart[:, None], 0.4 + shift + apart, 0.2 + shift + apart, HOW)
+
+
+def results() -> Results:
+    return Results.of(
+        {"last": {"all/single": scores()}, "best": {"all/single": scores(0.01)}},
+        SYSU_MM01,
+        {"dataset": "sysu", "seed": 3, "versions": {"torch": "2.6"}, "overrides": ["seed=3"]},
+        nuances={"images/glasses": 12.0, "pointing_activation/glasses": 41.25, "pointing_activation/mean": 41.25},
+        notes=["Flips were averaged."],
+    )
+
+
+def test_markdown_puts_the_published_row_below_and_says_what_best_means() -> None:
+    lines = results().markdown().splitlines()
+    assert lines[0] == "| setting | result | R1 | R5 | R10 | R20 | mAP | mINP |"
+    assert lines[2].startswith("| all/single | last | 50.50 ± 0.71 | ")
+    assert lines[3].startswith("|  | best (selected on the test set) | 51.50 ± 0.71 | ")
+    assert lines[4] == "|  | published (MPANet, CVPR 2021) | 70.58 |  | 96.21 | 98.80 | 68.24 |  |"
+    assert "| glasses | 12 | 41.2 |  |" in lines
+    assert any(line.startswith("- nuances: percent; in brackets chance") for line in lines)
+    assert f"- all/single: {HOW}" in lines
+    assert "- Flips were averaged." in lines
+    assert lines[-1] == "- dataset: sysu, seed: 3, overrides: seed=3"
+
+
+def test_a_single_trial_shows_no_spread() -> None:
+    one = Results.of({"last": {"visible_to_thermal": scores(trials=1)}}, {}, {})
+    assert "±" not in one.markdown()
+
+
+def test_the_file_holds_what_was_promised_and_reads_back(tmp_path: Path) -> None:
+    results().write(tmp_path)
+    stored = json.loads((tmp_path / "results.json").read_text(), parse_constant=pytest.fail)
+    value = stored["scores"]["best"]["all/single"]["r1"]
+    assert value == {
+        "mean": pytest.approx(51.5),
+        "std": pytest.approx(0.7071, abs=1e-4),
+        "trials": pytest.approx([51, 52]),
+    }
+    assert stored["measured"] == {"all/single": HOW}
+    assert stored["published"]["all/single"]["mAP"] == 68.24
+    assert stored["provenance"]["versions"] == {"torch": "2.6"}
+    assert Results.read(tmp_path).markdown() == results().markdown()
+    assert (tmp_path / "results.md").read_text() == results().markdown() + "\n"
+    assert {path.name for path in tmp_path.iterdir()} == {"results.json", "results.md"}
+
+
+def test_a_terminal_gets_a_table_and_a_pipe_gets_markdown() -> None:
+    for terminal in (True, False):
+        out = io.StringIO()
+        results().print(Console(file=out, force_terminal=terminal, width=160))
+        assert ("┃" in out.getvalue()) == terminal
+        assert "50.50 ± 0.71" in out.getvalue()
+        assert HOW in out.getvalue()
+    assert out.getvalue() == results().markdown() + "\n"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"scores": 1}', '{"unknown": 1}'])
+def test_a_file_that_no_run_wrote_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "results.json").write_text(content)
+    with pytest.raises(UserError, match=r"results\.json cannot be read"):
+        Results.read(tmp_path)
+
+
+def test_a_run_without_results_did_not_end(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="did not come to its end"):
+        Results.read(tmp_path)
