@@ -10,3 +10,4 @@ from mpanet_pl.data.folder import Folder as Folder
 from mpanet_pl.data.llcm import LLCM as LLCM
 from mpanet_pl.data.regdb import RegDB as RegDB
 from mpanet_pl.data.sysu import SYSU as SYSU
+from mpanet_pl.data.synthetic import Synthetic as Synthetic

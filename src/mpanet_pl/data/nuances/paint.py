@@ -82,7 +82,7 @@ def paint(inks: np.ndarray, person: Person, camera: Camera, hardness: float, rng
     picture = (figure + (1 - cover) * behind) * light
     picture = np.clip(picture, 0, 1) ** camera.gamma * camera.gain
     picture = 0.5 + (picture - 0.5) * camera.contrast * rng.uniform(1 - 0.2 * hardness, 1 + 0.1 * hardness)
-    picture = _blurred(picture, 0.9 * hardness * rng.uniform() ** 2)
+    picture = _blurred(picture, 0.8 * hardness * rng.uniform() ** 2)
     noise = camera.noise * hardness * rng.uniform(0.5, 1.5)
     picture = picture + noise * rng.standard_normal(picture.shape, np.float32)
     pixels = (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)

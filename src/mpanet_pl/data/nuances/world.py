@@ -78,6 +78,9 @@ class World:
             case _:
                 return layouts.folder(self._census(census.SYSU_CAMERAS))
 
+    def people(self) -> dict[int, Person]:
+        return populate(self.look.seed, self.lay_out().groups, self.siblings)
+
     def _census(self, cameras: Sequence[census.Camera]) -> census.Census:
         assert self.identities is not None
         return census.even_census(self.identities, cameras, self.images_per_camera)
@@ -100,8 +103,7 @@ def draw_world(root: Path, world: World, workers: int) -> None:
     """Draw the tree into `root`, or what is missing of it. An existing tree with other settings is a `UserError`."""
     if not _claim(root, world):
         return
-    layout = world.lay_out()
-    people = populate(world.look.seed, layout.groups, world.siblings)
+    layout, people = world.lay_out(), world.people()
     for path, content in layout.files.items():
         _write(root / path, content)
     chunks = [layout.shots[start : start + CHUNK] for start in range(0, len(layout.shots), CHUNK)]
