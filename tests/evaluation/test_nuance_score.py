@@ -224,4 +224,4 @@ def test_two_ranks_give_the_scores_of_one_whatever_their_shares(tmp_path):
     drawn = {"maps": maps, "boxes": boxes, "none": alone.annotations.siblings, "expected": alone.compute()}
     torch.save(drawn, tmp_path / "drawn.pt")
     ranks = [subprocess.Popen([sys.executable, "-c", RANK, str(rank), str(tmp_path)]) for rank in range(2)]
-    assert [rank.wait(timeout=60) for rank in ranks] == [0, 0]
+    assert [rank.wait(timeout=240) for rank in ranks] == [0, 0]
