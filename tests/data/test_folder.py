@@ -1,0 +1,110 @@
+from pathlib import Path
+
+import pytest
+from trees import draw_folder, draw_image, write
+
+from mpanet_pl.data import Folder
+from mpanet_pl.data.layout import BrokenDataset
+from mpanet_pl.errors import UserError
+
+MANY = [f"person {number}" for number in range(40)]
+
+
+def faults_of(root: Path) -> str:
+    with pytest.raises(BrokenDataset) as caught:
+        Folder(root).read()
+    return str(caught.value)
+
+
+def people(paths: tuple[str, ...]) -> set[str]:
+    return {path.split("/")[-2] for path in paths}
+
+
+def test_a_share_of_the_people_is_held_out(tmp_path: Path) -> None:
+    draw_folder(tmp_path, people=MANY, images=1)
+    splits = Folder(tmp_path).read()
+    assert people(splits.train.paths) | people(splits.test.paths) == set(MANY)
+    assert not people(splits.train.paths) & people(splits.test.paths)
+    assert 10 <= splits.test.num_identities <= 30
+    fewer = Folder(tmp_path, test_share=0.2).read()
+    assert people(fewer.test.paths) < people(splits.test.paths)
+    assert people(Folder(tmp_path, seed=2).read().test.paths) != people(splits.test.paths)
+
+
+def test_adding_people_moves_nobody(tmp_path: Path) -> None:
+    draw_folder(tmp_path, people=MANY[:20], images=1)
+    before = people(Folder(tmp_path).read().test.paths)
+    draw_folder(tmp_path, people=MANY, images=1)
+    assert people(Folder(tmp_path).read().test.paths) & set(MANY[:20]) == before
+
+
+def test_cameras_are_read_from_names_or_told_by_the_modality(folder: Path) -> None:
+    splits = Folder(folder).read()
+    for catalogue in (splits.train, splits.test):
+        for path, camera, infrared in zip(catalogue.paths, catalogue.cameras, catalogue.infrared, strict=True):
+            name = path.split("/")[-1]
+            assert camera == (int(name[1]) if name.startswith("c") else 1 + int(infrared))
+            assert infrared == path.startswith("infrared/")
+
+
+def test_people_are_numbered_by_name(folder: Path) -> None:
+    splits = Folder(folder).read()
+    names = sorted(people(splits.train.paths + splits.test.paths))
+    numbers = {
+        path.split("/")[1]: int(identity)
+        for path, identity in zip(splits.test.paths, splits.test.identities, strict=True)
+    }
+    assert numbers == {name: names.index(name) + 1 for name in numbers}
+    assert splits.train.identities.unique().tolist() == list(range(splits.train.num_identities))
+
+
+def test_the_user_may_say_who_is_held_out(tmp_path: Path) -> None:
+    draw_folder(tmp_path / "train", people=("anna", "bert"))
+    draw_folder(tmp_path / "test", people=("cleo",))
+    splits = Folder(tmp_path).read()
+    assert people(splits.train.paths) == {"anna", "bert"}
+    assert people(splits.test.paths) == {"cleo"}
+    assert all((tmp_path / path).is_file() for path in splits.train.paths + splits.test.paths)
+    draw_folder(tmp_path / "test", people=("bert",))
+    assert "people in both train and test (1): bert" in faults_of(tmp_path)
+
+
+def test_any_names_and_kinds_of_image(tmp_path: Path) -> None:
+    draw_folder(tmp_path / "train")
+    draw_folder(tmp_path / "test", people=("zoë müller",))
+    for name in ("in the rain.JPEG", "über.PNG", "夜.webp", "a.bmp", "b.Tif"):
+        draw_image(tmp_path / "test/visible/zoë müller" / name, 1, infrared=False)
+    for stray in (".DS_Store", "._a.jpg", "notes.txt", "movie.mp4"):
+        write(tmp_path / "test/visible/zoë müller" / stray, "x")
+    draw_image(tmp_path / "test/visible/.trash/a.jpg", 1, infrared=False)
+    draw_image(tmp_path / "test/visible/loose.jpg", 1, infrared=False)
+    test = Folder(tmp_path).read().test
+    assert people(test.paths) == {"zoë müller"}
+    assert len(test) == 2 * 3 + 5
+
+
+def test_someone_in_one_modality_only_is_kept(tmp_path: Path) -> None:
+    draw_folder(tmp_path / "train", people=("anna",))
+    draw_folder(tmp_path / "test", people=("cleo",))
+    draw_image(tmp_path / "train/infrared/night owl/a.png", 3, infrared=True)
+    draw_image(tmp_path / "test/visible/passer-by/a.png", 4, infrared=False)
+    splits = Folder(tmp_path).read()
+    assert "night owl" in people(splits.train.paths)
+    assert "passer-by" in people(splits.test.paths)
+
+
+def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
+    draw_folder(tmp_path / "train", people=("anna",))
+    assert "missing folders (2): test/visible, test/infrared" in faults_of(tmp_path)
+    assert "missing folders (2): visible, infrared" in faults_of(tmp_path / "train/visible")
+
+
+def test_too_few_people_to_hold_some_out(tmp_path: Path) -> None:
+    draw_folder(tmp_path, people=("anna",))
+    assert "too few people to hold some out (change seed or test_share) (1): anna" in faults_of(tmp_path)
+
+
+@pytest.mark.parametrize("share", [0, 1, 1.5])
+def test_a_share_is_between_zero_and_one(tmp_path: Path, share: float) -> None:
+    with pytest.raises(UserError, match="test_share is the share of people held out"):
+        Folder(tmp_path, test_share=share)
