@@ -42,11 +42,14 @@ def run_command(name: str, task: Task) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra passes errors on; what to show of them is decided here
     try:
         _run(name, task)
+    except KeyboardInterrupt:
+        sys.exit(f"\n{name}: stopped")
     except (UserError, RunStopped, HydraException, OmegaConfBaseException) as error:
         if wants_traceback:
             raise
-        print(f"{name}: {_sentence(error)}", file=sys.stderr)
-        sys.exit(1 if isinstance(_root(error), RunStopped) else 2)
+        root = _root(error)
+        print(f"{name}: {str(root).strip()}", file=sys.stderr)
+        sys.exit(1 if isinstance(root, RunStopped) else 2)
 
 
 def _run(name: str, task: Task) -> None:
@@ -57,7 +60,19 @@ def _run(name: str, task: Task) -> None:
     arguments = sys.argv[1:]
     if not any(argument.startswith("-") and argument not in ("-m", "--multirun") for argument in arguments):
         _check(name, arguments)
-    hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=name)(task)()
+    mistakes: list[Exception] = []
+
+    def single_or_job(cfg: DictConfig) -> None:
+        try:
+            task(cfg)
+        except (UserError, RunStopped) as mistake:
+            if sweep_folder():
+                raise  # Hydra says which job it was, after the other jobs
+            mistakes.append(mistake)
+
+    hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=name)(single_or_job)()
+    if mistakes:
+        raise mistakes[0]
 
 
 def is_child_rank() -> bool:
@@ -119,7 +134,9 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
     try:
         return OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
-        raise UserError(f"Not understood, {_one_line(error)}. An argument is KEY=VALUE; quote what the shell reads.") from error
+        raise UserError(
+            f"Not understood, {_one_line(error)}. An argument is KEY=VALUE; quote what the shell reads."
+        ) from error
 
 
 def _jobs(overrides: Sequence[Override]) -> Iterator[list[str]]:
@@ -228,10 +245,6 @@ def _root(error: BaseException) -> BaseException:
             return seen
         seen = seen.__cause__ or seen.__context__
     return error
-
-
-def _sentence(error: BaseException) -> str:
-    return str(_root(error)).strip()
 
 
 def _one_line(error: Exception) -> str:

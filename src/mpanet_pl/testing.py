@@ -11,8 +11,9 @@ from torch import Tensor
 
 from mpanet_pl.callbacks import NuanceScoring, RetrievalScoring
 from mpanet_pl.data import ReIDDataModule
-from mpanet_pl.evaluation import RetrievalMetric, RetrievalProtocol, Scores
+from mpanet_pl.evaluation import Scores
 from mpanet_pl.evaluation.annotations import Annotations
+from mpanet_pl.evaluation.published import Published
 from mpanet_pl.evaluation.siblings import sibling_accuracy
 from mpanet_pl.module import MPANetModule
 
@@ -34,6 +35,16 @@ class Examiner:
     @property
     def callbacks(self) -> list[pl.Callback]:
         return [callback for callback in (self.scoring, self.nuances) if callback]
+
+    @property
+    def published(self) -> Published:
+        """What the paper reports under this protocol; nothing for a drawn dataset."""
+        return {} if self.annotations else self.scoring.metric.protocol.published
+
+    @property
+    def chance(self) -> str:
+        people = self.data.test.num_identities
+        return f"chance: {100 / people:.1f} % rank-1 where each of {people} people has as many images"
 
     def test(self, trainer: pl.Trainer, module: MPANetModule, checkpoint: Path | None = None) -> Tested:
         """Scores of the module as it is, or with a checkpoint's weights."""

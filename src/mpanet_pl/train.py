@@ -16,10 +16,21 @@ from mpanet_pl.callbacks.scoring import MONITOR
 from mpanet_pl.command import run_command
 from mpanet_pl.engine import build_trainer, failures_explained, own_ranks, quiet
 from mpanet_pl.evaluation import RetrievalMetric
+from mpanet_pl.evaluation.tables import Results
 from mpanet_pl.module import MPANetModule
-from mpanet_pl.report import report
+from mpanet_pl.pictures import draw_curves
+from mpanet_pl.report import draw_pictures, tell
 from mpanet_pl.runs import make_folder, provenance, reopen
 from mpanet_pl.testing import Examiner
+
+NEXT = """
+Files of the run: {folder}
+  results.md, results.json, metrics.csv, curves.png, cmc.png, rank_list.png, patterns.png, checkpoints/
+
+Next
+  python -m mpanet_pl.evaluate ckpt={folder}/checkpoints/last.ckpt rerank=k_reciprocal
+  python -m mpanet_pl.train resume={folder} trainer.max_epochs=…      train longer
+  python -m mpanet_pl.train dataset=sysu data_dir=…                   your dataset: sysu, regdb, llcm, folder"""
 
 
 def train(cfg: DictConfig) -> None:
@@ -73,7 +84,20 @@ def fit_and_test(cfg: DictConfig, folder: Path, module: MPANetModule, examiner: 
     elif checkpoints.best_epoch:
         tested["best"] = tested["last"]
     if trainer.is_global_zero:
-        report(folder, tested, provenance(cfg, module.device), trainer.loggers)
+        results = Results.of(
+            {row: result.scores for row, result in tested.items()},
+            examiner.published,
+            provenance(cfg, trainer.strategy.root_device),
+            nuances=tested["last"].nuances,
+            notes=[examiner.chance],
+        )
+        results.write(folder)
+        draw_curves(folder / "metrics.csv", folder / "curves.png")
+        draw_pictures(folder, tested["last"], examiner, module)
+        for logger in trainer.loggers:
+            tell(logger, results, folder)
+        results.print()
+        print(NEXT.format(folder=folder))
 
 
 def extra_loggers(cfg: DictConfig, folder: Path) -> list[Any]:

@@ -122,6 +122,10 @@ class ReIDDataModule(LightningDataModule):
         )
         return batch._replace(images=images)
 
+    def images(self, catalogue: Catalogue) -> Images:
+        """The uint8 images of `train` or `test`, by row."""
+        return self._images.of(catalogue.paths)
+
     def _rank_and_world(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
@@ -133,7 +137,7 @@ class ReIDDataModule(LightningDataModule):
         if self.workers == 0:  # the trainer would advise against what is the fastest here
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
         return DataLoader(
-            _Rows(self._images.of(catalogue.paths), catalogue),
+            _Rows(self.images(catalogue), catalogue),
             sampler=batches,
             batch_size=None,
             num_workers=self.workers,

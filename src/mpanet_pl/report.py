@@ -1,0 +1,63 @@
+"""What a run leaves behind at its end: the table on the screen, results.md and results.json, pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.loggers import Logger, WandbLogger
+from torch import Tensor
+
+from mpanet_pl import pictures
+from mpanet_pl.callbacks import RunLogger
+from mpanet_pl.data.augment import normalise
+from mpanet_pl.evaluation import Scores
+from mpanet_pl.evaluation.tables import COLUMNS, Results
+from mpanet_pl.module import MPANetModule
+from mpanet_pl.testing import Examiner, Tested
+
+PEOPLE = 4  # whose pattern maps are pictured, in both modalities
+
+
+def draw_pictures(folder: Path, tested: Tested, examiner: Examiner, module: MPANetModule) -> None:
+    """Of one test: the CMC curves, a rank list, and where the pattern maps look."""
+    test, protocol = examiner.data.test, examiner.scoring.metric.protocol
+    pictures.draw_cmc({setting: score.cmc for setting, score in tested.scores.items()}, folder / "cmc.png")
+    ranks = pictures.best_ranked(tested.embeddings, test, protocol)
+    pictures.draw_rank_list(ranks, examiner.data.images(test), folder / "rank_list.png")
+    if module.network.patterns:
+        rows = _both_modalities(examiner)
+        images = examiner.data.images(test)[rows]
+        boxes = examiner.annotations.boxes[rows] if examiner.annotations else None
+        pictures.draw_patterns(images, _maps(module, images), folder / "patterns.png", boxes=boxes)
+
+
+def _both_modalities(examiner: Examiner) -> Tensor:
+    """Rows of the first visible and the first infrared image of a few people, spread over the test set."""
+    test = examiner.data.test
+    people = test.identities.unique()
+    people = people[torch.linspace(0, len(people) - 1, min(PEOPLE, len(people))).long()]
+    rows = []
+    for person in people:
+        for modality in (~test.infrared, test.infrared):
+            rows += ((test.identities == person) & modality).nonzero().flatten()[:1].tolist()
+    return torch.tensor(rows)
+
+
+@torch.inference_mode()
+def _maps(module: MPANetModule, images: Tensor) -> Tensor:
+    return module.eval().network(normalise(images).to(module.device)).maps
+
+
+def tell(logger: Logger, results: Results, folder: Path) -> None:
+    """The final table and the pictures, to Weights & Biases."""
+    if isinstance(logger, WandbLogger):
+        rows = [
+            [row, setting, *(scores[name]["mean"] for name in COLUMNS)]
+            for row, settings in results.scores.items()
+            for setting, scores in settings.items()
+        ]
+        logger.log_table("results", columns=["result", "setting", *COLUMNS], data=rows)
+        logger.log_image("rank_list", [str(folder / "rank_list.png")])
