@@ -8,7 +8,7 @@ from mpanet_pl.data.nuances.body import Body
 from mpanet_pl.data.nuances.canvas import Limb
 from mpanet_pl.data.nuances.parts import DEEP, FLAT, SHADED, Part
 
-SLEEVES = {"none": 0.0, "short": 0.45, "long": 1.0}  # fractions of the arm
+SLEEVES = {"sleeveless": 0.0, "short": 0.45, "long": 1.0}  # fractions of the arm
 LEG_ENDS = {
     ("trousers", "short"): 0.80,
     ("trousers", "long"): 0.945,

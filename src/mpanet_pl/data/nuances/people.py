@@ -18,7 +18,7 @@ NUANCES: dict[str, tuple[str, ...]] = {
     "glasses": ("none", "clear", "dark"),
     "headwear": ("none", "cap", "beanie", "hat"),
     "hair": ("short", "chin", "long"),
-    "sleeves": ("none", "short", "long"),
+    "sleeves": ("sleeveless", "short", "long"),
     "hem": ("waist", "thigh", "knee"),
     "front": ("plain", "zip", "open"),
     "pattern": ("plain", "stripes", "block"),

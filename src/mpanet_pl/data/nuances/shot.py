@@ -9,9 +9,10 @@ import numpy as np
 from mpanet_pl.data.nuances.body import Pose
 from mpanet_pl.data.nuances.canvas import Canvas, View
 from mpanet_pl.data.nuances.figure import draw_figure
-from mpanet_pl.data.nuances.paint import Camera, camera, paint
+from mpanet_pl.data.nuances.paint import paint
 from mpanet_pl.data.nuances.parts import Part
 from mpanet_pl.data.nuances.people import LIGHT, SHOTS, Person, generator
+from mpanet_pl.data.nuances.places import Place, find_place
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,12 @@ class Look:
     def inks(self, shot: Shot, person: Person) -> np.ndarray:
         """Who is where in the image, before any light or colour; see `parts`."""
         rng = self._generator(SHOTS, shot)
-        where, loose = self._camera(shot), self.hardness
+        place, loose = self._place(shot), self.hardness
         view = View(
-            scale=where.size * person.height * (1 + 0.06 * loose * rng.uniform(-1, 1)),
+            scale=place.size * person.height * (1 + 0.06 * loose * rng.uniform(-1, 1)),
             x=0.5 + 0.07 * loose * rng.uniform(-1, 1),
             y=0.965 + 0.03 * loose * rng.uniform(-1, 1),
-            lean=where.lean + 0.03 * loose * rng.uniform(-1, 1),
+            lean=place.lean + 0.03 * loose * rng.uniform(-1, 1),
             mirrored=bool(rng.integers(2)),
         )
         canvas = Canvas(self.height, self.width, view)
@@ -53,10 +54,10 @@ class Look:
 
     def picture(self, shot: Shot, person: Person, inks: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8."""
-        return paint(inks, person, self._camera(shot), self.hardness, self._generator(LIGHT, shot))
+        return paint(inks, person, self._place(shot), self.hardness, self._generator(LIGHT, shot))
 
-    def _camera(self, shot: Shot) -> Camera:
-        return camera(self.seed, shot.camera, shot.infrared, self.height, self.width)
+    def _place(self, shot: Shot) -> Place:
+        return find_place(self.seed, shot.camera, shot.infrared, self.height, self.width)
 
     def _generator(self, stream: int, shot: Shot) -> np.random.Generator:
         return generator(self.seed, stream, shot.identity, shot.camera, shot.infrared, shot.number)
