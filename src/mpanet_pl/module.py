@@ -6,6 +6,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from mpanet_pl import weights
@@ -16,8 +17,10 @@ from mpanet_pl.ranks import gather
 
 
 class MPANetModule(pl.LightningModule):
-    """`network` and `criterion` hold the keys of `MPANet` and `MPANetLoss`, `optimizer` lr, weight_decay and fused
-    (None: on CUDA), `schedule` milestones (epochs) and gamma. All are plain mappings: a checkpoint remembers them.
+    """Takes plain mappings, because a checkpoint remembers plain values: what it saves rebuilds it.
+
+    `network` and `criterion` hold the keywords of `MPANet` and `MPANetLoss`; `optimizer` lr, weight_decay and fused
+    (None: unless gradients are clipped); `schedule` milestones in epochs, and gamma.
     """
 
     def __init__(
@@ -83,7 +86,7 @@ class MPANetModule(pl.LightningModule):
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         return self(batch.images)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         adam = torch.optim.Adam(
             [parameter for parameter in self.parameters() if parameter.requires_grad],
             lr=self.hparams["optimizer"]["lr"],
@@ -96,11 +99,10 @@ class MPANetModule(pl.LightningModule):
 
     def _fused(self) -> bool:
         asked = self.hparams["optimizer"].get("fused")
-        if asked is not None:
-            return asked
-        return self.device.type == "cuda" and not self.trainer.gradient_clip_val  # Lightning clips no fused optimiser
+        clips = self._trainer is not None and self._trainer.gradient_clip_val
+        return not clips if asked is None else asked  # Lightning clips no fused optimiser in mixed precision
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: str | Path, **keywords: Any) -> "MPANetModule":  # type: ignore[override]
-        with weights.explained(checkpoint_path):
-            return super().load_from_checkpoint(checkpoint_path, **{"weights_only": True, **keywords})
+        weights.read(checkpoint_path)  # says what is wrong with the file
+        return super().load_from_checkpoint(checkpoint_path, **{"weights_only": True, **keywords})

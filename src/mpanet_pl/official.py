@@ -4,8 +4,7 @@ A released file is a bare state dict, sometimes with every key behind `module.`.
 the size of the images.
 """
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -14,33 +13,27 @@ from mpanet_pl import weights
 from mpanet_pl.errors import UserError
 from mpanet_pl.module import MPANetModule
 
-OURS_OF_RELEASED = {  # patterns with their replacement, first match wins
-    r"backbone\.MAM(\d)\.channel_attention\.0": r"network.trunk.alleviation.layer\1.squeeze",
-    r"backbone\.MAM(\d)\.channel_attention\.2": r"network.trunk.alleviation.layer\1.excite",
-    r"backbone": "network.trunk",
-    r"spatial_attention": "network.patterns.attention",
-    r"bn_neck": "network.neck",
-    r"classifier": "criterion.identity_classifier",
-    r"visible_classifier": "criterion.visible_classifier",
-    r"infrared_classifier": "criterion.infrared_classifier",
-    r"visible_classifier_": "criterion.visible_twin",
-    r"infrared_classifier_": "criterion.infrared_twin",
-}
-RELEASED_OF_OURS = {
-    r"network\.trunk\.alleviation\.layer(\d)\.squeeze": r"backbone.MAM\1.channel_attention.0",
-    r"network\.trunk\.alleviation\.layer(\d)\.excite": r"backbone.MAM\1.channel_attention.2",
-    **{re.escape(ours): released for released, ours in list(OURS_OF_RELEASED.items())[2:]},
-}
+PREFIXES = [  # (released, ours), the first that fits
+    *(
+        (f"backbone.MAM{stage}.channel_attention.{position}.", f"network.trunk.alleviation.layer{stage}.{name}.")
+        for stage in (1, 2, 3, 4)
+        for position, name in ((0, "squeeze"), (2, "excite"))
+    ),
+    ("backbone.", "network.trunk."),
+    ("spatial_attention.", "network.patterns.attention."),
+    ("bn_neck.", "network.neck."),
+    ("classifier.", "criterion.identity_classifier."),
+    ("visible_classifier.", "criterion.visible_classifier."),
+    ("infrared_classifier.", "criterion.infrared_classifier."),
+    ("visible_classifier_.", "criterion.visible_twin."),
+    ("infrared_classifier_.", "criterion.infrared_twin."),
+]
 RESNETS = {  # (blocks of layer3, bottlenecks)
     (2, False): "resnet18",
     (6, False): "resnet34",
     (6, True): "resnet50",
     (23, True): "resnet101",
     (36, True): "resnet152",
-}
-RECIPE: dict[str, Any] = {
-    "optimizer": {"lr": 3.5e-4, "weight_decay": 5e-4},
-    "schedule": {"milestones": [80, 120]},
 }
 
 
@@ -51,7 +44,7 @@ def from_official(state: Mapping[str, Any]) -> dict[str, Any]:
     {'network.trunk.conv1.weight': 1, 'criterion.visible_twin.weight': 2}
     """
     bare = {key.removeprefix("module."): value for key, value in state.items()}
-    return _renamed(bare, OURS_OF_RELEASED, "a released MPANet checkpoint")
+    return _renamed(bare, PREFIXES, "a released MPANet checkpoint")
 
 
 def to_official(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,22 +53,21 @@ def to_official(state: Mapping[str, Any]) -> dict[str, Any]:
     >>> to_official({"network.trunk.alleviation.layer3.squeeze.weight": 1})
     {'backbone.MAM3.channel_attention.0.weight': 1}
     """
-    return _renamed(state, RELEASED_OF_OURS, "a state dict of MPANetModule")
+    return _renamed(state, [(ours, released) for released, ours in PREFIXES], "a state dict of MPANetModule")
 
 
-def _renamed(state: Mapping[str, Any], names: Mapping[str, str], kind: str) -> dict[str, Any]:
-    renamed = {_rename(key, names): value for key, value in state.items()}
-    unknown = [key for key in state if _rename(key, names) is None]
+def _renamed(state: Mapping[str, Any], prefixes: Sequence[tuple[str, str]], kind: str) -> dict[str, Any]:
+    renamed, unknown = {}, []
+    for key, value in state.items():
+        fitting = [(old, new) for old, new in prefixes if key.startswith(old)]
+        if fitting:
+            old, new = fitting[0]
+            renamed[new + key.removeprefix(old)] = value
+        else:
+            unknown.append(key)
     if unknown:
         raise UserError(f"not keys of {kind}: {', '.join(unknown)}")
     return renamed
-
-
-def _rename(key: str, names: Mapping[str, str]) -> str | None:
-    for pattern, replacement in names.items():
-        if re.match(rf"{pattern}\.", key):
-            return re.sub(rf"^{pattern}\.", rf"{replacement}.", key)
-    return None
 
 
 def is_official(state: Mapping[str, object]) -> bool:
@@ -87,10 +79,11 @@ def module_from_official(state: Mapping[str, Any], *, last_stride: int = 1) -> M
     """The module whose architecture the keys and shapes of a released state dict tell, with its weights."""
     ours = from_official(state)
     module = MPANetModule(
-        _rows("criterion.identity_classifier.weight", ours),
+        _identities(ours),
         network={**_network(ours), "pretrained": False, "last_stride": last_stride},
         criterion=_criterion(ours),
-        **RECIPE,
+        optimizer={"lr": 3.5e-4, "weight_decay": 5e-4},
+        schedule={"milestones": [80, 120]},
     )
     weights.load_exactly(module, ours, "the released checkpoint")
     return module
@@ -118,6 +111,10 @@ def _criterion(ours: Mapping[str, Tensor]) -> dict[str, float]:
         "modality_identity": float("criterion.visible_classifier.weight" in ours),
         "mutual": float("criterion.visible_twin.weight" in ours),
     }
+
+
+def _identities(ours: Mapping[str, Tensor]) -> int:
+    return max((_rows(key, ours) for key in ours if key.startswith("criterion.")), default=0)
 
 
 def _rows(key: str, ours: Mapping[str, Tensor]) -> int:

@@ -4,10 +4,14 @@ import torch
 from torch import Tensor
 
 
-def precise(values: Tensor) -> Tensor:
-    """`values` in float32 at least.
-
-    >>> precise(torch.ones(2, dtype=torch.bfloat16)).dtype, precise(torch.ones(2, dtype=torch.float64)).dtype
+def at_least_float32(dtype: torch.dtype) -> torch.dtype:
+    """
+    >>> at_least_float32(torch.bfloat16), at_least_float32(torch.float64)
     (torch.float32, torch.float64)
     """
-    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+    return torch.promote_types(dtype, torch.float32)
+
+
+def precise(values: Tensor) -> Tensor:
+    """`values` in float32 at least."""
+    return values.to(at_least_float32(values.dtype))

@@ -5,9 +5,9 @@
 
 import pickle
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,32 +17,25 @@ from mpanet_pl.errors import UserError
 FAULTS_SHOWN = 20
 
 
-@contextmanager
-def explained(path: str | Path) -> Iterator[None]:
-    """Turn what can go wrong while `path` is read into sentences."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist") from error
-    except IsADirectoryError as error:
-        raise UserError(f"{path} is a folder, not a file of weights") from error
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL (\S+)", str(error))
-        asks_for = f"`{named[1]}`" if named else "something other than tensors and plain values"
-        raise UserError(f"{path} is refused: loading it would build {asks_for}, and only weights are read") from error
-    except (EOFError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "PytorchStreamReader" not in str(error):
-            raise
-        raise UserError(f"{path} cannot be read: it is truncated, or no file that torch.save wrote") from error
-
-
-def read(path: str | Path) -> dict[str, object]:
+def read(path: str | Path) -> dict[str, Any]:
     """The mapping that a file of weights or a checkpoint holds, on the CPU."""
-    with explained(path):
+    try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except pickle.UnpicklingError as error:
+        if named := re.search(r"GLOBAL (\S+)", str(error)):
+            raise UserError(f"{path} is refused: it asks to run {named[1]}, and only weights are read") from error
+        raise UserError(_broken(path)) from error
+    except Exception as error:  # whatever a parser of garbage stumbles over: there is no end to the kinds
+        raise UserError(_broken(path)) from error
     if not isinstance(content, Mapping):
         raise UserError(f"{path} holds a {type(content).__name__}, not a state dict")
     return dict(content)
+
+
+def _broken(path: str | Path) -> str:
+    return f"{path} cannot be read: it is truncated, or no file that torch.save wrote"
 
 
 def load_exactly(module: nn.Module, state: Mapping[str, object], source: str) -> None:

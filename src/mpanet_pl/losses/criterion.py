@@ -1,5 +1,7 @@
 """MPANet's objective: the classifiers, their mean twins, and the weight of every term."""
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -63,7 +65,7 @@ class MPANetLoss(nn.Module):
         """Identities (B,) int64, infrared (B,) bool; each term is a scalar before its weight."""
         with torch.autocast(embedding.embedding.device.type, enabled=False):
             terms = self._terms(Embedding(*map(precise, embedding)), identities, infrared)
-            total = sum(self.weights[name] * term for name, term in terms.items())
+            total = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
         return {**terms, "total": total}
 
     def _terms(self, seen: Embedding, identities: Tensor, infrared: Tensor) -> dict[str, Tensor]:
@@ -113,6 +115,4 @@ class MPANetLoss(nn.Module):
 
 def _twin(classifier: nn.Linear) -> nn.Linear:
     """A copy that no gradient reaches."""
-    twin = nn.Linear(classifier.in_features, classifier.out_features, bias=False).requires_grad_(False)
-    twin.load_state_dict(classifier.state_dict())
-    return twin
+    return copy.deepcopy(classifier).requires_grad_(False)

@@ -53,7 +53,7 @@ def center_cluster(descriptors: Tensor, identities: Tensor, margin: float) -> Te
     spread = torch.linalg.vector_norm(points - centres, dim=1).mean()
     first = ~same.tril(-1).any(1)  # (B,): one row for each identity
     overlap = (margin - distances(centres)).relu()
-    return spread + mean_where(overlap, first[:, None] & first & ~same)
+    return (spread + mean_where(overlap, first[:, None] & first & ~same)).to(descriptors.dtype)
 
 
 def triplet(descriptors: Tensor, identities: Tensor, margin: float) -> Tensor:
@@ -66,7 +66,7 @@ def triplet(descriptors: Tensor, identities: Tensor, margin: float) -> Tensor:
     others = same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)
     farthest = apart.masked_fill(~others, -torch.inf).amax(1)
     nearest = apart.masked_fill(same, torch.inf).amin(1)
-    return mean_where((margin + farthest - nearest).relu(), others.any(1) & ~same.all(1))
+    return mean_where((margin + farthest - nearest).relu(), others.any(1) & ~same.all(1)).to(descriptors.dtype)
 
 
 def distances(points: Tensor) -> Tensor:

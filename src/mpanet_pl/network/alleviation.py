@@ -1,15 +1,19 @@
 """Modality alleviation (MPANet, section 3.1): take each image's style out of the channels that carry modality.
 
 A gate m per image and channel mixes a map with its instance normalisation: y = m · x + (1 − m) · IN(x). Both are
-affine in x, so that the mixture is one scale and one shift per image and channel.
+affine in x, so the mixture is one scale and one shift per image and channel. The two passes over the map carry their
+gradients with them, because memory is what they cost: autograd's own would write the map twice as often.
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mpanet_pl.precision import precise
+from mpanet_pl.precision import at_least_float32
 
 EPSILON = 1e-5
+POSITIONS = (2, 3)
 
 
 class Alleviation(nn.Module):
@@ -21,9 +25,46 @@ class Alleviation(nn.Module):
             nn.init.kaiming_normal_(conv.weight, mode="fan_out")
 
     def forward(self, features: Tensor) -> Tensor:  # (B, C, h, w) -> the same
-        variance, mean = torch.var_mean(precise(features), dim=(2, 3), correction=0, keepdim=True)  # (B, C, 1, 1)
+        mean, variance = _Moments.apply(features)  # (B, C, 1, 1)
         gate = self.excite(self.squeeze(mean).relu()).sigmoid()
         normalising = (variance + EPSILON).rsqrt()
         scale = gate + (1 - gate) * normalising
         shift = (gate - 1) * normalising * mean
+        return _ScaleAndShift.apply(features, scale, shift)
+
+
+class _Moments(torch.autograd.Function):
+    """Mean and variance over the positions, in float32 or better."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor) -> tuple[Tensor, Tensor]:
+        precision = at_least_float32(features.dtype)
+        mean = features.mean(POSITIONS, keepdim=True, dtype=precision)
+        variance = (features - mean).square_().mean(POSITIONS, keepdim=True)
+        ctx.save_for_backward(features, mean)
+        return mean, variance
+
+    @staticmethod
+    def backward(ctx: Any, of_mean: Tensor, of_variance: Tensor) -> Tensor:
+        features, mean = ctx.saved_tensors
+        area = features.shape[2] * features.shape[3]
+        slope = 2 * of_variance / area
+        level = of_mean / area - slope * mean
+        return torch.addcmul(level.to(features.dtype), slope.to(features.dtype), features)
+
+
+class _ScaleAndShift(torch.autograd.Function):
+    """features · scale + shift, in the precision of the features."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        ctx.save_for_backward(features, scale)
         return torch.addcmul(shift.to(features.dtype), scale.to(features.dtype), features)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        features, scale = ctx.saved_tensors
+        product = gradient * features
+        of_scale = product.sum(POSITIONS, keepdim=True, dtype=scale.dtype)
+        of_shift = gradient.sum(POSITIONS, keepdim=True, dtype=scale.dtype)
+        return torch.mul(gradient, scale.to(gradient.dtype), out=product), of_scale, of_shift

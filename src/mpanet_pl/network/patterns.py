@@ -9,14 +9,18 @@ class PatternMaps(nn.Module):
 
     def __init__(self, channels: int, patterns: int) -> None:
         super().__init__()
-        self.attention = nn.Conv2d(channels, patterns, 1) if patterns else None
-        if self.attention is not None:
-            nn.init.zeros_(self.attention.bias)
+        self.attention = _attention(channels, patterns) if patterns else None
 
     def forward(self, features: Tensor) -> Tensor:  # (B, C, h, w) -> (B, P, h, w)
         if self.attention is None:
             return features[:, :0]
         return self.attention(features).sigmoid()
+
+
+def _attention(channels: int, patterns: int) -> nn.Conv2d:
+    convolution = nn.Conv2d(channels, patterns, 1)
+    nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]  # there is one
+    return convolution
 
 
 def describe(features: Tensor, maps: Tensor) -> Tensor:
