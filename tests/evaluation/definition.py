@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 from torch import Tensor
 
 from mpanet_pl.data.catalogue import Catalogue
@@ -40,3 +41,38 @@ def evaluate_trial(
     scores = {f"r{k}": sum(first <= k for first, _, _ in matched) for k in (1, 5, 10, 20)}
     scores |= {"mAP": sum(ap for _, ap, _ in matched), "mINP": sum(inp for _, _, inp in matched)}
     return {name: 100 * total / len(matched) for name, total in scores.items()}
+
+
+def k_reciprocal(distances: np.ndarray, queries: int, among_queries: bool, k1: int = 20, k2: int = 6) -> np.ndarray:
+    """Re-ranked distances (Q, G), image by image, from those among all (N, N), each row scaled to a maximum of 1."""
+    count = len(distances)
+    asked = distances.copy()
+    if among_queries:
+        asked[:, queries:] = distances.max()
+    ranking = np.argsort(asked, axis=1)
+
+    def reciprocal(image: int, k: int) -> np.ndarray:
+        nearest = ranking[image, : k + 1]
+        return nearest[[image in ranking[other, : k + 1] for other in nearest]]
+
+    vectors = np.zeros((count, count), dtype=distances.dtype)
+    for image in range(count):
+        own = expanded = reciprocal(image, k1)
+        for other in own:
+            theirs = reciprocal(other, round(k1 / 2))
+            if len(np.intersect1d(theirs, own)) > 2 / 3 * len(theirs):
+                expanded = np.append(expanded, theirs)
+        expanded = np.unique(expanded)
+        weight = np.exp(-distances[image, expanded])
+        vectors[image, expanded] = weight / weight.sum()
+    vectors = np.stack([vectors[ranking[image, :k2]].mean(axis=0) for image in range(count)])
+
+    gallery_with = [np.flatnonzero(vectors[queries:, column]) for column in range(count)]
+    jaccard = np.zeros((queries, count - queries), dtype=distances.dtype)
+    for query in range(queries):
+        shared = np.zeros(count - queries, dtype=distances.dtype)
+        for column in np.flatnonzero(vectors[query]):
+            images = gallery_with[column]
+            shared[images] += np.minimum(vectors[query, column], vectors[queries + images, column])
+        jaccard[query] = 1 - shared / (2 - shared)
+    return 0.7 * jaccard + 0.3 * distances[:queries, queries:]

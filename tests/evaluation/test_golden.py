@@ -8,7 +8,7 @@ import torch
 from evaluation import made
 from golden import recipe
 
-from mpanet_pl.evaluation import LLCMProtocol, RegDBProtocol, Scores, SYSUProtocol, evaluate
+from mpanet_pl.evaluation import KReciprocal, LLCMProtocol, RegDBProtocol, Scores, SYSUProtocol, evaluate
 
 GOLDEN = json.loads((recipe.HERE / "evaluation" / "results.json").read_text())
 NAMES = {"R1": "r1", "R5": "r5", "R10": "r10", "R20": "r20", "mAP": "mAP", "mINP": "mINP"}
@@ -57,3 +57,9 @@ def test_regdb_with_plain_cmc() -> None:
 def test_llcm() -> None:
     scores = evaluate(*made.llcm(), LLCMProtocol(trials=1))
     check(scores["infrared_to_visible"], GOLDEN["llcm"]["result"], GOLDEN["llcm"]["tolerance"])
+
+
+def test_k_reciprocal_on_regdb() -> None:
+    scores = evaluate(*made.regdb(5, 48, identities=100, per=6, noise=1.0), RegDBProtocol(), rerank=KReciprocal())
+    expected = GOLDEN["regdb_kreciprocal"]
+    check(scores["thermal_to_visible + k-reciprocal"], expected["thermal_to_visible"], expected["tolerance"])

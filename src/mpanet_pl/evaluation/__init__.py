@@ -7,13 +7,16 @@ from mpanet_pl.evaluation.protocols import (
     RetrievalProtocol,
     SYSUProtocol,
 )
+from mpanet_pl.evaluation.rerank import KReciprocal, MutualNeighbours
 from mpanet_pl.evaluation.retrieval import RetrievalMetric
 from mpanet_pl.evaluation.scoring import Scores, evaluate
 from mpanet_pl.evaluation.tables import Results
 
 __all__ = [
     "FolderProtocol",
+    "KReciprocal",
     "LLCMProtocol",
+    "MutualNeighbours",
     "RegDBProtocol",
     "Results",
     "RetrievalMetric",

@@ -67,7 +67,7 @@ class SYSUProtocol:
         self.trials = trials
         self.permutations = Permutations(permutations, trials) if permutations is not None else None
         drawn_by = str(self.permutations) if self.permutations else "random.seed(trial), not the official permutations"
-        self.draw = f"{trials} galleries drawn by {drawn_by}"
+        self.draw = f"{_galleries(trials)} drawn by {drawn_by}"
 
     def searches(self, catalogue: Catalogue) -> list[Search]:
         files = _files(catalogue, infrared=False)
@@ -135,7 +135,7 @@ class LLCMProtocol:
         if trials < 1:
             raise UserError(f"LLCM's protocol needs at least one trial, got {trials}")
         self.trials = trials
-        self.draw = f"{trials} galleries drawn by random.seed(trial), one image per identity and camera"
+        self.draw = f"{_galleries(trials)} drawn by random.seed(trial), one image per identity and camera"
 
     def searches(self, catalogue: Catalogue) -> list[Search]:
         return [
@@ -185,6 +185,10 @@ class FolderProtocol:
 
 
 Files = Mapping[tuple[int, int], list[int]]
+
+
+def _galleries(trials: int) -> str:
+    return "1 gallery" if trials == 1 else f"{trials} galleries"
 
 
 def _rows(catalogue: Catalogue, infrared: bool) -> Tensor:

@@ -27,7 +27,7 @@ class RetrievalMetric(Metric):
     chunks: list[Tensor]
     rows: list[Tensor]
 
-    def __init__(self, catalogue: Catalogue, protocol: RetrievalProtocol, *, rerank: Reranker | None = None) -> None:
+    def __init__(self, catalogue: Catalogue, protocol: RetrievalProtocol, rerank: Reranker | None = None) -> None:
         super().__init__(dist_sync_fn=gather_chunks)
         self.catalogue = catalogue
         self.protocol = protocol

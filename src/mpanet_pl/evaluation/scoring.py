@@ -98,10 +98,12 @@ def evaluate(
         meeting = Meeting(embeddings, catalogue, protocol)
         for search in protocol.searches(catalogue):
             _check_inhabited(search)
-            scores |= _scores(meeting.rank(search), _measured(protocol, "no re-ranking"))
-            if rerank is not None:
-                reranked = _scores(meeting.rerank(search, rerank), _measured(protocol, str(rerank)))
-                scores |= {f"{setting} + {rerank.name}": score for setting, score in reranked.items()}
+            plain = _scores(meeting.rank(search), _measured(protocol, "no re-ranking"))
+            reranked = _scores(meeting.rerank(search, rerank), _measured(protocol, str(rerank))) if rerank else {}
+            for setting, score in plain.items():
+                scores[setting] = score
+                if rerank:
+                    scores[f"{setting} + {rerank.name}"] = reranked[setting]
     return scores
 
 
