@@ -15,6 +15,7 @@ from PIL import Image
 from trees import draw_image
 
 from mpanet_pl.data import cache as cache_module
+from mpanet_pl.data import images as images_module
 from mpanet_pl.data.cache import cache_folder, open_images
 from mpanet_pl.errors import UserError
 
@@ -43,7 +44,7 @@ def no_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     def decode(*_: object) -> None:
         raise AssertionError("an image was decoded")
 
-    monkeypatch.setattr(cache_module, "decode", decode)
+    monkeypatch.setattr(images_module, "decode", decode)
 
 
 def test_images_equal_the_files_read_by_hand(root: Path) -> None:
@@ -168,7 +169,7 @@ def test_missing_images_are_named(root: Path) -> None:
 def test_a_disk_without_room_is_told_before_anything_is_decoded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("Usage", "free")(10))
     no_decoding(monkeypatch)
-    with pytest.raises(UserError, match=r"only 0\.00 GB are free\. Put the cache elsewhere \(data\.cache=PATH\)"):
+    with pytest.raises(UserError, match=r"it needs 0 MB, and 0 MB are free\. Put it elsewhere \(data\.cache=PATH\)"):
         read(root)
     assert caches(root) == []
 
@@ -198,7 +199,7 @@ def test_a_partial_write_is_completed(root: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_a_folder_that_cannot_be_written_names_the_way_out(root: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"cannot be kept in .*/file/.* Put the cache elsewhere \(data\.cache=PATH\)"):
+    with pytest.raises(UserError, match=r"cannot be kept in .*/file/.* Put it elsewhere \(data\.cache=PATH\)"):
         read(root, tmp_path / "file")
 
 
@@ -242,8 +243,8 @@ def test_gathering_leaves_no_page_in_this_process(root: Path) -> None:
 
 def test_two_runs_at_once_build_it_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded = []
-    real = cache_module.decode
-    monkeypatch.setattr(cache_module, "decode", lambda *asked: decoded.append(asked) or real(*asked))
+    real = images_module.decode
+    monkeypatch.setattr(images_module, "decode", lambda *asked: decoded.append(asked) or real(*asked))
     found: list[torch.Tensor] = []
     runs = [threading.Thread(target=lambda: found.append(read(root))) for _ in range(4)]
     for run in runs:

@@ -23,8 +23,9 @@ from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 from mpanet_pl.data.augment import Augmentation, normalise
-from mpanet_pl.data.cache import Images, open_images
+from mpanet_pl.data.cache import open_images
 from mpanet_pl.data.catalogue import Batch, Catalogue, Dataset, Splits
+from mpanet_pl.data.images import Images
 from mpanet_pl.data.sampler import EvaluationBatches, TrainingBatches
 from mpanet_pl.errors import UserError
 
