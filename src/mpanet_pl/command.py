@@ -1,7 +1,7 @@
 """The commands' common door: where conf/ is, what was asked for, and a user's mistake as one sentence.
 
-Everything that Hydra knows stays here and in the commands. A configuration is composed and checked before anything runs,
-every job of a sweep included, so that a misspelt key costs a second and leaves no folder behind.
+Everything that Hydra knows stays here and in the commands. A configuration is composed and checked before anything
+runs, every job of a sweep included, so that a misspelt key costs a second and leaves no folder behind.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _run(name: str, task: Task) -> None:
     def single_or_job(cfg: DictConfig) -> None:
         try:
             task(cfg)
-        except (UserError, RunStopped) as mistake:
+        except (UserError, RunStopped, HydraException) as mistake:
             if sweep_folder():
                 raise  # Hydra says which job it was, after the other jobs
             mistakes.append(mistake)
@@ -194,14 +194,14 @@ def _keys(cfg: DictConfig, prefix: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key in cfg:
         value = cfg._get_node(key)
-        found[f"{prefix}{key}"] = value
+        found[prefix + str(key)] = value
         if isinstance(value, DictConfig) and not value._is_none() and not value._is_interpolation():
-            found |= _keys(value, f"{prefix}{key}.")
+            found |= _keys(value, f"{prefix}{key!s}.")
     return found
 
 
 def _check_values(name: str, cfg: DictConfig, overrides: list[str]) -> None:
-    """A number where the configuration has a number, true or false where it has a switch, a list where it has a list."""
+    """A number where the configuration has a number, a switch where it has a switch, a list where it has a list."""
     values = [override for override in overrides if not _is_group(override.split("=")[0])]
     defaults = hydra.compose(name, overrides=[override for override in overrides if override not in values])
     for override in values:

@@ -97,7 +97,9 @@ def failures_explained(folder: Path) -> Iterator[None]:
     except OSError as fault:
         if fault.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise RunStopped(f"The disk of {folder} is full; the last good checkpoint is kept. Free some space.\n{go_on}") from fault
+        raise RunStopped(
+            f"The disk of {folder} is full; the last good checkpoint is kept. Free some space.\n{go_on}"
+        ) from fault
     except RuntimeError as fault:
         if not isinstance(fault, torch.OutOfMemoryError) and "can't allocate memory" not in str(fault):
             raise

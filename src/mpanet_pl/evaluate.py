@@ -1,4 +1,4 @@
-"""`python -m mpanet_pl.evaluate`: a checkpoint, this package's or a released one, or saved embeddings, by a protocol."""
+"""`python -m mpanet_pl.evaluate`: test a checkpoint, this package's or a released one, or embeddings saved before."""
 
 from __future__ import annotations
 
@@ -21,74 +21,93 @@ from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import RetrievalMetric
 from mpanet_pl.evaluation import evaluate as score
 from mpanet_pl.evaluation.rerank import RERANKERS, Reranker
+from mpanet_pl.evaluation.tables import Results
 from mpanet_pl.files import written_aside
 from mpanet_pl.module import MPANetModule
-from mpanet_pl.report import report
+from mpanet_pl.pictures import draw_cmc
+from mpanet_pl.report import draw_pictures
 from mpanet_pl.runs import make_folder, provenance
 from mpanet_pl.testing import Examiner, Tested
 
 OF_TRAINING = ("dataset", "data_dir", "trial", "seed", "data", "protocol")  # taken from the checkpoint unless given
-CPU = torch.device("cpu")
 
 
 class Subject(NamedTuple):
     """What is to be measured, and the configuration that it was trained with (None where it is not known)."""
 
-    name: str
     trained: DictConfig | None
     module: MPANetModule | None = None
-    saved: tuple[Tensor, Catalogue] | None = None
+    saved: Saved | None = None
+
+
+class Saved(NamedTuple):
+    """Embeddings of test images, on disk with all that a protocol needs to know of them."""
+
+    embeddings: Tensor  # (N, D)
+    catalogue: Catalogue
+    drawn: bool  # drawn people have no published numbers to stand beside
 
 
 def evaluate(cfg: DictConfig) -> None:
-    subject = read_subject(Path(cfg.ckpt))
+    path = Path(cfg.ckpt)
+    subject = read_subject(path)
     cfg = settings(cfg, subject.trained)
-    rerank = _reranker(cfg.rerank)
+    rerank, protocol = _reranker(cfg.rerank), instantiate(cfg.protocol)
     with quiet(), own_ranks():
-        if subject.module:
-            tested, catalogue, device = _test(cfg, subject.module, rerank)
+        if subject.saved:
+            saved, device = subject.saved, torch.device("cpu")
+            tested = Tested(score(saved.embeddings, saved.catalogue, protocol, rerank=rerank), {}, saved.embeddings)
+            folder = make_folder(cfg)
         else:
-            assert subject.saved
-            embeddings, catalogue = subject.saved
-            tested, device = Tested(score(embeddings, catalogue, instantiate(cfg.protocol), rerank=rerank), {}, embeddings), CPU
+            assert subject.module
+            data = instantiate(cfg.data)
+            data.prepare_data()
+            data.setup("test")
+            metric = RetrievalMetric(data.test, protocol, rerank=rerank)
+            examiner = Examiner(data, RetrievalScoring(metric, flip=cfg.flip))
+            trainer = build_trainer(cfg.trainer, examiner.callbacks)
+            tested, device = examiner.test(trainer, subject.module), trainer.strategy.root_device
+            saved = Saved(tested.embeddings, examiner.data.test, examiner.annotations is not None)
+            folder = make_folder(cfg)
+            draw_pictures(folder, tested, examiner, subject.module)
         if cfg.embeddings:
-            save_embeddings(Path(cfg.embeddings), tested.embeddings, catalogue, cfg)
-        report(make_folder(cfg), {subject.name: tested}, provenance(cfg, device))
-
-
-def _test(cfg: DictConfig, module: MPANetModule, rerank: Reranker | None) -> tuple[Tested, Catalogue, torch.device]:
-    data = instantiate(cfg.data)
-    data.prepare_data()
-    data.setup("test")
-    metric = RetrievalMetric(data.test, instantiate(cfg.protocol), rerank)
-    examiner = Examiner(data, RetrievalScoring(metric, flip=cfg.flip))
-    trainer = build_trainer(cfg.trainer, examiner.callbacks)
-    return examiner.test(trainer, module), data.test, trainer.strategy.root_device
+            save_embeddings(Path(cfg.embeddings), saved, cfg)
+        draw_cmc({setting: result.cmc for setting, result in tested.scores.items()}, folder / "cmc.png")
+        flipped = ["each embedding is the mean over image and mirror image"] if cfg.flip else []
+        results = Results.of(
+            {path.stem: tested.scores},
+            {} if saved.drawn else protocol.published,
+            provenance(cfg, device),
+            nuances=tested.nuances,
+            notes=[f"measured: {path}", *flipped],
+        )
+        results.write(folder)
+        results.print()
+        print(f"\nFiles: {folder}")
 
 
 def read_subject(path: Path) -> Subject:
     """A file of saved embeddings, a checkpoint of this package, or a released state dict."""
     if path.suffix == ".npz":
-        embeddings, catalogue, trained = read_embeddings(path)
-        return Subject(path.stem, trained, saved=(embeddings, catalogue))
+        return read_embeddings(path)
     content = weights.read(path)
     if official.is_official(content):
-        return Subject(path.stem, None, official.module_from_official(content))
+        return Subject(None, official.module_from_official(content))
     if "config" not in content:
         raise UserError(f"{path} is neither a checkpoint of mpanet_pl.train nor a released MPANet state dict.")
-    return Subject(path.stem, OmegaConf.create(content["config"]), MPANetModule.load_from_checkpoint(path))
+    return Subject(OmegaConf.create(content["config"]), MPANetModule.load_from_checkpoint(path))
 
 
 def settings(cfg: DictConfig, trained: DictConfig | None) -> DictConfig:
     """The configuration of the dataset asked for, or the trained one's with what was typed on top."""
     typed = [text for text in overrides_given() if text.split("=")[0].split(".")[0] in OF_TRAINING]
-    if cfg.get("dataset") is None:
+    if cfg.dataset is None:
         if trained is None:
             raise UserError(f"{cfg.ckpt} does not say what it was trained on: add dataset=… and data_dir=….")
         kept = OmegaConf.to_container(trained)
         assert isinstance(kept, dict)
-        cfg = OmegaConf.merge(cfg, {key: kept[key] for key in OF_TRAINING})  # type: ignore[assignment]
-        cfg = with_overrides(cfg, typed)
+        OmegaConf.set_struct(cfg, False)  # a dataset brings keys of its own
+        cfg = with_overrides(OmegaConf.merge(cfg, {key: kept[key] for key in OF_TRAINING}), typed)  # type: ignore[arg-type]
     elif trained is not None:
         for key in ("height", "width"):
             if not any(text.startswith(f"data.{key}=") for text in typed):
@@ -113,28 +132,30 @@ def _check_trial(cfg: DictConfig, trained: DictConfig | None) -> None:
         )
 
 
-def save_embeddings(path: Path, embeddings: Tensor, catalogue: Catalogue, cfg: DictConfig) -> None:
-    """All that a protocol needs, and the configuration, so that the file can be evaluated without the network."""
+def save_embeddings(path: Path, saved: Saved, cfg: DictConfig) -> None:
+    catalogue = saved.catalogue
     with written_aside(path) as aside, aside.open("wb") as file:
         np.savez(
             file,
-            embeddings=embeddings.cpu().numpy(),
+            embeddings=saved.embeddings.cpu().numpy(),
             paths=np.array(catalogue.paths),
             identities=catalogue.identities.numpy(),
             cameras=catalogue.cameras.numpy(),
             infrared=catalogue.infrared.numpy(),
+            drawn=np.array(saved.drawn),
             config=np.array(OmegaConf.to_yaml(cfg)),
         )
 
 
-def read_embeddings(path: Path) -> tuple[Tensor, Catalogue, DictConfig]:
+def read_embeddings(path: Path) -> Subject:
     if not path.is_file():
         raise UserError(f"{path} does not exist.")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             columns = (torch.from_numpy(stored[name]) for name in ("identities", "cameras", "infrared"))
             catalogue = Catalogue(tuple(stored["paths"].tolist()), *columns)
-            return torch.from_numpy(stored["embeddings"]), catalogue, OmegaConf.create(str(stored["config"]))
+            saved = Saved(torch.from_numpy(stored["embeddings"]), catalogue, bool(stored["drawn"]))
+            return Subject(OmegaConf.create(str(stored["config"])), saved=saved)  # type: ignore[arg-type]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is no file of embeddings saved by mpanet_pl.evaluate ({error}).") from error
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from pytorch_lightning.loggers import Logger, WandbLogger
 from torch import Tensor
 
 from mpanet_pl import pictures
-from mpanet_pl.callbacks import RunLogger
 from mpanet_pl.data.augment import normalise
-from mpanet_pl.evaluation import Scores
 from mpanet_pl.evaluation.tables import COLUMNS, Results
 from mpanet_pl.module import MPANetModule
 from mpanet_pl.testing import Examiner, Tested

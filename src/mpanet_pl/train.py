@@ -55,7 +55,7 @@ def train(cfg: DictConfig) -> None:
 def build_module(cfg: DictConfig, num_identities: int) -> MPANetModule:
     module: MPANetModule = instantiate(cfg.model, num_identities)
     if cfg.channels_last:
-        module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        module = module.to(memory_format=torch.channels_last)
     if cfg.compile:
         module.network.compile()
         module.criterion.compile()

@@ -50,7 +50,7 @@ class FiniteGuard(pl.Callback):
         broken = [f"{name} is {float(value)}" for name, value in terms.items() if not value.isfinite()]
         images = [self.paths[row] for row in rows.tolist()]
         raise RunStopped(
-            f"The loss is no number at step {number}: {', '.join(broken)}. Its batch: {', '.join(images)}. The last good "
-            "checkpoint is kept. A lower model.optimizer.lr, trainer.gradient_clip_val=1 or trainer.precision=32-true "
-            "may help."
+            f"The loss is no number at step {number}: {', '.join(broken)}. Its batch: {', '.join(images)}. "
+            "The last good checkpoint is kept. A lower model.optimizer.lr, trainer.gradient_clip_val=1 or "
+            "trainer.precision=32-true may help."
         )

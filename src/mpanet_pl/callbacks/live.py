@@ -22,6 +22,7 @@ class LiveProgress(ProgressBar):
         super().__init__()
         self.bar: Progress | None = None
         self.said = 0.0
+        self.shown = ""
 
     def disable(self) -> None:
         self.quiet = True
@@ -51,15 +52,18 @@ class LiveProgress(ProgressBar):
         done = self._done(trainer)
         if self.bar:
             logged = done % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
-            terms = {"terms": self._terms(trainer)} if logged else {}
+            if logged:
+                self.shown = self._terms(trainer)
             epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-            self.bar.update(self.task, completed=done, description=epoch, **terms)
+            self.bar.update(self.task, completed=done, description=epoch, terms=self.shown)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         last = trainer.current_epoch + 1 == trainer.max_epochs
         if not self.bar and not self.quiet and (last or time.monotonic() - self.said > SECONDS_BETWEEN_LINES):
             self.said = time.monotonic()
-            self._say(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {self._terms(trainer)}  {self._left(trainer)}")
+            self._say(
+                f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {self._terms(trainer)}  {self._left(trainer)}"
+            )
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if not self.quiet and MONITOR in trainer.callback_metrics:

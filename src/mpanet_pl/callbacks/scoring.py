@@ -12,6 +12,7 @@ from mpanet_pl.data import Batch
 from mpanet_pl.evaluation import RetrievalMetric, Scores
 from mpanet_pl.evaluation.annotations import Annotations
 from mpanet_pl.evaluation.nuance_score import NuanceScore, activation_map
+from mpanet_pl.module import MPANetModule
 
 MONITOR = "val/monitor"
 NEVER = 10**9
@@ -43,7 +44,7 @@ class RetrievalScoring(pl.Callback):
         trainer.check_val_every_n_epoch = 1 if due else NEVER
 
     def on_validation_batch_end(
-        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Tensor, batch: Batch, *_: Any
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Batch, *_: Any
     ) -> None:
         self.metric.update(outputs, batch.index)
 
@@ -56,7 +57,7 @@ class RetrievalScoring(pl.Callback):
         module.log(MONITOR, sum(float(scores[setting].r1) for setting in monitored) / len(monitored))
 
     def on_test_batch_end(
-        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Tensor, batch: Batch, *_: Any
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Batch, *_: Any
     ) -> None:
         if self.flip:
             outputs = (outputs + module(batch.images.flip(-1))) / 2
@@ -80,8 +81,9 @@ class NuanceScoring(pl.Callback):
         self.scores: dict[str, float] = {}
 
     def on_test_batch_end(
-        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Tensor, batch: Batch, *_: Any
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Batch, *_: Any
     ) -> None:
+        assert isinstance(module, MPANetModule)
         features = module.network.trunk(batch.images)
         self.metric.update(module.network.patterns(features), activation_map(features), batch.index)
 
