@@ -1,8 +1,8 @@
 """A world of nuances: people drawn procedurally, seen by visible and infrared cameras.
 
 `people` who there is and what tells them apart · `body`, `limbs`, `outfit`, `head`, `figure` a person on a `canvas` of
-`parts` · `places` cameras · `paint` light and colour · `shot` one image · `census`, `layouts` the real datasets' trees ·
-`world` a tree drawn to disk, with what is known about everybody beside it.
+`parts` · `places` cameras · `paint` light and colour · `shot` one image · `census`, `layouts` the real datasets' trees
+· `world` a tree drawn to disk, with what is known about everybody beside it.
 """
 
 from mpanet_pl.data.nuances.people import NUANCES

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import NamedTuple
 
+from mpanet_pl.errors import UserError
+
 
 class Camera(NamedTuple):
     number: int
@@ -17,23 +19,41 @@ Census = dict[str, dict[int, dict[Camera, int]]]  # split -> identity -> camera 
 
 SYSU_CAMERAS = [Camera(number, number in (3, 6)) for number in range(1, 7)]
 LLCM_CAMERAS = [Camera(n, False) for n in range(1, 10)] + [Camera(n, True) for n in range(1, 10) if n != 3]
-REGDB_CAMERAS = [Camera(1, False), Camera(2, True)]
+CAMERAS = {
+    "sysu": SYSU_CAMERAS,
+    "regdb": [Camera(1, False), Camera(2, True)],
+    "llcm": LLCM_CAMERAS,
+    "folder": SYSU_CAMERAS,
+}
 
 
-def even_census(identities: int, cameras: Sequence[Camera], images: int, test_share: float = 0.4) -> Census:
+def even_census(layout: str, identities: int, images: int, test_share: float = 0.4) -> Census:
     """Everybody under every camera, equally often. The last identities are the test's."""
     train = identities - round(test_share * identities)
     numbers = {"train": range(1, train + 1), "test": range(train + 1, identities + 1)}
-    return {split: {i: dict.fromkeys(cameras, images) for i in people} for split, people in numbers.items()}
+    return {split: {i: dict.fromkeys(CAMERAS[layout], images) for i in people} for split, people in numbers.items()}
+
+
+def full_census(layout: str) -> Census:
+    """The real dataset's numbers."""
+    match layout:
+        case "sysu":
+            return sysu_census()
+        case "regdb":
+            return even_census("regdb", 412, images=10)
+        case "llcm":
+            return llcm_census()
+        case _:
+            raise UserError(f"layout={layout} has no real dataset behind it: say how many identities it shall have")
 
 
 def sysu_census() -> Census:
-    """SYSU-MM01's own numbers: 45 863 images of 491 identities; some were never under some cameras."""
-    census: Census = {"train": {}, "val": {}, "test": {}}
+    """SYSU-MM01's own numbers: 45 863 images, of some people under some cameras none, and 1 118 in no split."""
+    census: Census = {"train": {}, "val": {}, "test": {}, "unused": {}}
     with files("mpanet_pl.data").joinpath("sysu_counts.csv").open() as file:
         for row in csv.DictReader(file):
-            if row["split"] in census:
-                counts = {camera: int(row[f"cam{camera.number}"]) for camera in SYSU_CAMERAS}
+            counts = {camera: int(row[f"cam{camera.number}"]) for camera in SYSU_CAMERAS}
+            if any(counts.values()):
                 census[row["split"]][int(row["identity"])] = counts
     return census
 

@@ -20,7 +20,7 @@ MAT_HEADER = b"MATLAB 5.0 MAT-file, drawn by mpanet_pl".ljust(116)  # without th
 @dataclass(frozen=True)
 class Layout:
     shots: list[Shot]
-    groups: list[list[int]]  # of identities that are always in the same split, as far as siblings go
+    groups: list[list[int]]  # of identities; siblings are looked for within one
     files: dict[str, bytes]  # split files by path
 
 
@@ -30,15 +30,18 @@ def sysu(census: Census, seed: int) -> Layout:
         Shot(f"cam{camera.number}/{identity:04d}/{number:04d}.jpg", identity, *camera, number)
         for _, identity, camera, number in _images(census)
     ]
-    train, test = sorted([*census["train"], *census.get("val", [])]), sorted(census["test"])
-    val = census.get("val") or census["train"].keys() & set(train[-(len(train) // 4) :])
+    train, val = sorted(census["train"]), sorted(census.get("val", []))
+    if not val:
+        quarter = max(1, len(train) // 4)
+        train, val = train[quarter:], train[:quarter]
+    test, unused = sorted(census["test"]), sorted(census.get("unused", []))
     files = {
-        "exp/train_id.txt": _comma_separated(set(train) - set(val)),
+        "exp/train_id.txt": _comma_separated(train),
         "exp/val_id.txt": _comma_separated(val),
         "exp/test_id.txt": _comma_separated(test),
         "exp/rand_perm_cam.mat": _permutations(census, seed),
     }
-    return Layout(shots, [train, test], files)
+    return Layout(shots, [sorted(train + val), test, unused], files)
 
 
 def regdb(census: Census, seed: int) -> Layout:
@@ -83,7 +86,7 @@ def llcm(census: Census) -> Layout:
             path = f"test_{modality}/cam{camera.number}/{identity:04d}/{number:04d}.jpg"
         shots.append(Shot(path, identity, *camera, number))
     files = {f"idx/train_{modality}.txt": text.encode() for modality, text in lines.items()}
-    files["idx/test_id.txt"] = _comma_separated(census["test"])
+    files["idx/test_id.txt"] = _comma_separated(sorted(census["test"]))
     return Layout(shots, [sorted(people) for people in census.values()], files)
 
 
@@ -106,7 +109,7 @@ def _images(census: Census) -> Iterator[tuple[str, int, Camera, int]]:
 
 
 def _comma_separated(identities: Iterable[int]) -> bytes:
-    return (",".join(map(str, sorted(identities))) + "\n").encode()
+    return (",".join(map(str, identities)) + "\n").encode()
 
 
 def _permutations(census: Census, seed: int) -> bytes:

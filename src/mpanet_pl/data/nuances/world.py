@@ -12,18 +12,20 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import chain
-from multiprocessing import get_all_start_methods, get_context
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from mpanet_pl.data.nuances import census, layouts
+from mpanet_pl.data.nuances import layouts
+from mpanet_pl.data.nuances.census import CAMERAS, even_census, full_census
 from mpanet_pl.data.nuances.parts import visible_boxes
 from mpanet_pl.data.nuances.people import NUANCES, Person, populate
 from mpanet_pl.data.nuances.shot import Look, Shot
@@ -33,15 +35,13 @@ from mpanet_pl.progress import track
 VERSION = 1  # of the drawing: another version draws other pixels from the same seed
 MANIFEST = "manifest.json"
 UNFINISHED = "manifest.unfinished.json"
-LAYOUTS = ("sysu", "regdb", "llcm", "folder")
 IMAGE_FORMAT = {".jpg": "JPEG", ".bmp": "BMP"}
 CHUNK = 64  # images a process draws at a time
-FEW = 400  # images that are drawn before another process has started
 
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """What is asked for. Images depend on the look, on `siblings` and on who is in which split, on nothing else."""
+    """What is asked for; it determines every byte of every image."""
 
     layout: str = "sysu"
     identities: int | None = 100  # None: the real dataset's people and numbers of images
@@ -50,10 +50,8 @@ class World:
     look: Look = field(default_factory=Look)
 
     def __post_init__(self) -> None:
-        if self.layout not in LAYOUTS:
-            raise UserError(f"layout is one of {', '.join(LAYOUTS)}, got {self.layout}")
-        if self.identities is None and self.layout == "folder":
-            raise UserError("layout=folder has no real dataset behind it: say how many identities it shall have")
+        if self.layout not in CAMERAS:
+            raise UserError(f"layout is one of {', '.join(CAMERAS)}, got {self.layout}")
         if self.identities is not None and (self.identities < 4 or self.identities % 2):
             raise UserError(f"identities is an even number of people, at least 4, got {self.identities}")
         if self.images_per_camera < 1:
@@ -66,28 +64,22 @@ class World:
             raise UserError(f"images are at least 16 × 16, got {self.look.height} × {self.look.width}")
 
     def lay_out(self) -> layouts.Layout:
-        match self.layout, self.identities:
-            case "sysu", None:
-                return layouts.sysu(census.sysu_census(), self.look.seed)
-            case "sysu", _:
-                return layouts.sysu(self._census(census.SYSU_CAMERAS), self.look.seed)
-            case "regdb", None:
-                return layouts.regdb(census.even_census(412, census.REGDB_CAMERAS, images=10), self.look.seed)
-            case "regdb", _:
-                return layouts.regdb(self._census(census.REGDB_CAMERAS), self.look.seed)
-            case "llcm", None:
-                return layouts.llcm(census.llcm_census())
-            case "llcm", _:
-                return layouts.llcm(self._census(census.LLCM_CAMERAS))
+        if self.identities is None:
+            who = full_census(self.layout)
+        else:
+            who = even_census(self.layout, self.identities, self.images_per_camera)
+        match self.layout:
+            case "sysu":
+                return layouts.sysu(who, self.look.seed)
+            case "regdb":
+                return layouts.regdb(who, self.look.seed)
+            case "llcm":
+                return layouts.llcm(who)
             case _:
-                return layouts.folder(self._census(census.SYSU_CAMERAS))
+                return layouts.folder(who)
 
     def people(self) -> dict[int, Person]:
         return populate(self.look.seed, self.lay_out().groups, self.siblings)
-
-    def _census(self, cameras: Sequence[census.Camera]) -> census.Census:
-        assert self.identities is not None
-        return census.even_census(self.identities, cameras, self.images_per_camera)
 
     @property
     def name(self) -> str:
@@ -112,7 +104,7 @@ def draw_world(root: Path, world: World, workers: int) -> None:
         _write(root / path, content)
     chunks = [layout.shots[start : start + CHUNK] for start in range(0, len(layout.shots), CHUNK)]
     jobs = [(chunk, {shot.identity: people[shot.identity] for shot in chunk}) for chunk in chunks]
-    drawn = _in_parallel(partial(_draw, root, world.look), jobs, workers if len(layout.shots) > FEW else 1)
+    drawn = _in_parallel(partial(_draw, root, world.look), jobs, min(workers, len(jobs)))
     boxes = list(track(drawn, f"Drawing {root}", len(layout.shots)))
     _write(root / "nuances.json", json.dumps(_who_is_who(world.look.seed, people), indent=1).encode())
     _write(root / "nuances.npz", _boxes_file(layout.shots, np.stack(boxes)))
@@ -127,7 +119,7 @@ def _claim(root: Path, world: World) -> bool:
             if json.loads((root / name).read_text()) != asked:
                 raise UserError(f"{root} holds images drawn with other settings (see its {name}): name another folder")
             return name == UNFINISHED
-    if root.is_dir() and any(root.iterdir()):
+    if root.is_dir() and any(not entry.name.startswith(".") for entry in root.iterdir()):
         raise UserError(f"{root} is not empty and was not drawn by this package: name another folder")
     _write(root / UNFINISHED, json.dumps(asked, indent=1).encode())
     return True
@@ -156,8 +148,8 @@ def _in_parallel(draw: Callable[[Job], list[np.ndarray]], jobs: list[Job], worke
     if workers == 1:
         yield from chain.from_iterable(map(draw, jobs))
         return
-    method = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"  # plain forks and threads do not mix
-    with ProcessPoolExecutor(workers, get_context(method)) as pool:
+    start = "fork" if sys.platform == "linux" else "spawn"  # as torch's loaders do
+    with ProcessPoolExecutor(workers, get_context(start)) as pool:
         yield from chain.from_iterable(pool.map(draw, jobs))
 
 
