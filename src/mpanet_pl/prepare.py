@@ -16,7 +16,8 @@ from mpanet_pl.command import run_command
 from mpanet_pl.data import SYSU, Catalogue, Dataset, Splits, open_images
 from mpanet_pl.data.cache import cache_folder
 from mpanet_pl.data.decode import Unreadable, in_threads, read_rgb
-from mpanet_pl.data.layout import BrokenDataset, Counts, DatasetOnDisk, Faults, listed
+from mpanet_pl.data.faults import BrokenDataset, Faults, listed
+from mpanet_pl.data.layout import Counts, DatasetOnDisk
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.protocols import RetrievalProtocol, SYSUProtocol
 from mpanet_pl.progress import track
@@ -104,7 +105,10 @@ def _one_sided(train: Catalogue) -> Iterator[str]:
         for path, identity in zip(train.paths, train.identities.tolist(), strict=True):
             first.setdefault(identity, path)
         examples = listed(first[identity] for identity in sorted(one_sided))
-        yield f"{len(one_sided)} training identities have images of one modality only, such as {examples}."
+        yield (
+            f"training identities with images of one modality only ({len(one_sided)}), which only data.sampler=random "
+            f"can train on: {examples}"
+        )
 
 
 def _another_draw(dataset: Dataset, protocol: RetrievalProtocol | None) -> Iterator[str]:

@@ -4,7 +4,7 @@ import pytest
 from trees import draw_folder, draw_image, write
 
 from mpanet_pl.data import Folder
-from mpanet_pl.data.layout import BrokenDataset
+from mpanet_pl.data.faults import BrokenDataset
 from mpanet_pl.errors import UserError
 
 MANY = [f"person {number}" for number in range(40)]

@@ -4,7 +4,7 @@ import pytest
 from trees import draw_llcm, write
 
 from mpanet_pl.data import LLCM
-from mpanet_pl.data.layout import BrokenDataset
+from mpanet_pl.data.faults import BrokenDataset
 
 
 def faults_of(root: Path) -> str:

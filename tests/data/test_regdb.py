@@ -4,7 +4,7 @@ import pytest
 from trees import draw_image, draw_regdb, write
 
 from mpanet_pl.data import RegDB
-from mpanet_pl.data.layout import BrokenDataset
+from mpanet_pl.data.faults import BrokenDataset
 from mpanet_pl.errors import UserError
 
 

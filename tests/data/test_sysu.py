@@ -6,7 +6,8 @@ import pytest
 from trees import draw_image, draw_sysu, write
 
 from mpanet_pl.data import SYSU
-from mpanet_pl.data.layout import BrokenDataset, Counts
+from mpanet_pl.data.faults import BrokenDataset
+from mpanet_pl.data.layout import Counts
 
 
 def faults_of(root: Path) -> str:

@@ -21,8 +21,8 @@ import numpy as np
 import PIL
 
 from mpanet_pl.data.decode import Unreadable, in_threads
+from mpanet_pl.data.faults import listed
 from mpanet_pl.data.images import Files, Images, MappedFile
-from mpanet_pl.data.layout import listed
 from mpanet_pl.errors import UserError
 from mpanet_pl.progress import track
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -48,7 +49,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def in_threads(work: Callable[[T], R], items: Iterable[T], workers: int | None) -> Iterator[R]:
-    """`work(item)` of every item in order, on that many threads (None: one for each core)."""
-    cores = os.cpu_count() or 1
+    """`work(item)` of every item in order, on that many threads (None: one for each core, up to 16)."""
+    cores = min(os.cpu_count() or 1, 16)  # more would wait for the interpreter
+    waiting = iter(items)
     with ThreadPoolExecutor(max(1, cores if workers is None else workers)) as pool:
-        yield from pool.map(work, items)
+        while some := list(islice(waiting, 1000)):  # what waits takes memory
+            yield from pool.map(work, some)

@@ -13,7 +13,9 @@ import re
 from typing import NamedTuple
 
 from mpanet_pl.data.catalogue import Catalogue, Splits
-from mpanet_pl.data.layout import DatasetOnDisk, Faults, images_in, relabelled, subfolders
+from mpanet_pl.data.faults import Faults
+from mpanet_pl.data.layout import DatasetOnDisk, relabelled
+from mpanet_pl.data.listing import images_in, subfolders
 from mpanet_pl.errors import UserError
 
 MODALITIES = (("visible", False), ("infrared", True))
@@ -71,7 +73,7 @@ class Folder(DatasetOnDisk):
         return sorted(images, key=lambda image: (image.person, image.camera, image.path))
 
     def _is_held_out(self, person: str) -> bool:
-        draw = hashlib.sha256(f"{self.seed}/{person}".encode()).digest()
+        draw = hashlib.sha256(os.fsencode(f"{self.seed}/{person}")).digest()
         return int.from_bytes(draw[:8]) < self.test_share * 2**64
 
 

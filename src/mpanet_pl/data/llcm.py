@@ -10,18 +10,9 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from mpanet_pl.data.catalogue import Catalogue, Splits
-from mpanet_pl.data.layout import (
-    Counts,
-    DatasetOnDisk,
-    Faults,
-    Row,
-    images_in,
-    person_folders,
-    read_identities,
-    read_labelled_paths,
-    relabelled,
-    subfolders,
-)
+from mpanet_pl.data.faults import Faults
+from mpanet_pl.data.layout import Counts, DatasetOnDisk, Row, person_folders, relabelled
+from mpanet_pl.data.listing import images_in, read_identities, read_labelled_paths, subfolders
 
 MODALITIES = (("vis", False, (1, 2, 3, 4, 5, 6, 7, 8, 9)), ("nir", True, (1, 2, 4, 5, 6, 7, 8, 9)))
 

@@ -7,7 +7,9 @@ import os
 from typing import ClassVar
 
 from mpanet_pl.data.catalogue import Catalogue, Splits
-from mpanet_pl.data.layout import Counts, DatasetOnDisk, Faults, Row, person_folders, read_labelled_paths, relabelled
+from mpanet_pl.data.faults import Faults
+from mpanet_pl.data.layout import Counts, DatasetOnDisk, Row, person_folders, relabelled
+from mpanet_pl.data.listing import read_labelled_paths
 from mpanet_pl.errors import UserError
 
 TRIALS = range(1, 11)

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from mpanet_pl.data.catalogue import Catalogue, Splits
-from mpanet_pl.data.layout import Counts, DatasetOnDisk, Faults, Row, images_in, read_identities, relabelled, subfolders
+from mpanet_pl.data.faults import Faults
+from mpanet_pl.data.layout import Counts, DatasetOnDisk, Row, relabelled
+from mpanet_pl.data.listing import images_in, read_identities, subfolders
 
 VISIBLE_CAMERAS = (1, 2, 4, 5)
 INFRARED_CAMERAS = (3, 6)
