@@ -43,8 +43,8 @@ def center_cluster(descriptors: Tensor, identities: Tensor, margin: float) -> Te
     """Distance of each descriptor (B, D) to its identity's centre, plus what centres lack to be `margin` apart.
 
     >>> descriptors = torch.tensor([[0.0, 3.0], [0.0, -3.0], [0.5, 0.0]])
-    >>> center_cluster(descriptors, torch.tensor([7, 7, 2]), margin=0.7).item()  # (3 + 3 + 0) / 3 + (0.7 - 0.5)
-    2.2
+    >>> center_cluster(descriptors, torch.tensor([7, 7, 2]), margin=0.7)  # (3 + 3 + 0) / 3 + (0.7 - 0.5)
+    tensor(2.2000)
     """
     points = distinct(descriptors)
     same = identities[:, None] == identities  # (B, B)

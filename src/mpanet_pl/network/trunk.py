@@ -22,9 +22,13 @@ class Trunk(nn.Module):
         self, name: str, *, pretrained: bool | str | Path, last_stride: int, alleviation: Sequence[str]
     ) -> None:
         super().__init__()
-        resnet = _resnet(name, pretrained)
+        if name not in RESNETS:
+            raise UserError(f"trunk must be one of {', '.join(RESNETS)}, got {name}")
+        resnet = torchvision.models.get_model(name, weights=None)
         self.conv1, self.bn1, self.relu, self.maxpool = resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool
         self.layer1, self.layer2, self.layer3, self.layer4 = resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4
+        if pretrained:
+            _load(self, _imagenet_file(name) if pretrained is True else pretrained)
         _set_stride(self.layer4[0], last_stride)
         self.channels = resnet.fc.in_features
         self.alleviation = nn.ModuleDict({stage: Alleviation(self._channels(stage)) for stage in _known(alleviation)})
@@ -41,33 +45,26 @@ class Trunk(nn.Module):
         return self.channels >> (len(STAGES) - 1 - STAGES.index(stage))
 
 
-def _resnet(name: str, pretrained: bool | str | Path) -> torchvision.models.ResNet:
-    if name not in RESNETS:
-        raise UserError(f"trunk must be one of {', '.join(RESNETS)}, got {name}")
-    resnet = torchvision.models.get_model(name, weights=None)
-    if pretrained is True:
-        resnet.load_state_dict(_imagenet(name))
-    elif pretrained:
-        _load_all_but_classifier(resnet, pretrained)
-    return resnet
-
-
-def _imagenet(name: str) -> dict[str, Tensor]:
-    published = torchvision.models.get_model_weights(name).IMAGENET1K_V1
-    try:
-        return published.get_state_dict(check_hash=True, weights_only=True)
-    except (OSError, RuntimeError) as error:
-        expected = Path(torch.hub.get_dir(), "checkpoints", Path(published.url).name)
-        raise UserError(
-            f"no ImageNet weights for {name}: {expected} was looked for, and {published.url} could not be fetched "
-            f"({error}); put the file there, or give a path with model.network.pretrained=PATH (false: random weights)"
-        ) from error
-
-
-def _load_all_but_classifier(resnet: torchvision.models.ResNet, path: str | Path) -> None:
+def _load(trunk: nn.Module, path: str | Path) -> None:
     state = {key: value for key, value in weights.read(path).items() if not key.startswith("fc.")}
-    resnet.fc = nn.Identity()
-    weights.load_exactly(resnet, state, str(path))
+    weights.load_exactly(trunk, state, str(path))
+
+
+def _imagenet_file(name: str) -> Path:
+    """Where torchvision's first weights lie, downloaded if need be."""
+    url = torchvision.models.get_model_weights(name).IMAGENET1K_V1.url
+    path = Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        digest = path.stem.rpartition("-")[2]
+        try:
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=digest)
+        except (OSError, RuntimeError) as error:
+            raise UserError(
+                f"no ImageNet weights for {name}: {path} does not exist, and {url} could not be fetched ({error}); "
+                "put the file there, or give a path with model.network.pretrained=PATH (false: random weights)"
+            ) from error
+    return path
 
 
 def _set_stride(block: nn.Module, stride: int) -> None:

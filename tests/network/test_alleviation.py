@@ -1,0 +1,71 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mpanet_pl.network.alleviation import Alleviation
+
+
+def by_definition(alleviation: Alleviation, features: Tensor) -> Tensor:
+    pooled = F.adaptive_avg_pool2d(features, 1)
+    gate = torch.sigmoid(alleviation.excite(torch.relu(alleviation.squeeze(pooled))))
+    return gate * features + (1 - gate) * F.instance_norm(features)
+
+
+@pytest.fixture
+def alleviation() -> Alleviation:
+    torch.manual_seed(0)
+    return Alleviation(32).double()
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_values_and_gradients_are_those_of_the_definition(
+    alleviation: Alleviation, memory_format: torch.memory_format
+) -> None:
+    features = torch.randn(3, 32, 5, 4, dtype=torch.float64).to(memory_format=memory_format).requires_grad_()
+    direction = torch.randn_like(features)
+    inputs = [features, alleviation.squeeze.weight, alleviation.excite.weight]
+
+    results = [layer(features) for layer in (alleviation, lambda x: by_definition(alleviation, x))]
+    torch.testing.assert_close(*results)
+    gradients = [torch.autograd.grad((result * direction).sum(), inputs) for result in results]
+    torch.testing.assert_close(*gradients)
+
+
+def test_gradient_is_that_of_finite_differences(alleviation: Alleviation) -> None:
+    features = torch.randn(2, 32, 3, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(alleviation, features)
+
+
+def test_another_style_of_an_image_vanishes_where_the_gate_is_closed(alleviation: Alleviation) -> None:
+    """Contrast and brightness of a channel are what instance normalisation takes out."""
+    alleviation.squeeze.weight.data.fill_(1)
+    alleviation.excite.weight.data.fill_(-100)  # the gate is 0 for every image
+    features = torch.rand(2, 32, 5, 4, dtype=torch.float64)
+    torch.testing.assert_close(alleviation(3 * features + 2), alleviation(features), rtol=0, atol=1e-3)
+
+
+def test_layout_is_kept(alleviation: Alleviation) -> None:
+    features = torch.randn(2, 32, 5, 4, dtype=torch.float64).to(memory_format=torch.channels_last).requires_grad_()
+    result = alleviation(features)
+    result.backward(torch.ones_like(result))
+    assert result.is_contiguous(memory_format=torch.channels_last)
+    assert features.grad is not None
+    assert features.grad.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_statistics_do_not_lose_digits_in_half_precision(alleviation: Alleviation, half: torch.dtype) -> None:
+    features = (torch.randn(2, 32, 16, 8).relu() * 100).to(half)  # squares beyond float16's range
+    with torch.autocast("cpu", half):
+        result = alleviation.float()(features)
+    assert result.dtype == half
+    expected = by_definition(alleviation.double(), features.double())
+    torch.testing.assert_close(result.double(), expected, rtol=0.02, atol=0.02)
+
+
+def test_a_constant_channel_stays_finite(alleviation: Alleviation) -> None:
+    features = torch.ones(2, 32, 5, 4, dtype=torch.float64, requires_grad=True)
+    alleviation(features).sum().backward()
+    assert features.grad is not None
+    assert features.grad.isfinite().all()
