@@ -112,3 +112,21 @@ def test_a_trial_without_split_files(
     with pytest.raises(SystemExit):
         prepare(monkeypatch, "dataset=regdb", f"data_dir={tmp_path}", "trial=3")
     assert "missing split files (4): idx/train_visible_3.txt" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_not_there_is_all_that_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        prepare(monkeypatch, "dataset=llcm", f"data_dir={tmp_path / 'nowhere'}")
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.splitlines()[1:] == [f"- missing folders (1): {tmp_path / 'nowhere'}"]
+
+
+def test_who_is_held_out_is_the_users_choice(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        prepare(monkeypatch, "dataset=folder", f"data_dir={folder}", "data.dataset.test_share=1e-9")
+    assert "too few people to hold some out by data.dataset.test_share" in capsys.readouterr().err

@@ -34,7 +34,8 @@ def prepare(cfg: DictConfig) -> None:
     dataset, protocol = instantiate(data.dataset), instantiate(cfg.protocol)
     dataset.prepare()
     splits, faults, warnings = check(dataset, protocol, workers=data.workers or None)
-    console.print(table(splits))
+    if splits.train.paths or splits.test.paths:
+        console.print(table(splits))
     for warning in warnings:
         console.print(f"Warning: {warning}", markup=False)
     if faults:
@@ -77,6 +78,8 @@ def table(splits: Splits) -> Table:
 
 def _unreadable(root: Path, splits: Splits, workers: int | None) -> list[str]:
     paths = sorted({*splits.train.paths, *splits.test.paths})
+    if not paths:
+        return []
     reasons = track(in_threads(partial(_why_unreadable, root), paths, workers), f"Reading {root}", len(paths))
     return [f"{path} ({reason})" for path, reason in zip(paths, reasons, strict=True) if reason]
 

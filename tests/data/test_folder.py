@@ -101,7 +101,7 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
 
 def test_too_few_people_to_hold_some_out(tmp_path: Path) -> None:
     draw_folder(tmp_path, people=("anna",))
-    assert "too few people to hold some out (change seed or test_share) (1): anna" in faults_of(tmp_path)
+    assert "too few people to hold some out by data.dataset.test_share and .seed (1): anna" in faults_of(tmp_path)
 
 
 @pytest.mark.parametrize("share", [0, 1, 1.5])
