@@ -43,7 +43,8 @@ def draw_contact_sheet(root: Path, world: World, path: Path) -> None:
     for shot in world.lay_out().shots:
         shots.setdefault(shot.identity, {False: [], True: []})[shot.infrared].append(shot)
     people = world.people()
-    chosen = sorted(people, key=lambda identity: (people[identity].siblings is None, identity))[:PEOPLE]
+    seen_in_both = [identity for identity, by_modality in sorted(shots.items()) if all(by_modality.values())]
+    chosen = sorted(seen_in_both, key=lambda identity: people[identity].siblings is None)[:PEOPLE]
     rows = [[_tile(root, shot) for shots_of in shots[i].values() for shot in _spread(shots_of)] for i in chosen]
     sheet.save(sheet.lay_out(rows, captions=[_caption(identity, people[identity]) for identity in chosen]), path)
 
