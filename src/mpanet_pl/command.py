@@ -129,7 +129,7 @@ def _check(name: str, arguments: Sequence[str]) -> None:
 
 def _parse(overrides: Sequence[str]) -> list[Override]:
     for text in overrides:
-        if not re.match(r"[+~]*[\w./@:-]+(=|$)", text):
+        if not re.match(r"(\+*[\w./@:-]+=|~)", text):
             raise UserError(f"'{text}' is not KEY=VALUE.")
     try:
         return OverridesParser.create().parse_overrides(list(overrides))
@@ -156,7 +156,7 @@ def _jobs(overrides: Sequence[Override]) -> Iterator[list[str]]:
 def _compose(name: str, overrides: list[str]) -> DictConfig:
     try:
         return hydra.compose(name, overrides=overrides)
-    except (HydraException, OmegaConfBaseException, AssertionError) as error:
+    except (HydraException, OmegaConfBaseException, AssertionError, ValueError) as error:
         raise UserError(_explain(error, name, overrides)) from error
 
 

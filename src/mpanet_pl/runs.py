@@ -61,6 +61,16 @@ def make_folder(cfg: DictConfig, resumed: bool = False) -> Path:
     return folder
 
 
+def begun_in_sweep(cfg: DictConfig) -> Path | None:
+    """The folder of this job of a sweep, where an earlier start of the same sweep already made it."""
+    folder = sweep_folder()
+    if folder is None or not (folder / CONFIG).exists():
+        return None
+    if OmegaConf.to_container(OmegaConf.load(folder / CONFIG)) != OmegaConf.to_container(cfg):
+        raise UserError(f"{folder} holds a run of another configuration: give the sweep another hydra.sweep.dir.")
+    return folder
+
+
 def _new_folder(parent: Path) -> Path:
     """A new folder named by the time; two runs that start in one second do not share it."""
     parent = parent.absolute()

@@ -16,11 +16,12 @@ from mpanet_pl.callbacks.scoring import MONITOR
 from mpanet_pl.command import run_command
 from mpanet_pl.engine import build_trainer, failures_explained, own_ranks, quiet
 from mpanet_pl.evaluation import RetrievalMetric
+from mpanet_pl.evaluation.tables import JSON as RESULTS
 from mpanet_pl.evaluation.tables import Results
 from mpanet_pl.module import MPANetModule
 from mpanet_pl.pictures import draw_curves
 from mpanet_pl.report import draw_pictures, tell
-from mpanet_pl.runs import make_folder, provenance, reopen
+from mpanet_pl.runs import begun_in_sweep, make_folder, provenance, reopen
 from mpanet_pl.testing import Examiner
 
 NEXT = """
@@ -38,6 +39,11 @@ def train(cfg: DictConfig) -> None:
     if resumed:
         cfg = reopen(cfg.resume)
     cfg.data_dir = str(Path(cfg.data_dir).absolute())
+    if begun := begun_in_sweep(cfg):
+        if (begun / RESULTS).exists():
+            print(f"{begun} is finished and stays as it is.")
+            return
+        resumed = True
     with quiet(), own_ranks():
         pl.seed_everything(cfg.seed, workers=True, verbose=False)
         data = instantiate(cfg.data)

@@ -1,0 +1,100 @@
+"""What a user mistypes becomes one sentence with the way out, exit code 2, and no folder."""
+
+from pathlib import Path
+
+import pytest
+from commands import type_in
+from omegaconf import DictConfig
+
+from mpanet_pl.command import with_overrides
+from mpanet_pl.errors import RunStopped, UserError
+from mpanet_pl.train import train
+
+MISTAKES = {
+    "dataset=regbd": "Did you mean 'regdb'?",
+    "trainer=tpu": "It is one of: auto, cpu, ddp, ddp_cpu, gpu.",
+    "experiment=ablatoin": "Did you mean 'ablation'?",
+    "model.netwrk.trunk=resnet18": "Did you mean 'model.network.trunk'?",
+    "hieght=3": "Did you mean 'data.height'?",
+    "height=128": "Did you mean 'data.height'?",
+    "data.height=tall": "data.height must be a whole number, got 'tall'.",
+    "model.optimizer.lr=fast": "model.optimizer.lr must be a number, got 'fast'.",
+    "model.network.alleviation=layer3": "must be a list",
+    "compile=3": "compile must be true or false",
+    "trainer=3": "Got int",
+    "trial=1,2": "add -m",
+    "=3": "'=3' is not KEY=VALUE.",
+    "data.height": "'data.height' is not KEY=VALUE.",
+    "model.criterion.mutual=[2": "quote what the shell reads",
+    "dataset=sysu data_dir=nowhere": "SYSU-MM01 in ",
+    "dataset=regdb trial=11": "RegDB has trials 1 to 10, got 11",
+    "resume=nowhere": "nowhere is no run's folder",
+    "trainer=gpu": "There is no GPU here",
+    "trainer.precision=12-true": "The trainer's keys do not fit together",
+    "model.network.trunk=resnet19": "trunk must be one of",
+    "sampler=random data.sampler=unbalanced": "There is no key 'sampler'",
+}
+
+
+@pytest.mark.parametrize("typed", MISTAKES)
+def test_a_mistake_is_a_sentence(
+    typed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if typed == "trainer=gpu":
+        monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    world = ["data.dataset.identities=10", "data.dataset.images_per_camera=1", "data.height=48", "data.width=24"]
+    arguments = [*([] if "dataset=" in typed else world), *typed.split()]
+    assert type_in("train", train, arguments, monkeypatch) == 2
+    said = capsys.readouterr().err
+    assert MISTAKES[typed] in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "runs").exists()
+
+
+def test_every_job_of_a_sweep_is_checked_before_the_first(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran: list[int] = []
+    assert type_in("train", lambda cfg: ran.append(cfg.seed), ["-m", "seed=1,2,x"], monkeypatch) == 2
+    assert "seed must be a whole number, got 'x'" in capsys.readouterr().err
+    assert ran == []
+
+
+def test_full_errors_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mpanet_pl.command import run_command
+
+    monkeypatch.setattr("sys.argv", ["train", "dataset=regbd"])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(UserError, match="regdb"):
+        run_command("train", train)
+
+
+@pytest.mark.parametrize("failure", [UserError, RunStopped])
+def test_exit_codes_tell_mistakes_from_runs_that_stopped(
+    failure: type[Exception], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(cfg: DictConfig) -> None:
+        raise failure("the reason")
+
+    assert type_in("train", fails, [], monkeypatch) == (2 if failure is UserError else 1)
+    assert "train: the reason" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "prepare", "synthesize"])
+def test_help_shows_keys_and_examples(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert type_in(name, train, ["--help"], monkeypatch) == 0
+    shown = capsys.readouterr().out
+    assert shown.count(f"python -m mpanet_pl.{name}") >= 3
+    assert "Keys" in shown
+
+
+def test_overrides_apply_to_existing_keys_only() -> None:
+    cfg = DictConfig({"data": {"workers": 1}})
+    assert with_overrides(cfg, ["data.workers=2"]).data.workers == 2
+    assert cfg.data.workers == 1
+    with pytest.raises(UserError, match=r"Did you mean 'data\.workers'"):
+        with_overrides(cfg, ["data.worker=2"])
