@@ -6,7 +6,7 @@ import pytest
 import torch
 from evaluation.definition import evaluate_query
 
-from mpanet_pl.evaluation.ranking import CMC, REMOVED, cumulative_matches, rank
+from mpanet_pl.evaluation.ranking import CMC, REMOVED, Gallery, cumulative_matches, rank
 
 
 @pytest.mark.parametrize("cmc", ["deduplicated", "plain"])
@@ -25,7 +25,7 @@ def test_ranks_equal_the_definition_with_ties_removals_and_strangers(seed: int, 
         entries = [entry for entry in zip(row, who_is_there, strict=True) if entry[0] > REMOVED]
         if (found := evaluate_query(entries, identity, cmc)) is not None:
             expected.append(found)
-    ranks = rank(similarity, torch.tensor(who_asks), torch.tensor(who_is_there), cmc)
+    ranks = rank(similarity, torch.tensor(who_asks), Gallery(torch.tensor(who_is_there)), cmc)
 
     assert ranks.first.tolist() == [first for first, _, _ in expected]
     assert ranks.average_precision.tolist() == pytest.approx([ap for _, ap, _ in expected], abs=1e-14)
@@ -33,7 +33,7 @@ def test_ranks_equal_the_definition_with_ties_removals_and_strangers(seed: int, 
 
 
 def test_of_equal_similarities_the_wrong_image_ranks_first() -> None:
-    ranks = rank(torch.zeros(1, 4), torch.tensor([7]), torch.tensor([7, 1, 2, 2]))
+    ranks = rank(torch.zeros(1, 4), torch.tensor([7]), Gallery(torch.tensor([7, 1, 2, 2])))
     assert ranks.first.item() == 3
     assert ranks.average_precision.item() == 1 / 4
 
@@ -44,7 +44,9 @@ def test_the_order_of_the_gallery_changes_nothing() -> None:
     who_asks, who_is_there = torch.randint(0, 9, (20,), generator=draw), torch.randint(0, 9, (60,), generator=draw)
     order = torch.randperm(60, generator=draw)
     for one, other in zip(
-        rank(similarity, who_asks, who_is_there), rank(similarity[:, order], who_asks, who_is_there[order]), strict=True
+        rank(similarity, who_asks, Gallery(who_is_there)),
+        rank(similarity[:, order], who_asks, Gallery(who_is_there[order])),
+        strict=True,
     ):
         assert torch.equal(one, other)
 

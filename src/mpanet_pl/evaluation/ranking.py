@@ -25,23 +25,45 @@ class Ranks(NamedTuple):
     inverse_negative_penalty: Tensor  # (M,) float64, number of true matches / place of the last one
 
 
-def rank(similarity: Tensor, query_identities: Tensor, gallery_identities: Tensor, cmc: CMC = "deduplicated") -> Ranks:
+class Gallery:
+    """Whom the columns of a similarity matrix show, laid out for ranking once for many queries."""
+
+    def __init__(self, identities: Tensor) -> None:
+        """`identities` (G,) int64, column by column."""
+        self.known, self.place = identities.unique(
+            return_inverse=True
+        )  # (I,), and (G,): a column's identity among them
+        self.columns = _columns_of_each(self.place, len(self.known))  # (I + 1, L)
+
+    def columns_of(self, identities: Tensor) -> Tensor:
+        """(Q, L): the columns that show each identity, filled up with -1."""
+        row = torch.searchsorted(self.known, identities).clamp_(max=len(self.known) - 1)
+        return self.columns[row.where(self.known[row] == identities, len(self.known))]
+
+    def best_of_each(self, similarity: Tensor) -> Tensor:
+        """(Q, I): the highest similarity that each identity reaches in each row of (Q, G)."""
+        best = similarity.new_full((len(similarity), len(self.known)), REMOVED)
+        return best.scatter_reduce_(1, self.place.expand_as(similarity), similarity, "amax")
+
+
+def rank(similarity: Tensor, query_identities: Tensor, gallery: Gallery, cmc: CMC = "deduplicated") -> Ranks:
     """Ranks of the queries (rows of `similarity`, (Q, G)) that have a true match, in their order.
 
     `plain` counts places among images; `deduplicated` among identities, each at its best image. Only `first` differs.
 
-    >>> similarity = torch.tensor([[0.9, 0.8, 0.7, 0.6]])
-    >>> rank(similarity, torch.tensor([1]), torch.tensor([2, 2, 1, 1]), cmc="deduplicated").first
+    >>> similarity, gallery = torch.tensor([[0.9, 0.8, 0.7, 0.6]]), Gallery(torch.tensor([2, 2, 1, 1]))
+    >>> rank(similarity, torch.tensor([1]), gallery, cmc="deduplicated").first
     tensor([2])
-    >>> rank(similarity, torch.tensor([1]), torch.tensor([2, 2, 1, 1]), cmc="plain").first
+    >>> rank(similarity, torch.tensor([1]), gallery, cmc="plain").first
     tensor([3])
     """
-    identities, column_identity = gallery_identities.unique(return_inverse=True)
-    matches = _similarities_of_matches(similarity, query_identities, identities, column_identity)
-    matched = (matches[:, 0] > REMOVED).nonzero().flatten()
-    similarity, matches = similarity[matched], matches[matched]
+    columns = gallery.columns_of(query_identities)
+    matches = similarity.gather(1, columns.clamp(min=0)).masked_fill_(columns < 0, REMOVED)
+    matches = matches.sort(1, descending=True).values  # (Q, L)
+    if len(matched := (matches[:, 0] > REMOVED).nonzero().flatten()) < len(matches):
+        similarity, matches = similarity[matched], matches[matched]
 
-    wrong = _count_as_similar(similarity, matches) - _count_as_similar(matches, matches)  # (M, L), int64
+    wrong = _count_as_similar(similarity, matches) - _count_as_similar(matches, matches)  # (M, L) int64
     number = torch.arange(1, matches.shape[1] + 1, device=matches.device)
     true = matches > REMOVED
     precision = (number / (wrong + number).double()).where(true, 0)
@@ -50,7 +72,7 @@ def rank(similarity: Tensor, query_identities: Tensor, gallery_identities: Tenso
 
     first = wrong[:, 0] + 1
     if cmc == "deduplicated":
-        first = _best_of_each_identity(similarity, column_identity, len(identities)).ge(matches[:, :1]).sum(1)
+        first = (gallery.best_of_each(similarity) >= matches[:, :1]).sum(1)
     return Ranks(first, precision.sum(1) / count, count / last.double())
 
 
@@ -64,20 +86,14 @@ def cumulative_matches(first: Tensor, length: int) -> Tensor:
     return places.cumsum(0).double() / len(first)
 
 
-def _similarities_of_matches(
-    similarity: Tensor, query_identities: Tensor, identities: Tensor, column_identity: Tensor
-) -> Tensor:
-    """Each query's similarities to the gallery images of its identity, falling, filled up with -inf. (Q, L)"""
-    counts = torch.bincount(column_identity, minlength=len(identities))
-    by_identity = column_identity.argsort()
-    place = torch.arange(len(by_identity), device=counts.device) - (counts.cumsum(0) - counts).repeat_interleave(counts)
-    columns = counts.new_full((len(identities) + 1, int(counts.max())), -1)  # the last row is a stranger's
-    columns[column_identity[by_identity], place] = by_identity
-
-    row = torch.searchsorted(identities, query_identities).clamp(max=len(identities) - 1)
-    row = row.where(identities[row] == query_identities, len(identities))
-    own = columns[row]  # (Q, L)
-    return similarity.gather(1, own.clamp(min=0)).masked_fill(own < 0, REMOVED).sort(1, descending=True).values
+def _columns_of_each(place: Tensor, identities: int) -> Tensor:
+    """(I + 1, L): the columns of each identity, filled up with -1; the last row is that of a stranger."""
+    counts = torch.bincount(place, minlength=identities)
+    by_identity = place.argsort()
+    within = torch.arange(len(place), device=place.device) - (counts.cumsum(0) - counts).repeat_interleave(counts)
+    columns = counts.new_full((identities + 1, int(counts.max())), -1)
+    columns[place[by_identity], within] = by_identity
+    return columns
 
 
 def _count_as_similar(similarity: Tensor, matches: Tensor) -> Tensor:
@@ -90,9 +106,3 @@ def _rising(rows: Tensor) -> Tensor:
     if rows.is_cuda:
         return rows.sort(1).values
     return torch.from_numpy(np.sort(rows.numpy(), axis=1))
-
-
-def _best_of_each_identity(similarity: Tensor, column_identity: Tensor, count: int) -> Tensor:
-    """(M, count): the highest similarity that each gallery identity reaches in each row."""
-    best = similarity.new_full((len(similarity), count), REMOVED)
-    return best.scatter_reduce_(1, column_identity.expand_as(similarity), similarity, "amax")

@@ -1,8 +1,8 @@
 """Re-ranking: similarities of queries and gallery that also look at who else is near.
 
 A re-ranker takes a trial's embeddings as its protocol compares them, queries (Q, D) and gallery (G, D), and returns
-similarities (Q, G). It knows all queries at once, which a search in use does not: its numbers stand beside those without
-it, never in their place.
+similarities (Q, G). It knows all queries at once, which a search in use does not: its numbers stand beside those
+without it, never in their place.
 """
 
 from __future__ import annotations

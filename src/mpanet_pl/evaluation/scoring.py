@@ -15,11 +15,11 @@ from torch import Tensor
 from mpanet_pl.data.catalogue import Catalogue
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.protocols import RetrievalProtocol, Search
-from mpanet_pl.evaluation.ranking import REMOVED, Ranks, cumulative_matches, rank
+from mpanet_pl.evaluation.ranking import REMOVED, Gallery, Ranks, cumulative_matches, rank
 from mpanet_pl.evaluation.rerank import Reranker
 from mpanet_pl.precision import precise
 
-SIMILARITIES_AT_ONCE = 2**25  # 128 MB in float32
+SIMILARITIES_AT_ONCE = 2**21  # 8 MB in float32: what follows stays in the cache
 
 AllRanks = dict[str, list[list[Ranks]]]  # setting -> trials x blocks of queries
 
@@ -126,37 +126,46 @@ class Meeting:
         self.embeddings = embeddings
         self.catalogue = catalogue
         self.protocol = protocol
+        self.identities = catalogue.identities.to(embeddings.device)
 
     def rank(self, search: Search) -> AllRanks:
         """Every trial of every setting, from one similarity matrix of the queries and all images that a trial uses."""
-        galleries = [gallery for trials in search.galleries.values() for gallery in trials]
-        used = torch.tensor(list(dict.fromkeys(torch.cat(galleries).tolist())))
+        galleries = [images for trials in search.galleries.values() for images in trials]
+        used = torch.tensor(list(dict.fromkeys(torch.cat(galleries).tolist())))  # (U,)
         column = torch.empty(len(self.catalogue), dtype=torch.int64).scatter_(0, used, torch.arange(len(used)))
-        gallery = self._embeddings(used)  # (U, D)
-        ranks: AllRanks = {setting: [[] for _ in trials] for setting, trials in search.galleries.items()}
+        chosen = {
+            setting: [(column[images].to(self.embeddings.device), self._gallery(images)) for images in trials]
+            for setting, trials in search.galleries.items()
+        }
+        embeddings, who = self._embeddings(used), self.catalogue[used]
+        ranks: AllRanks = {setting: [[] for _ in trials] for setting, trials in chosen.items()}
         for rows in search.queries.split(max(1, SIMILARITIES_AT_ONCE // len(used))):
-            similarity = self._similarity(self._embeddings(rows), gallery)  # (B, U)
-            self._remove_ignored(similarity, rows, used)
-            for setting, trials in search.galleries.items():
-                for trial, images in enumerate(trials):
-                    of_trial = similarity.index_select(1, column[images].to(similarity.device))
-                    ranks[setting][trial].append(self._rank(of_trial, rows, images))
+            similarity = self._similarity(self._embeddings(rows), embeddings)  # (B, U)
+            self._remove_ignored(similarity, rows, who)
+            identities = self.identities[rows]
+            for setting, trials in chosen.items():
+                for trial, (columns, gallery) in enumerate(trials):
+                    of_trial = similarity.index_select(1, columns)
+                    ranks[setting][trial].append(rank(of_trial, identities, gallery, self.protocol.cmc))
         return ranks
 
     def rerank(self, search: Search, rerank: Reranker) -> AllRanks:
         """The same after re-ranking, where a trial's similarities depend on its whole gallery."""
-        queries = self._embeddings(search.queries)
+        queries, identities = self._embeddings(search.queries), self.identities[search.queries]
         ranks: AllRanks = {setting: [] for setting in search.galleries}
         for setting, trials in search.galleries.items():
             for images in trials:
                 similarity = rerank(queries, self._embeddings(images))
-                self._remove_ignored(similarity, search.queries, images)
-                ranks[setting].append([self._rank(similarity, search.queries, images)])
+                self._remove_ignored(similarity, search.queries, self.catalogue[images])
+                ranks[setting].append([rank(similarity, identities, self._gallery(images), self.protocol.cmc)])
         return ranks
+
+    def _gallery(self, images: Tensor) -> Gallery:
+        return Gallery(self.identities[images])
 
     def _embeddings(self, rows: Tensor) -> Tensor:
         """A copy of these rows as the protocol compares them, in float32 or better."""
-        chosen = precise(self.embeddings[rows.to(self.embeddings.device)])
+        chosen = precise(self.embeddings[rows])
         return chosen.div_(chosen.norm(dim=1, keepdim=True).clamp_(min=1e-12)) if self.protocol.normalise else chosen
 
     def _similarity(self, queries: Tensor, gallery: Tensor) -> Tensor:
@@ -165,15 +174,10 @@ class Meeting:
             return queries @ gallery.T
         return torch.addmm(-gallery.square().sum(1) / 2, queries, gallery.T)
 
-    def _remove_ignored(self, similarity: Tensor, queries: Tensor, gallery: Tensor) -> None:
-        ignored = self.protocol.ignored(self.catalogue[queries], self.catalogue[gallery])
+    def _remove_ignored(self, similarity: Tensor, queries: Tensor, gallery: Catalogue) -> None:
+        ignored = self.protocol.ignored(self.catalogue[queries], gallery)
         if ignored is not None:
             similarity.masked_fill_(ignored.to(similarity.device), REMOVED)
-
-    def _rank(self, similarity: Tensor, queries: Tensor, gallery: Tensor) -> Ranks:
-        identities = self.catalogue.identities
-        device = similarity.device
-        return rank(similarity, identities[queries].to(device), identities[gallery].to(device), self.protocol.cmc)
 
 
 def _scores(ranks: AllRanks, measured: str) -> dict[str, Scores]:
