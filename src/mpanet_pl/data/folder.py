@@ -53,7 +53,8 @@ class Folder(DatasetOnDisk):
             train = [image for image in images if not self._is_held_out(image.person)]
             test = [image for image in images if self._is_held_out(image.person)]
             if images and not (train and test):
-                faults.add("too few people to hold some out by data.dataset.test_share and .seed", sorted(people(images)))
+                too_few = "too few people to hold some out by data.dataset.test_share and .seed"
+                faults.add(too_few, sorted(people(images)))
         number = {person: number for number, person in enumerate(sorted(people(train) | people(test)), start=1)}
         rows = [
             [(path, number[person], camera, infrared) for path, person, camera, infrared in split]
