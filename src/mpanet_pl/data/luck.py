@@ -19,7 +19,7 @@ def uniforms(seed: int, epoch: int, index: Tensor, count: int) -> Tensor:
     key = _mix(_mix(torch.tensor(seed)) + epoch)
     image = _mix(key + index)[:, None]  # (B, 1)
     columns = torch.arange(1, count + 1, device=index.device) * GOLDEN
-    return _shifted(_mix(image + columns), 11) * 2.0**-53  # 53 bits: as fine as float64
+    return _shifted(_mix(image + columns), 11).double() * 2.0**-53  # 53 bits, which float64 holds exactly
 
 
 def _mix(x: Tensor) -> Tensor:

@@ -1,0 +1,173 @@
+"""Against torchvision's per-image transforms: equality where nothing is random, distributions where something is."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.stats import ks_2samp
+from torch import Tensor
+from torchvision import transforms
+from torchvision.transforms import functional
+
+from mpanet_pl.data.augment import IMAGENET_MEAN, IMAGENET_STD, Augmentation, Draws, normalise
+from mpanet_pl.errors import UserError
+
+HEIGHT, WIDTH = 48, 24
+COLOURFUL = Augmentation(pad=6, grayscale=0.5, channel_exchange=0.5)
+STILL = Augmentation(flip=0, pad=0, erase=0)
+
+
+def photographs(count: int = 32) -> Tensor:
+    """uint8 (count, 3, H, W), channels last in memory."""
+    pixels = np.random.default_rng(0).integers(0, 256, (count, HEIGHT, WIDTH, 3), dtype=np.uint8)
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2)
+
+
+def every_other(count: int) -> Tensor:
+    return torch.arange(count) % 2 == 1
+
+
+def augmented(augmentation: Augmentation, images: Tensor, *, seed: int = 1, epoch: int = 0) -> Tensor:
+    return augmentation(images, torch.arange(len(images)), every_other(len(images)), seed=seed, epoch=epoch)
+
+
+def draws_of(augmentation: Augmentation, count: int, height: int = 384, width: int = 128) -> Draws:
+    return augmentation.draw(torch.arange(count), every_other(count), height, width, seed=1, epoch=0)
+
+
+def by_torchvision(augmentation: Augmentation, image: Tensor, draw: Draws) -> Tensor:
+    """One image (3, H, W), transformed as the release does it, with these decisions."""
+    picture = Image.fromarray(image.permute(1, 2, 0).numpy())
+    if draw.grayscale:
+        picture = functional.to_grayscale(picture, num_output_channels=3)
+    if draw.channel >= 0:
+        picture = Image.merge("RGB", [picture.split()[draw.channel]] * 3)
+    if draw.flip:
+        picture = functional.hflip(picture)
+    picture = functional.pad(picture, augmentation.pad, fill=augmentation.fill)
+    picture = functional.crop(picture, draw.top, draw.left, HEIGHT, WIDTH)
+    pixels = functional.normalize(functional.to_tensor(picture), IMAGENET_MEAN, IMAGENET_STD)
+    return functional.erase(
+        pixels, draw.erase_top, draw.erase_left, draw.erase_height, draw.erase_width, torch.zeros(1)
+    )
+
+
+def test_equals_torchvision_image_by_image_under_the_same_decisions():
+    images = photographs(64)
+    draws = draws_of(COLOURFUL, len(images), HEIGHT, WIDTH)
+    ours = COLOURFUL.apply(images, draws)
+    for image, result, decisions in zip(images, ours, torch.stack(draws, 1).tolist(), strict=True):
+        assert torch.equal(result, by_torchvision(COLOURFUL, image, Draws(*decisions)))
+
+
+def test_without_randomness_it_is_normalisation():
+    images = photographs()
+    theirs = torch.stack([functional.normalize(image / 255, IMAGENET_MEAN, IMAGENET_STD) for image in images])
+    assert torch.equal(augmented(STILL, images), theirs)
+    assert torch.equal(normalise(images), theirs)
+
+
+@pytest.mark.parametrize("augmentation", [Augmentation(), COLOURFUL, Augmentation(grayscale=True), STILL])
+def test_the_accelerators_way_is_the_processors_bit_for_bit(augmentation):
+    images = photographs()
+    draws = draws_of(augmentation, len(images), HEIGHT, WIDTH)
+    pixels = images.permute(0, 2, 3, 1)
+    assert torch.equal(augmentation._by_gathering(pixels, draws), augmentation._by_slicing(pixels, draws))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_augments_as_the_processor_does():
+    images, index = photographs(), torch.arange(32)
+    on_gpu = COLOURFUL(images.cuda(), index.cuda(), every_other(32).cuda(), seed=1, epoch=3)
+    assert torch.equal(on_gpu.cpu(), COLOURFUL(images, index, every_other(32), seed=1, epoch=3))
+    assert torch.equal(normalise(images.cuda()).cpu(), normalise(images))
+
+
+def test_what_comes_out():
+    images = photographs()
+    for result in (augmented(COLOURFUL, images), augmented(COLOURFUL, images.contiguous()), normalise(images)):
+        assert result.dtype == torch.float32
+        assert result.shape == images.shape
+        assert result.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_an_images_luck_is_its_own():
+    images, index = photographs(), torch.arange(100, 132)
+    infrared = every_other(32)
+    whole = COLOURFUL(images, index, infrared, seed=1, epoch=4)
+    order = torch.from_numpy(np.random.default_rng(0).permutation(32))[:20]
+    part = COLOURFUL(images[order], index[order], infrared[order], seed=1, epoch=4)
+    assert torch.equal(part, whole[order])
+    for seed, epoch in ((1, 5), (2, 4)):
+        again = COLOURFUL(images, index, infrared, seed=seed, epoch=epoch)
+        assert (again != whole).flatten(1).any(1).float().mean() > 0.9
+
+
+def test_flips_and_crops_are_torchvisions():
+    draws = draws_of(Augmentation(flip=0.3), 20_000)
+    assert draws.flip.float().mean() == pytest.approx(0.3, abs=0.015)
+    for corner in (draws.top, draws.left):  # each of the 21 corners, the last one too
+        assert corner.bincount().float() == pytest.approx(20_000 / 21, rel=0.15)
+        assert len(corner.bincount()) == 21
+
+
+def test_erased_rectangles_are_torchvisions():
+    image, erasing = torch.zeros(3, 384, 128), transforms.RandomErasing()
+    torch.manual_seed(0)
+    theirs = np.array([erasing.get_params(image, erasing.scale, erasing.ratio, [0.0])[:4] for _ in range(4000)])
+    draws = draws_of(Augmentation(), 8000)
+    erased = draws.erase_height > 0
+    assert erased.float().mean() == pytest.approx(0.5, abs=0.02)
+    ours = (draws.erase_top, draws.erase_left, draws.erase_height, draws.erase_width)
+    for mine, other in zip(ours, theirs.T, strict=True):
+        assert ks_2samp(mine[erased].numpy(), other).pvalue > 0.01
+    shape = draws.erase_height.double() / draws.erase_width
+    assert ks_2samp(shape[erased].numpy(), theirs[:, 2] / theirs[:, 3]).pvalue > 0.01
+
+
+def test_an_erased_rectangle_reaches_every_border_and_no_further():
+    draws = draws_of(Augmentation(erase=1), 20_000, 20, 12)
+    bottom, right = draws.erase_top + draws.erase_height, draws.erase_left + draws.erase_width
+    assert (draws.erase_top.min(), draws.erase_left.min()) == (0, 0)
+    assert (bottom.max(), right.max()) == (20, 12)
+
+
+def test_where_no_try_fits_nothing_is_erased():
+    draws = draws_of(Augmentation(erase=1, erase_area=(1, 1), erase_ratio=(3, 3)), 10)
+    assert not draws.erase_height.any()
+    assert torch.equal(
+        augmented(Augmentation(0, 0, erase=1, erase_area=(1, 1)), photographs()), normalise(photographs())
+    )
+
+
+def test_colours_change_on_visible_images_alone():
+    draws = draws_of(Augmentation(grayscale=True, channel_exchange=0.2), 20_000)
+    infrared = every_other(20_000)
+    assert not draws.grayscale[infrared].any()
+    assert (draws.channel[infrared] == -1).all()
+    assert draws.grayscale[~infrared].float().mean() == pytest.approx(0.5, abs=0.02)
+    assert (draws.channel[~infrared] + 1).bincount().float() / 10_000 == pytest.approx(
+        torch.tensor([0.8, 0.2 / 3, 0.2 / 3, 0.2 / 3]), abs=0.01
+    )
+
+
+def test_colours_stay_by_default():
+    draws = draws_of(Augmentation(), 1000)
+    assert not draws.grayscale.any()
+    assert (draws.channel == -1).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"flip": 1.5}, "augment.flip is a probability between 0 and 1, got 1.5"),
+        ({"grayscale": -0.1}, "augment.grayscale is a probability"),
+        ({"pad": -1}, "augment.pad is at least 0"),
+        ({"fill": 256}, "augment.fill within 0 to 255, got 10 and 256"),
+        ({"erase_area": (0.5, 0.2)}, "erase_area and augment.erase_ratio are"),
+        ({"erase_ratio": (0, 1)}, r"got \(0.02, 0.33\) and \(0, 1\)"),
+    ],
+)
+def test_what_cannot_be_is_refused(settings, sentence):
+    with pytest.raises(UserError, match=sentence):
+        Augmentation(**settings)
