@@ -82,6 +82,8 @@ class ReIDDataModule(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Read the splits and map the images: `train`, `test` and the loaders exist from here on."""
+        if self.trainer is not None:
+            _refuse_overfitting(self.trainer)
         splits = self.dataset.read()
         self.train, self.test = splits.train, splits.test
         self._images = self._open(splits)
@@ -98,7 +100,6 @@ class ReIDDataModule(LightningDataModule):
             world=world,
         )
         if self.trainer is not None:
-            _refuse_overfitting(self.trainer)
             batches.set_epoch(_next_epoch(self.trainer))
         return self._loader(self.train, batches)
 
@@ -166,7 +167,7 @@ class _Rows(TorchDataset[Batch]):
 
 def _refuse_overfitting(trainer: Trainer) -> None:
     if trainer.overfit_batches:  # type: ignore[attr-defined]  # set by a helper of the trainer's
-        raise UserError("overfit_batches would replace the identity sampler: use limit_train_batches instead")
+        raise UserError("overfit_batches would replace the samplers by its own: use limit_train_batches instead")
 
 
 def _next_epoch(trainer: Trainer) -> int:
