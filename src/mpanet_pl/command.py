@@ -30,6 +30,9 @@ Task = Callable[[DictConfig], None]
 CHILD_CONFIG = "MPANET_PL_CHILD_CONFIG"  # tells the ranks that a run starts which composed configuration is theirs
 
 
+OmegaConf.register_new_resolver("existing", lambda path: path if Path(path).is_file() else None, replace=True)
+
+
 def config_folder() -> Path:
     """Inside the package when installed from a wheel, beside src/ in a checkout."""
     package = Path(__file__).resolve().parent
@@ -38,22 +41,23 @@ def config_folder() -> Path:
 
 def run_command(name: str, task: Task) -> None:
     """Run `task` on the configuration that `conf/NAME.yaml` and the command line compose."""
-    wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
+    asked = os.environ.get("HYDRA_FULL_ERROR", "0")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra passes errors on; what to show of them is decided here
     try:
         _run(name, task)
     except KeyboardInterrupt:
         sys.exit(f"\n{name}: stopped")
     except (UserError, RunStopped, HydraException, OmegaConfBaseException) as error:
-        if wants_traceback:
+        if asked not in ("", "0"):
             raise
         root = _root(error)
         print(f"{name}: {str(root).strip()}", file=sys.stderr)
         sys.exit(1 if isinstance(root, RunStopped) else 2)
+    finally:
+        os.environ["HYDRA_FULL_ERROR"] = asked
 
 
 def _run(name: str, task: Task) -> None:
-    _register_resolvers()
     if is_child_rank():
         task(_as_config(OmegaConf.load(os.environ[CHILD_CONFIG])))
         return
@@ -78,10 +82,6 @@ def _run(name: str, task: Task) -> None:
 def is_child_rank() -> bool:
     """Whether this process was started by a run on the same machine, as one of its further ranks."""
     return CHILD_CONFIG in os.environ and os.environ.get("LOCAL_RANK", "0") != "0"
-
-
-def _register_resolvers() -> None:
-    OmegaConf.register_new_resolver("existing", lambda path: path if Path(path).is_file() else None, replace=True)
 
 
 def sweep_folder() -> Path | None:

@@ -1,0 +1,248 @@
+"""A run from drawing to table: what it leaves behind, what stops it, how it goes on."""
+
+import csv
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from commands import SMALL_WORLD, compose, scores_of, type_in
+
+from mpanet_pl import MPANetModule
+from mpanet_pl.errors import RunStopped, UserError
+from mpanet_pl.train import train
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("world")
+
+
+def small(world: Path, folder: Path, *more: str) -> list[str]:
+    return [*SMALL_WORLD, f"data_dir={world}", f"folder={folder}", *more]
+
+
+@pytest.fixture(scope="module")
+def finished(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    train(compose("train", small(world, folder)))
+    return folder
+
+
+def metrics(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def assert_same_run(folder: Path, finished: Path) -> None:
+    """Bit by bit: the records, the table's numbers, the weights, the optimiser."""
+    assert (folder / "metrics.csv").read_text() == (finished / "metrics.csv").read_text()
+    assert scores_of(folder) == scores_of(finished)
+    for name in ("last", "best"):
+        mine, theirs = (torch.load(run / f"checkpoints/{name}.ckpt", weights_only=True) for run in (folder, finished))
+        for key in ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step"):
+            torch.testing.assert_close(mine[key], theirs[key], rtol=0, atol=0)
+
+
+def test_a_run_leaves_its_files(finished: Path) -> None:
+    names = {path.name for path in finished.iterdir()}
+    assert names >= {"config.yaml", "metrics.csv", "timing.csv", "results.md", "results.json", "curves.png", "cmc.png"}
+    assert {path.name for path in (finished / "checkpoints").iterdir()} == {"last.ckpt", "best.ckpt"}
+    assert not list(finished.rglob("*.part"))
+
+
+def test_results_say_where_they_come_from(finished: Path) -> None:
+    results = json.loads((finished / "results.json").read_text())
+    assert results["provenance"].keys() >= {"versions", "seed", "config", "device", "commit", "trial", "dataset"}
+    assert results["scores"]["last"]["all/single"]["r1"].keys() >= {"mean", "std"}
+    assert "random.seed(trial)" in results["measured"]["all/single"]
+    assert results["published"] == {}, "drawn people have no published numbers"
+    assert results["nuances"]["siblings/mean"] >= 0
+
+
+def test_metrics_hold_terms_and_scores(finished: Path) -> None:
+    rows = metrics(finished)
+    assert [row["epoch"] for row in rows if row["val/monitor"]] == ["1", "3"]
+    terms = (
+        "identity identity_visible identity_infrared mutual center_cluster separation total accuracy alpha lr".split()
+    )
+    for row in rows:
+        assert all(row[f"train/{term}"] for term in terms)
+
+
+def test_the_same_seed_gives_the_same_run(finished: Path, world: Path, tmp_path: Path) -> None:
+    train(compose("train", small(world, tmp_path / "again")))
+    assert_same_run(tmp_path / "again", finished)
+
+
+def test_another_seed_gives_another_run(finished: Path, world: Path, tmp_path: Path) -> None:
+    train(compose("train", small(world, tmp_path / "other", "seed=2")))
+    assert (tmp_path / "other/metrics.csv").read_text() != (finished / "metrics.csv").read_text()
+
+
+def test_a_checkpoint_is_enough(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    module = MPANetModule.load_from_checkpoint(finished / "checkpoints/last.ckpt")
+    state = torch.load(finished / "checkpoints/last.ckpt", weights_only=True)
+    torch.testing.assert_close(module.state_dict(), state["state_dict"])
+    assert state["config"]["dataset"] == "synthetic"
+
+
+def test_a_folder_with_a_run_is_not_written_over(finished: Path, world: Path) -> None:
+    with pytest.raises(UserError, match="already holds a run: continue it with resume="):
+        train(compose("train", small(world, finished)))
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL where a process is not worth its start; nothing in the package may catch it."""
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, hook: str, call: int) -> None:
+    """Stop a run at the given call of a hook of the module."""
+    original, calls = getattr(MPANetModule, hook), []
+
+    def counted(self: MPANetModule, *arguments: Any) -> Any:
+        calls.append(hook)
+        if len(calls) == call:
+            raise Killed
+        return original(self, *arguments)
+
+    monkeypatch.setattr(MPANetModule, hook, counted)
+
+
+@pytest.mark.parametrize(
+    ("hook", "call"), [("training_step", 2), ("training_step", 8), ("validation_step", 2), ("test_step", 1)]
+)
+def test_a_stopped_run_goes_on_as_if_nothing_had_been(
+    hook: str, call: int, finished: Path, world: Path, tmp_path: Path
+) -> None:
+    """In the first epoch, in a later one, in its validation, in the final test."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        kill_at(monkeypatch, hook, call)
+        with pytest.raises(Killed):
+            train(compose("train", small(world, tmp_path / "run")))
+    assert not (tmp_path / "run/results.json").exists()
+    train(compose("train", [f"resume={tmp_path / 'run'}"]))
+    assert_same_run(tmp_path / "run", finished)
+
+
+def test_resuming_may_train_longer(
+    finished: Path, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(compose("train", small(world, tmp_path / "run", "trainer.max_epochs=1")))
+    assert type_in("train", train, [f"resume={tmp_path / 'run'}", "trainer.max_epochs=3"], monkeypatch) == 0
+    assert_same_run(tmp_path / "run", finished)
+
+
+def test_a_resumed_run_keeps_its_configuration(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert type_in("train", train, [f"resume={finished}", "model.optimizer.lr=1.0"], monkeypatch) == 2
+    assert "A resumed run keeps its own configuration" in capsys.readouterr().err
+
+
+def test_a_truncated_checkpoint_is_named(finished: Path, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "run/checkpoints/last.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    (tmp_path / "run/config.yaml").write_bytes((finished / "config.yaml").read_bytes())
+    checkpoint.write_bytes((finished / "checkpoints/last.ckpt").read_bytes()[:100_000])
+    with pytest.raises(UserError, match=r"last\.ckpt cannot be read: it is truncated"):
+        train(compose("train", [f"resume={tmp_path / 'run'}"]))
+
+
+def test_a_loss_that_is_no_number_stops_the_run(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken in epoch 2, step 7: the checkpoint of epoch 1 stays, and no later one replaces it."""
+    original, calls = MPANetModule.training_step, []
+
+    def broken(self: MPANetModule, *arguments: Any) -> Any:
+        calls.append(1)
+        answer = original(self, *arguments)
+        if len(calls) == 7:
+            answer["terms"]["mutual"] = torch.tensor(torch.nan)
+        return answer
+
+    monkeypatch.setattr(MPANetModule, "training_step", broken)
+    with pytest.raises(RunStopped, match=r"(?s)at step 7: mutual is nan\. Its batch: cam\d/.*\.jpg.*resume=") as stop:
+        train(compose("train", small(world, tmp_path / "run", "trainer.log_every_n_steps=50")))
+    assert str(stop.value).count(".jpg") == 8
+    kept = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    assert kept["epoch"] == 0
+
+
+def test_a_full_disk_stops_the_run_and_keeps_the_last_checkpoint(
+    finished: Path, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saves = []
+
+    def full(checkpoint: Any, file: Any) -> None:
+        saves.append(1)
+        if len(saves) > 2:
+            file.write(b"half")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        original(checkpoint, file)
+
+    original = torch.save
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "save", full)
+        with pytest.raises(RunStopped, match=r"(?s)The disk of .* is full.*resume="):
+            train(compose("train", small(world, tmp_path / "run")))
+    train(compose("train", [f"resume={tmp_path / 'run'}"]))
+    assert_same_run(tmp_path / "run", finished)
+
+
+def test_ctrl_c_says_how_to_go_on(
+    finished: Path, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patched:
+        original, calls = MPANetModule.training_step, []
+
+        def interrupted(self: MPANetModule, *arguments: Any) -> Any:
+            calls.append(1)
+            if len(calls) == 8:
+                raise KeyboardInterrupt
+            return original(self, *arguments)
+
+        patched.setattr(MPANetModule, "training_step", interrupted)
+        with pytest.raises(SystemExit) as leaving:
+            train(compose("train", small(world, tmp_path / "run")))
+    assert leaving.value.code == 130
+    assert f"python -m mpanet_pl.train resume={tmp_path / 'run'}" in capsys.readouterr().err
+    train(compose("train", [f"resume={tmp_path / 'run'}"]))
+    assert_same_run(tmp_path / "run", finished)
+
+
+def test_out_of_memory_names_the_keys_that_help(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_much(self: MPANetModule, *arguments: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(MPANetModule, "training_step", too_much)
+    with pytest.raises(RunStopped, match=r"data\.identities_per_batch.*trainer\.precision=bf16-mixed"):
+        train(compose("train", small(world, tmp_path / "run")))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "trainer.accumulate_grad_batches=2",
+        "trainer.gradient_clip_val=1.0",
+        "trainer.precision=bf16-mixed",
+        "channels_last=false",
+        "data.workers=1",
+        "data.cache=false",
+        "model.criterion.triplet=1.0",
+    ],
+)
+def test_keys_that_change_how_a_run_computes(key: str, world: Path, tmp_path: Path) -> None:
+    train(compose("train", small(world, tmp_path / "run", "trainer.max_epochs=1", key)))
+    assert all(float(row["train/total"]) > 0 for row in metrics(tmp_path / "run"))
+
+
+def test_two_runs_in_the_same_second_do_not_collide(tmp_path: Path) -> None:
+    from mpanet_pl.runs import _new_folder
+
+    folders = {_new_folder(tmp_path) for _ in range(5)}
+    assert len(folders) == 5
