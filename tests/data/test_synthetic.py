@@ -94,6 +94,7 @@ def test_two_processes_draw_what_one_does(drawn: Synthetic, tmp_path: Path) -> N
         ({"identities": 5}, "identities is an even number of people, at least 4, got 5"),
         ({"images_per_camera": 0}, "images_per_camera is at least 1, got 0"),
         ({"siblings": 1.5}, "siblings is the share of identities who have one, between 0 and 1, got 1.5"),
+        ({"seed": -1}, "seed is 0 or more, got -1"),
         ({"hardness": -1.0}, r"hardness is 0 \(a studio\) or more, got -1.0"),
         ({"height": 8}, "images are at least 16 × 16, got 8 × 64"),
     ],

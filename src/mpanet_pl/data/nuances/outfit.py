@@ -13,18 +13,19 @@ HEMS = {"waist": WAIST, "thigh": 0.59, "knee": 0.69}
 
 def draw_hips(body: Body) -> None:
     """The top of the trousers, or the skirt."""
+    top = WAIST - 0.01
     if body.wears["legwear"] != "skirt":
-        body.band(0.46, 0.53, Part.LEGWEAR)
+        body.band(top, 0.53, Part.LEGWEAR)
         return
     end = LEG_ENDS["skirt", body.wears["leg_length"]]
     waist, wide = 0.95 * body.hip, body.hip * (1 + 1.1 * (end - WAIST)) + 0.09 * body.side * abs(body.pose.stride)
-    for top, part, shade in (
-        (0.45, Part.LEGWEAR, FLAT),
+    for start, part, shade in (
+        (top, Part.LEGWEAR, FLAT),
         (end - CUFF, Part.LEG_END, FLAT),
         (end - 0.01, Part.LEG_END, SHADED),
     ):
-        half = float(np.interp(top, [0.45, end], [waist, wide]))
-        body.canvas.polygon(np.array([(-half, top), (half, top), (wide, end), (-wide, end)]), part, shade)
+        half = float(np.interp(start, [top, end], [waist, wide]))
+        body.canvas.polygon(np.array([(-half, start), (half, start), (wide, end), (-wide, end)]), part, shade)
 
 
 def draw_torso(body: Body) -> None:

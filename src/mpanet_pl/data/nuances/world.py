@@ -58,6 +58,8 @@ class World:
             raise UserError(f"images_per_camera is at least 1, got {self.images_per_camera}")
         if not 0 <= self.siblings <= 1:
             raise UserError(f"siblings is the share of identities who have one, between 0 and 1, got {self.siblings}")
+        if self.look.seed < 0:
+            raise UserError(f"seed is 0 or more, got {self.look.seed}")
         if self.look.hardness < 0:
             raise UserError(f"hardness is 0 (a studio) or more, got {self.look.hardness}")
         if min(self.look.height, self.look.width) < 16:
