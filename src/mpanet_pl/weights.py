@@ -21,7 +21,7 @@ def read(path: str | Path) -> dict[str, Any]:
     """The mapping that a file of weights or a checkpoint holds, on the CPU."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except pickle.UnpicklingError as error:
         if named := re.search(r"GLOBAL (\S+)", str(error)):

@@ -1,0 +1,153 @@
+"""Two gloo processes with half the batch each are one process with the whole batch, step by step.
+
+Held here: losses, gradients, parameters and twins over three steps, also where the halves have different numbers of
+visible rows. Normalisation layers are either frozen, or synchronised by a few lines of this file: PyTorch's own
+SyncBatchNorm has no CPU kernel, so that it takes the place of these lines on GPUs is not tested here.
+"""
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mpanet_pl.data import Batch
+from mpanet_pl.module import MPANetModule
+
+pytestmark = pytest.mark.slow
+
+WORLD, STEPS, ROWS = 2, 3, 8
+INFRARED = {
+    "balanced": [True, False] * 4,
+    "unbalanced": [True, True, True, False, False, False, False, False],  # the second rank sees visible rows alone
+}
+CASES = [(normalisation, modalities) for normalisation in ("frozen", "synchronised") for modalities in INFRARED]
+
+
+class Synchronised(nn.Module):
+    """Batch normalisation whose statistics are those of all ranks' rows."""
+
+    def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
+        super().__init__()
+        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+
+    def forward(self, rows: Tensor) -> Tensor:
+        over = [dim for dim in range(rows.dim()) if dim != 1]
+        mean = self.everyone(rows.mean(over, keepdim=True))
+        variance = self.everyone((rows - mean).square().mean(over, keepdim=True))
+        shape = [-1 if dim == 1 else 1 for dim in range(rows.dim())]
+        return (rows - mean) / (variance + self.eps).sqrt() * self.weight.view(shape) + self.bias.view(shape)
+
+    @staticmethod
+    def everyone(local: Tensor) -> Tensor:
+        return Sum.apply(local) / WORLD if dist.is_initialized() else local
+
+
+class Sum(torch.autograd.Function):
+    """Over the ranks, and so is its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, local: Tensor) -> Tensor:
+        total = local.clone()
+        dist.all_reduce(total)
+        return total
+
+    backward = forward
+
+
+def synchronise(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
+            setattr(module, name, Synchronised(child))
+        else:
+            synchronise(child)
+
+
+class TotalLoss(nn.Module):
+    """What DDP wraps: Lightning likewise calls the training step through DDP's forward."""
+
+    def __init__(self, module: MPANetModule) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        return self.module.losses(batch)
+
+
+def make_module(normalisation: str) -> MPANetModule:
+    torch.manual_seed(0)
+    module = MPANetModule(
+        4,
+        network={"trunk": "resnet18", "pretrained": False, "patterns": 2},
+        criterion={"triplet": 1.0, "margin": 30.0},
+        optimizer={},
+        schedule={},
+    ).double()
+    if normalisation == "frozen":
+        module.network.eval()
+    else:
+        synchronise(module.network)
+    return module
+
+
+def batch_of(step: int, infrared: list[bool]) -> Batch:
+    generator = torch.Generator().manual_seed(step)
+    images = torch.randn(ROWS, 3, 64, 32, generator=generator, dtype=torch.float64)
+    rows = torch.arange(ROWS)
+    identities = torch.tensor([0, 0, 1, 3, 0, 1, 1, 2])  # identities on both sides of the cut, and on one
+    return Batch(images, identities, rows, torch.tensor(infrared), rows)
+
+
+def half(batch: Batch, rank: int) -> Batch:
+    return Batch(*(column.chunk(WORLD)[rank] for column in batch))
+
+
+def train(module: MPANetModule, infrared: list[bool], rank: int | None) -> list[dict[str, Tensor]]:
+    """What each step leaves: its terms, every gradient and every parameter."""
+    whole = TotalLoss(module)
+    model = whole if rank is None else DistributedDataParallel(whole)
+    learned = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
+    adam = torch.optim.Adam(learned.values(), lr=3.5e-4, eps=1e-3)  # the usual ε makes whole steps of rounding errors
+    records = []
+    for step in range(STEPS):
+        batch = batch_of(step, infrared)
+        module.criterion.follow(step + 1)
+        terms = model(batch if rank is None else half(batch, rank))
+        adam.zero_grad()
+        terms["total"].backward()
+        record = {f"term {name}": term.detach() for name, term in terms.items()}
+        record |= {f"gradient {name}": weight.grad.clone() for name, weight in learned.items()}  # type: ignore[union-attr]
+        adam.step()
+        records.append(record | {f"state {key}": value.clone() for key, value in module.state_dict().items()})
+    return records
+
+
+def work(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    meeting = f"file://{folder}/meeting"
+    dist.init_process_group("gloo", meeting, datetime.timedelta(seconds=60), WORLD, rank)
+    for normalisation, modalities in CASES:
+        records = train(make_module(normalisation), INFRARED[modalities], rank)
+        torch.save(records, folder / f"{normalisation}-{modalities}-{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder where each rank left what it saw in every case."""
+    folder = tmp_path_factory.mktemp("ranks")
+    torch.multiprocessing.spawn(work, (folder,), nprocs=WORLD)
+    return folder
+
+
+@pytest.mark.parametrize(("normalisation", "modalities"), CASES)
+def test_two_ranks_train_as_one(normalisation: str, modalities: str, records: Path) -> None:
+    first, second = (torch.load(records / f"{normalisation}-{modalities}-{rank}.pt") for rank in range(WORLD))
+    alone = train(make_module(normalisation), INFRARED[modalities], rank=None)
+    for step in range(STEPS):
+        torch.testing.assert_close(first[step], second[step], rtol=0, atol=0)
+        torch.testing.assert_close(first[step], alone[step], rtol=1e-7, atol=1e-10)
