@@ -34,8 +34,8 @@ class ReIDDataModule(LightningDataModule):
     """Balanced training batches, and all test images in one loader: validation, test and prediction are the same.
 
     A batch has `identities_per_batch` × `images_per_identity` images over all ranks. `sampler` is "balanced",
-    "uniform" or "random" (see `sampler.py`), `augment` holds `Augmentation`'s fields. `workers` None means none with
-    the cache, where a batch is a copy from the memory map, and one per core without it.
+    "uniform" or "random" (see `sampler.py`), `augment` holds `Augmentation`'s fields. `workers` are processes that
+    fetch ahead; None means none with the cache, from which a batch takes milliseconds, and one per core without it.
     """
 
     train: Catalogue
@@ -65,7 +65,7 @@ class ReIDDataModule(LightningDataModule):
         self.sampler = sampler
         self.augmentation = _augmentation(augment or {})
         self.eval_batch_size = eval_batch_size
-        self.workers = workers if workers is not None else 0 if cache else os.cpu_count() or 1
+        self.workers = workers if workers is not None else (0 if cache else os.cpu_count() or 1)
         self.cache = cache
         self.seed = seed
 

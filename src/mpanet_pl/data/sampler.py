@@ -70,7 +70,7 @@ def _cut_groups(owners: Integers, infrared: Integers, size: int, rng: np.random.
     """
     half = size // 2
     lists = 2 * owners + infrared  # (N,) one list per owner and modality
-    shuffled = np.argsort(lists + rng.random(len(lists)))  # list by list, each in random order
+    shuffled = np.lexsort((rng.random(len(lists)), lists))  # list by list, each in random order
     counts = np.bincount(lists, minlength=2 * (owners.max() + 1))
     starts = np.cumsum(counts) - counts
     groups_of = np.maximum(counts.reshape(-1, 2).min(axis=1) // half, 1)  # (C,)
