@@ -103,6 +103,6 @@ def _count_as_similar(similarity: Tensor, matches: Tensor) -> Tensor:
 
 def _rising(rows: Tensor) -> Tensor:
     """Each row sorted. On CPU by numpy, whose vectorised sort of values is some thirty times as fast as torch's."""
-    if rows.is_cuda:
+    if rows.device.type != "cpu":
         return rows.sort(1).values
     return torch.from_numpy(np.sort(rows.numpy(), axis=1))

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mpanet_pl.errors import UserError
 
-AT_ONCE = 2**21  # pairs or comparisons that are written out together: bounds the memory
+AT_ONCE = 2**18  # pairs or comparisons that are written out together: bounds the memory
 
 
 class Reranker(Protocol):
@@ -169,8 +169,8 @@ def _shared_weight(vectors: Sparse, queries: int) -> Tensor:
     for rows in _blocks(meetings[:queries]):
         row, entry = vectors.entries_of(rows)
         mine, theirs = gallery.entries_of(vectors.column[entry])
-        smaller = torch.minimum(vectors.value[entry[mine]], gallery.value[theirs])
-        pair = row[mine] * (count - queries) + gallery.column[theirs]
+        smaller = torch.minimum(vectors.value[entry][mine], gallery.value[theirs])
+        pair = (row * (count - queries))[mine] + gallery.column[theirs]
         shared.append(smaller.new_zeros(len(rows) * (count - queries)).index_add_(0, pair, smaller))
     return torch.cat(shared).view(queries, count - queries)
 
