@@ -1,0 +1,198 @@
+import copy
+import csv
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import CSVLogger
+from torch.utils.data import DataLoader
+
+from mpanet_pl.data import Batch
+from mpanet_pl.errors import UserError
+from mpanet_pl.module import MPANetModule
+
+PEOPLE = 4
+TERMS = ["identity", "identity_visible", "identity_infrared", "mutual", "center_cluster", "separation"]
+
+
+def tiny(**changes: dict) -> MPANetModule:
+    torch.manual_seed(0)
+    settings = {
+        "network": {"trunk": "resnet18", "pretrained": False, "alleviation": ["layer4"], "patterns": 2},
+        "criterion": {},
+        "optimizer": {"lr": 1e-3, "weight_decay": 5e-4},
+        "schedule": {"milestones": [1], "gamma": 0.1},
+    }
+    return MPANetModule(PEOPLE, **settings | changes)  # type: ignore[arg-type]
+
+
+def batches(count: int) -> list[Batch]:
+    generator = torch.Generator().manual_seed(1)
+    rows = torch.arange(8)
+    return [
+        Batch(torch.randn(8, 3, 64, 32, generator=generator), rows // 4, rows, rows % 2 == 0, rows)
+        for _ in range(count)
+    ]
+
+
+def loader(count: int) -> DataLoader:
+    return DataLoader(batches(count), batch_size=None)  # type: ignore[arg-type]
+
+
+def trainer(folder: Path, **keys: object) -> pl.Trainer:
+    settings = {
+        "accelerator": "cpu",
+        "max_epochs": 1,
+        "logger": CSVLogger(folder, name="", version=""),
+        "log_every_n_steps": 1,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+    }
+    return pl.Trainer(**settings | keys)  # type: ignore[arg-type]
+
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning"),  # Lightning's own use of torch's trees
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`"),
+]
+
+
+def test_losses_need_no_trainer() -> None:
+    terms = tiny().losses(batches(1)[0])
+    assert list(terms) == [*TERMS, "total"]
+    terms["total"].backward()
+
+
+def test_every_term_is_logged_at_every_logged_step(tmp_path: Path) -> None:
+    trainer(tmp_path, max_epochs=2).fit(tiny(), loader(3))
+    with open(tmp_path / "metrics.csv") as file:
+        rows = [row for row in csv.DictReader(file) if row["train/total"]]
+    names = [f"train/{name}" for name in [*TERMS, "total", "accuracy", "alpha", "lr"]]
+    assert all(float(row[name]) >= 0 for row in rows for name in names)
+    assert [int(row["step"]) for row in rows] == list(range(6))
+    assert [float(row["train/lr"]) for row in rows] == pytest.approx([1e-3] * 3 + [1e-4] * 3)
+    assert [float(row["train/alpha"]) for row in rows] == pytest.approx([0.2] * 6)
+
+
+def test_callbacks_see_the_terms(tmp_path: Path) -> None:
+    seen = []
+
+    class Watch(pl.Callback):
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+            seen.append(outputs)
+
+    trainer(tmp_path, callbacks=[Watch()]).fit(tiny(), loader(1))
+    assert list(seen[0]["terms"]) == [*TERMS, "total"]
+    assert seen[0]["terms"]["total"] == seen[0]["loss"]
+
+
+def test_without_the_identity_term_there_is_no_accuracy(tmp_path: Path) -> None:
+    trainer(tmp_path).fit(tiny(criterion={"identity": 0.0, "modality_identity": 0.0, "mutual": 0.0}), loader(1))
+    header = (tmp_path / "metrics.csv").read_text().splitlines()[0]
+    assert "train/center_cluster" in header
+    assert "accuracy" not in header
+
+
+@pytest.mark.parametrize(("accumulate", "steps"), [(1, 5), (2, 3)])
+def test_twins_follow_once_for_each_optimiser_step(accumulate: int, steps: int, tmp_path: Path) -> None:
+    module, followed = tiny(), []
+    follow = module.criterion.follow
+    module.criterion.follow = lambda epoch: (followed.append(module.global_step), follow(epoch))  # type: ignore[method-assign, assignment]
+    trainer(tmp_path, accumulate_grad_batches=accumulate).fit(module, loader(5))
+    assert followed == list(range(steps))
+
+
+def test_the_optimiser_holds_what_learns() -> None:
+    module = tiny()
+    adam = module.configure_optimizers()["optimizer"]  # type: ignore[index, call-overload]
+    held = {id(weight) for group in adam.param_groups for weight in group["params"]}
+    left_out = [name for name, weight in module.named_parameters() if id(weight) not in held]
+    assert left_out == ["network.neck.bias", "criterion.visible_twin.weight", "criterion.infrared_twin.weight"]
+
+
+@pytest.mark.parametrize("fused", [None, False])
+def test_gradients_are_clipped_in_mixed_precision(fused: bool | None, tmp_path: Path) -> None:
+    module = tiny(optimizer={"lr": 1e-3, "weight_decay": 0, "fused": fused})
+    trainer(tmp_path, precision="bf16-mixed", gradient_clip_val=1.0).fit(module, loader(1))
+
+
+def test_a_checkpoint_rebuilds_the_module_in_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = tiny()
+    run = trainer(tmp_path)
+    run.fit(module, loader(2))
+    run.save_checkpoint(tmp_path / "some.ckpt")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+
+    loaded = MPANetModule.load_from_checkpoint("../some.ckpt")
+    torch.testing.assert_close(loaded.state_dict(), module.state_dict(), rtol=0, atol=0)
+    images = batches(1)[0].images
+    assert torch.equal(loaded.eval()(images), module.eval()(images))
+
+
+def test_a_checkpoint_asks_for_no_pretrained_weights(tmp_path: Path) -> None:
+    torch.save(tiny().network.trunk.state_dict(), tmp_path / "trunk.pth")
+    network = {"trunk": "resnet18", "pretrained": str(tmp_path / "trunk.pth"), "alleviation": [], "patterns": 0}
+    plain = {key: value for key, value in tiny().network.trunk.state_dict().items() if "alleviation" not in key}
+    torch.save(plain, tmp_path / "trunk.pth")
+    module = tiny(network=network)
+    assert torch.equal(module.network.trunk.conv1.weight, plain["conv1.weight"])
+    assert module.hparams["network"]["pretrained"] is False
+
+
+def test_a_checkpoint_with_anything_else_in_it_is_refused(tmp_path: Path) -> None:
+    torch.save({"state_dict": {}, "hyper_parameters": {"network": torch.nn.Linear(1, 1)}}, tmp_path / "some.ckpt")
+    with pytest.raises(UserError, match="asks to run torch"):
+        MPANetModule.load_from_checkpoint(tmp_path / "some.ckpt")
+
+
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_half_precision_trains_without_nan(half: torch.dtype) -> None:
+    module = tiny(criterion={"triplet": 1.0}).to(memory_format=torch.channels_last)
+    adam = torch.optim.Adam((weight for weight in module.parameters() if weight.requires_grad), lr=1e-3)
+    scaler = torch.amp.GradScaler("cpu", enabled=half == torch.float16, init_scale=128)
+    for batch in batches(3):
+        module.criterion.follow(1)
+        with torch.autocast("cpu", half):
+            terms = module.losses(batch)
+        assert {term.dtype for term in terms.values()} == {torch.float32}
+        adam.zero_grad()
+        scaler.scale(terms["total"]).backward()
+        scaler.step(adam)
+        scaler.update()
+    assert all(value.isfinite().all() for value in module.state_dict().values())
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # the compiler looks at it
+def test_compiling_changes_no_key_and_trains(tmp_path: Path) -> None:
+    module = tiny()
+    keys = list(module.state_dict())
+    before = copy.deepcopy(module.state_dict())
+    module.network.compile(fullgraph=True, backend="aot_eager")
+    module.criterion.compile(fullgraph=True, backend="aot_eager")
+    trainer(tmp_path).fit(module, loader(2))
+    assert list(module.state_dict()) == keys
+    assert not torch.equal(module.network.trunk.conv1.weight, before["network.trunk.conv1.weight"])
+
+
+def test_every_other_step_gives_embeddings() -> None:
+    module, batch = tiny().eval(), batches(1)[0]
+    for step in (module.validation_step, module.test_step, module.predict_step):
+        assert torch.equal(step(batch, 0), module.network(batch.images).embedding)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_step_never_waits_for_the_gpu(tmp_path: Path) -> None:
+    module = tiny()
+
+    class Strict(pl.Callback):
+        def on_train_batch_start(self, trainer, module, batch, batch_idx) -> None:
+            torch.cuda.set_sync_debug_mode("error" if batch_idx else "default")
+
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx) -> None:
+            torch.cuda.set_sync_debug_mode("default")
+
+    trainer(tmp_path, accelerator="gpu", devices=1, log_every_n_steps=50, callbacks=[Strict()]).fit(module, loader(4))
