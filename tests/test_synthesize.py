@@ -13,6 +13,7 @@ from mpanet_pl.data import LLCM, SYSU, Catalogue, Folder, RegDB
 from mpanet_pl.data.layout import Counts, DatasetOnDisk
 from mpanet_pl.data.nuances import Look, World, draw_world
 from mpanet_pl.errors import UserError
+from mpanet_pl.evaluation.annotations import Annotations
 from mpanet_pl.synthesize import synthesize
 
 TINY = World(identities=8, images_per_camera=2, siblings=1.0, look=Look(height=32, width=16))
@@ -133,3 +134,13 @@ def test_a_foreign_folder_is_left_alone(tmp_path: Path) -> None:
 def test_what_is_not_understood_is_said(tmp_path: Path, overrides: list[str], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         run(f"out={tmp_path / 'world'}", *overrides)
+
+
+def test_what_is_known_of_a_regdb_image_survives_its_trials_labels(tmp_path: Path) -> None:
+    world = replace(TINY, layout="regdb")
+    draw_world(tmp_path, world, workers=1)
+    test, people = RegDB(tmp_path, trial=2).read().test, world.people()
+    annotations = Annotations.read(tmp_path, test)
+    assert annotations is not None
+    differs = [people[int(path.split("/")[1])].differs for path in test.paths]
+    assert [annotations.nuances[number] for number in annotations.differs.tolist()] == differs

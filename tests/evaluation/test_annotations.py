@@ -9,12 +9,13 @@ from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.annotations import Annotations
 
 PATHS = ["cam1/0001/0001.jpg", "cam3/0001/0001.jpg", "cam1/0002/0001.jpg", "cam1/0007/0001.jpg"]
+IDENTITIES = [1, 1, 2, 7]
 BOXES = np.arange(4 * 2 * 4, dtype=np.float32).reshape(4, 2, 4) / 32
 
 
 @pytest.fixture
 def folder(tmp_path):
-    np.savez(tmp_path / "nuances.npz", paths=np.array(PATHS), boxes=BOXES)
+    np.savez(tmp_path / "nuances.npz", paths=np.array(PATHS), identities=np.array(IDENTITIES), boxes=BOXES)
     identities = {
         "1": {"attributes": {}, "siblings": 3, "differs": "shoes"},
         "2": {"attributes": {}, "siblings": 3, "differs": "shoes"},
@@ -27,8 +28,8 @@ def folder(tmp_path):
 
 
 def catalogue(*rows):
-    identity = {"0001": 1, "0002": 2, "0007": 7, "0008": 8}
-    return Catalogue.from_rows([(path, identity[path.split("/")[1]], 1, "cam3" in path) for path in rows])
+    label = {"0001": 0, "0002": 1, "0007": 2}  # a split's own, as RegDB's are
+    return Catalogue.from_rows([(path, label[path.split("/")[1]], 1, "cam3" in path) for path in rows])
 
 
 def test_annotations_follow_the_catalogues_order(folder):
@@ -49,12 +50,13 @@ def test_an_unknown_image_is_named(folder):
 
 
 def test_an_unknown_identity_is_named(folder):
+    np.savez(folder / "nuances.npz", paths=np.array(PATHS), identities=np.array([1, 1, 2, 8]), boxes=BOXES)
     with pytest.raises(UserError, match="know nothing of 1 of 2 identities, first 8"):
-        Annotations.read(folder, catalogue(PATHS[0], "cam1/0008/0001.jpg"))
+        Annotations.read(folder, catalogue(PATHS[0], PATHS[3]))
 
 
 def test_files_that_disagree_are_refused(folder):
-    np.savez(folder / "nuances.npz", paths=np.array(PATHS), boxes=BOXES[:, :1])
+    np.savez(folder / "nuances.npz", paths=np.array(PATHS), identities=np.array(IDENTITIES), boxes=BOXES[:, :1])
     with pytest.raises(UserError, match=r"boxes of shape \(4, 1, 4\) where \(4, 2, 4\) was expected"):
         Annotations.read(folder, catalogue(PATHS[0]))
 

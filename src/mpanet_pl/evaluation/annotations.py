@@ -1,6 +1,6 @@
 """What a drawn dataset knows of its own images: where each nuance is, and which identities differ in one nuance alone.
 
-Beside its images such a dataset keeps `nuances.npz` (a box per image and nuance) and `nuances.json` (names, siblings).
+Beside its images such a dataset keeps `nuances.npz` (who and where, per image) and `nuances.json` (names, siblings).
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class Annotations:
             return None
         try:
             with archive.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-                paths, boxes = stored["paths"].tolist(), stored["boxes"].astype(np.float32)
+                paths, people = stored["paths"].tolist(), stored["identities"].tolist()
+                boxes = stored["boxes"].astype(np.float32)
             described = json.loads(index.read_text())
             nuances, identities = tuple(described["nuances"]), described["identities"]
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
@@ -43,8 +44,9 @@ class Annotations:
         if boxes.shape != (len(paths), len(nuances), 4):
             expected = (len(paths), len(nuances), 4)
             raise _refusal(root, f"hold boxes of shape {boxes.shape} where {expected} was expected")
-        group, nuance = _sibling_columns(root, catalogue, nuances, identities)
-        return cls(nuances, torch.from_numpy(boxes[_rows(root, catalogue, paths)]), group, nuance)
+        rows = _rows(root, catalogue, paths)
+        group, nuance = _sibling_columns(root, [people[row] for row in rows], nuances, identities)
+        return cls(nuances, torch.from_numpy(boxes[rows]), group, nuance)
 
 
 def _rows(root: Path, catalogue: Catalogue, paths: list[str]) -> list[int]:
@@ -56,10 +58,13 @@ def _rows(root: Path, catalogue: Catalogue, paths: list[str]) -> list[int]:
 
 
 def _sibling_columns(
-    root: Path, catalogue: Catalogue, nuances: tuple[str, ...], described: dict[str, dict]
+    root: Path, people: list[int], nuances: tuple[str, ...], described: dict[str, dict]
 ) -> tuple[Tensor, Tensor]:
-    """Of each image the number of its identity's sibling group and of the nuance that tells the group apart."""
-    identities, row_of = catalogue.identities.unique(return_inverse=True)
+    """Of each image the number of its identity's sibling group and of the nuance that tells the group apart.
+
+    `people` are the drawn dataset's own numbers: a layout such as RegDB's labels people anew in every trial.
+    """
+    identities, row_of = torch.tensor(people).unique(return_inverse=True)
     unknown = [identity for identity in identities.tolist() if str(identity) not in described]
     if unknown:
         raise _refusal(root, f"know nothing of {len(unknown)} of {len(identities)} identities, first {unknown[0]}")

@@ -110,21 +110,25 @@ def draw_world(root: Path, world: World, workers: int) -> None:
     boxes = list(track(drawn, f"Drawing {root}", len(layout.shots)))
     _write(root / "nuances.json", json.dumps(_who_is_who(world.look.seed, people), indent=1).encode())
     _write(root / "nuances.npz", _boxes_file(layout.shots, np.stack(boxes)))
-    os.replace(root / UNFINISHED, root / MANIFEST)
+    _write(root / MANIFEST, _manifest(world))
+    (root / UNFINISHED).unlink(missing_ok=True)
 
 
 def _claim(root: Path, world: World) -> bool:
     """Whether anything is left to draw in a folder that is new, or ours with the same settings."""
-    asked = {"drawing": VERSION, **asdict(world)}
     for name in (MANIFEST, UNFINISHED):
         if (root / name).is_file():
-            if json.loads((root / name).read_text()) != asked:
+            if json.loads((root / name).read_bytes()) != json.loads(_manifest(world)):
                 raise UserError(f"{root} holds images drawn with other settings (see its {name}): name another folder")
             return name == UNFINISHED
     if root.is_dir() and any(not entry.name.startswith(".") for entry in root.iterdir()):
         raise UserError(f"{root} is not empty and was not drawn by this package: name another folder")
-    _write(root / UNFINISHED, json.dumps(asked, indent=1).encode())
+    _write(root / UNFINISHED, _manifest(world))
     return True
+
+
+def _manifest(world: World) -> bytes:
+    return json.dumps({"drawing": VERSION, **asdict(world)}, indent=1).encode()
 
 
 Job = tuple[list[Shot], dict[int, Person]]
