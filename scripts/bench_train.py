@@ -5,26 +5,30 @@
     python scripts/bench_train.py --trunk resnet18 --height 96 --width 48 --batch 8 --rounds 2 --modes bf16
 
 A step is forward, losses, backward and optimiser. The bare trunk is the same ResNet without alleviation, whose mean
-feature is its loss. Medians over the rounds.
+feature is its loss. Medians over the rounds. `--real 20` compares 20 steps on one resident batch with 20 steps whose
+batches the data module fetches and augments, from drawn images.
 """
 
 import argparse
 import contextlib
+import itertools
 import os
 import platform
 import statistics
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import torch
 import torchvision
 
-from mpanet_pl.data.catalogue import Batch
+from mpanet_pl.data import Batch, ReIDDataModule, Synthetic
 from mpanet_pl.module import MPANetModule
 from mpanet_pl.network.trunk import Trunk
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+IMAGES_PER_IDENTITY = 8
 
 
 class Recipe(NamedTuple):
@@ -116,15 +120,16 @@ def draw_batch(recipe: Recipe, mode: Mode, seed: int) -> Batch:
     generator = torch.Generator().manual_seed(seed)
     images = torch.randn(recipe.batch, 3, recipe.height, recipe.width, generator=generator)
     rows = torch.arange(recipe.batch)
-    columns = Batch(images, rows // 8, rows, rows % 2 == 0, rows)
+    columns = Batch(images, rows // IMAGES_PER_IDENTITY, rows, rows % 2 == 0, rows)
     batch = Batch(*(column.to(DEVICE) for column in columns))
     return batch._replace(images=batch.images.contiguous(memory_format=mode.memory_format))
 
 
-def seconds(step: Step, batch: Batch, times: int = 1) -> float:
+def seconds(step: Step, batches: Iterable[Batch], times: int = 1) -> float:
+    """Of one step."""
     synchronize()
     began = time.perf_counter()
-    for _ in range(times):
+    for batch in itertools.islice(batches, times):
         step(batch)
     synchronize()
     return (time.perf_counter() - began) / times
@@ -143,13 +148,41 @@ def warmed_peak(step: Step, batch: Batch, held: int) -> int:
     return torch.cuda.max_memory_allocated() - held if DEVICE.type == "cuda" else 0
 
 
+def drawn_data(recipe: Recipe, root: str) -> ReIDDataModule:
+    data = ReIDDataModule(
+        Synthetic(root, identities=100, images_per_camera=4),
+        height=recipe.height,
+        width=recipe.width,
+        identities_per_batch=recipe.batch // IMAGES_PER_IDENTITY,
+        images_per_identity=IMAGES_PER_IDENTITY,
+    )
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def real_batches(data: ReIDDataModule, mode: Mode) -> Iterator[Batch]:
+    """Epoch after epoch, on the device and augmented there."""
+    for epoch in itertools.count():
+        loader = data.train_dataloader()
+        loader.sampler.set_epoch(epoch)
+        for batch in loader:
+            batch = Batch(*(column.to(DEVICE, non_blocking=True) for column in batch))
+            images = data.augmentation(batch.images, batch.index, batch.infrared, seed=1, epoch=epoch)
+            yield batch._replace(images=images.contiguous(memory_format=mode.memory_format))
+
+
 class Row(NamedTuple):
-    mode: str
+    name: str
+    mode: Mode
     whole: Step
     bare: Step
     batch: Batch
     peak: int
     timings: list[tuple[float, float]]  # (whole, bare), a round each
+
+    def resident(self) -> Iterator[Batch]:
+        return itertools.repeat(self.batch)
 
 
 def make_row(name: str, recipe: Recipe, trunk: str) -> Row:
@@ -163,20 +196,35 @@ def make_row(name: str, recipe: Recipe, trunk: str) -> Row:
     peak = warmed_peak(whole, batch, held)
     bare = bare_step(mode, trunk)
     warmed_peak(bare, batch, held)
-    return Row(name, whole, bare, batch, peak, [])
+    return Row(name, mode, whole, bare, batch, peak, [])
 
 
-def report(rows: list[Row], recipe: Recipe, steady: int) -> None:
+def report(rows: list[Row], recipe: Recipe, steady: int, real: int) -> None:
     first = statistics.median(whole for whole, _ in rows[0].timings)
-    print(f"| mode | images/s | bare trunk | share | against {rows[0].mode} | peak memory | whole schedule |")
-    print("|---|---|---|---|---|---|---|")
-    for row in rows:
-        whole, bare = (statistics.median(column) for column in zip(*row.timings, strict=True))
-        share = statistics.median(bare / whole for whole, bare in row.timings)
-        peak = f"{row.peak / 2**30:.1f} GiB" if row.peak else ""
-        schedule = f"{seconds(row.whole, row.batch, steady) * recipe.steps / 60:.1f} min" if steady else ""
-        speeds = f"{recipe.batch / whole:.1f} | {recipe.batch / bare:.1f} | {share:.1%} | {first / whole:.2f}"
-        print(f"| {row.mode} | {speeds} | {peak} | {schedule} |")
+    print(f"| mode | images/s | bare trunk | share | against {rows[0].name} | peak memory | schedule | real batches |")
+    print("|---|---|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as root:
+        data = drawn_data(recipe, root) if real else None
+        for row in rows:
+            whole, bare = (statistics.median(column) for column in zip(*row.timings, strict=True))
+            share = statistics.median(bare / whole for whole, bare in row.timings)
+            speeds = f"{recipe.batch / whole:.1f} | {recipe.batch / bare:.1f} | {share:.1%} | {first / whole:.2f}"
+            peak = f"{row.peak / 2**30:.1f} GiB" if row.peak else ""
+            schedule = f"{whole_schedule(row, recipe, steady):.1f} min" if steady else ""
+            slower = f"{cost_of_real_batches(row, data, real):+.1%}" if data else ""
+            print(f"| {row.name} | {speeds} | {peak} | {schedule} | {slower} |", flush=True)
+
+
+def whole_schedule(row: Row, recipe: Recipe, steady: int) -> float:
+    """Minutes, at the pace of `steady` steps in a row."""
+    return seconds(row.whole, row.resident(), steady) * recipe.steps / 60
+
+
+def cost_of_real_batches(row: Row, data: ReIDDataModule, steps: int) -> float:
+    """How much longer a step takes with them, in turns with the resident batch."""
+    batches = real_batches(data, row.mode)
+    turns = [(seconds(row.whole, batches, steps), seconds(row.whole, row.resident(), steps)) for _ in range(3)]
+    return statistics.median(real / resident for real, resident in turns) - 1
 
 
 def machine() -> str:
@@ -196,6 +244,7 @@ def main() -> None:
     parser.add_argument("--modes", nargs="+", choices=Mode.all(), default=list(Mode.all()))
     parser.add_argument("--threads", type=int)
     parser.add_argument("--steady", type=int, default=0, help="steps to time in one go, scaled to the whole schedule")
+    parser.add_argument("--real", type=int, default=0, help="steps to time with fetched and augmented batches")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -209,8 +258,8 @@ def main() -> None:
     rows = [make_row(name, recipe, options.trunk) for name in options.modes]
     for _ in range(options.rounds):
         for row in rows:
-            row.timings.append((seconds(row.whole, row.batch), seconds(row.bare, row.batch)))
-    report(rows, recipe, options.steady)
+            row.timings.append((seconds(row.whole, row.resident()), seconds(row.bare, row.resident())))
+    report(rows, recipe, options.steady, options.real)
 
 
 if __name__ == "__main__":
