@@ -1,0 +1,127 @@
+"""The evaluate command: this package's checkpoints, released ones, saved embeddings; and what it refuses."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from commands import SMALL, SMALL_WORLD, compose, scores_of, type_in
+from trees import draw_regdb
+
+from mpanet_pl import MPANetModule
+from mpanet_pl.evaluate import evaluate
+from mpanet_pl.official import to_official
+from mpanet_pl.train import train
+
+ONE_EPOCH = ["trainer.max_epochs=1", "validation.start=1"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    train(compose("train", [*SMALL_WORLD, *ONE_EPOCH, f"data_dir={folder / 'world'}", f"folder={folder / 'run'}"]))
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def regdb_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("regdb_run")
+    root = draw_regdb(folder / "RegDB", trials=(1, 2, 3))
+    overrides = ["dataset=regdb", "trial=2", f"data_dir={root}", f"folder={folder / 'run'}", *SMALL, *ONE_EPOCH]
+    train(compose("train", overrides))
+    return folder / "run"
+
+
+def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
+    return type_in("evaluate", evaluate, ["trainer.accelerator=cpu", *arguments], monkeypatch)
+
+
+def rows(folder: Path, name: str) -> dict:
+    return scores_of(folder)[name]
+
+
+def test_a_checkpoint_brings_its_dataset(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run([f"ckpt={trained}/checkpoints/last.ckpt", "folder=again"], monkeypatch) == 0
+    assert rows(tmp_path / "again", "last") == rows(trained, "last")
+    assert {path.name for path in (tmp_path / "again").iterdir()} >= {"results.json", "results.md", "cmc.png"}
+
+
+def test_saved_embeddings_give_the_same_scores(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    checkpoint = f"ckpt={trained}/checkpoints/last.ckpt"
+    assert run([checkpoint, "embeddings=e.npz", "folder=one"], monkeypatch) == 0
+    assert run(["ckpt=e.npz", "folder=two"], monkeypatch) == 0
+    assert rows(tmp_path / "two", "e") == rows(tmp_path / "one", "last")
+    with np.load("e.npz", allow_pickle=False) as stored:
+        assert len(stored["embeddings"]) == len(stored["paths"])
+
+
+def test_reranked_rows_stand_beside_the_plain_ones(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = f"ckpt={trained}/checkpoints/last.ckpt"
+    assert run([checkpoint, "rerank=k_reciprocal", f"folder={tmp_path}"], monkeypatch) == 0
+    settings = rows(tmp_path, "last")
+    assert {"all/single", "all/single + k-reciprocal"} <= set(settings)
+    assert settings["all/single"] == rows(trained, "last")["all/single"]
+
+
+def test_flipping_is_named(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run([f"ckpt={trained}/checkpoints/last.ckpt", "flip=true", f"folder={tmp_path}"], monkeypatch) == 0
+    assert "mirror image" in (tmp_path / "results.md").read_text()
+
+
+def test_a_released_file_is_measured_directly(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = MPANetModule.load_from_checkpoint(trained / "checkpoints/last.ckpt")
+    torch.save(to_official(module.state_dict()), tmp_path / "released.pth")
+    assert run([f"ckpt={tmp_path}/released.pth"], monkeypatch) == 2
+    assert "does not say what it was trained on: add dataset=" in capsys.readouterr().err
+    world = [text for text in SMALL_WORLD if text.startswith("data.")]
+    arguments = [f"ckpt={tmp_path}/released.pth", "dataset=synthetic", f"data_dir={trained.parent / 'world'}", *world]
+    assert run([*arguments, f"folder={tmp_path}/out"], monkeypatch) == 0
+    assert rows(tmp_path / "out", "released") == rows(trained, "last")
+
+
+def test_regdb_checkpoints_know_their_trial(
+    regdb_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = f"ckpt={regdb_run}/checkpoints/last.ckpt"
+    assert run([checkpoint, f"folder={tmp_path}/own"], monkeypatch) == 0
+    assert json.loads((tmp_path / "own/results.json").read_text())["provenance"]["trial"] == 2
+    assert run([checkpoint, "trial=3", f"folder={tmp_path}/other"], monkeypatch) == 2
+    assert "was trained on RegDB trial 2" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+    assert run([checkpoint, "trial=3", "other_trial=true", f"folder={tmp_path}/other"], monkeypatch) == 0
+
+
+def test_published_numbers_stand_beside(regdb_run: Path) -> None:
+    table = (regdb_run / "results.md").read_text()
+    assert "| published (MPANet, CVPR 2021) | 83.70 |" in table
+    assert "best (selected on the test set)" in table
+    assert "un-normalised" in table
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("nothing.ckpt", None, "No such file"),
+        ("notes.ckpt", b"just some text", "cannot be read"),
+        ("features.npz", b"just some text", "is no file of embeddings"),
+    ],
+)
+def test_other_files_are_refused(
+    name: str,
+    content: bytes | None,
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    assert run([f"ckpt={tmp_path / name}"], monkeypatch) == 2
+    assert sentence in capsys.readouterr().err
