@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -25,6 +25,7 @@ LABELS = {"best": "best (selected on the test set)"}
 PUBLISHED = "published (MPANet, CVPR 2021)"
 
 Value = dict[str, Any]  # mean, std (None with one trial) and trials, in percent
+Grid = tuple[Sequence[str], Sequence[Sequence[str]]]  # header, rows of cells
 Rows = Mapping[str, Mapping[str, Mapping[str, Value]]]  # "last" or "best" -> setting -> score -> value
 
 
@@ -74,23 +75,13 @@ class Results:
                 aside.write_text(text + "\n", encoding="utf-8")
 
     def print(self, console: Console | None = None) -> None:
-        """The table and how it was measured; as Markdown where the output is no terminal."""
-        console = console or Console()
-        if not console.is_terminal:
-            console.file.write(self.markdown() + "\n")
-            return
-        for header, rows in self._tables():
-            console.print(_rich(header, rows))
-        for line in self._remarks():
-            console.print(line, highlight=False, markup=False)
+        print_tables(self._tables(), self._remarks(), console)
 
     def markdown(self) -> str:
-        parts = [as_markdown(header, rows) for header, rows in self._tables()]
-        parts.append("\n".join(f"- {line}" for line in self._remarks()))
-        return "\n\n".join(part for part in parts if part)
+        return markdown(self._tables(), self._remarks())
 
-    def _tables(self) -> list[tuple[list[str], list[list[str]]]]:
-        tables = [(["setting", "result", *COLUMNS.values()], self._score_rows())]
+    def _tables(self) -> list[Grid]:
+        tables: list[Grid] = [(["setting", "result", *COLUMNS.values()], self._score_rows())]
         if self.nuances:
             tables.append(nuance_table(self.nuances))
         return tables
@@ -105,8 +96,7 @@ class Results:
                 if setting in settings
             ]
             if setting in self.published:
-                published = self.published[setting]
-                own.append([PUBLISHED, *(f"{published[name]:.2f}" if name in published else "" for name in COLUMNS)])
+                own.append([PUBLISHED, *published_cells(self.published[setting])])
             lines += [["" if i else setting, *cells] for i, cells in enumerate(own)]
         return lines
 
@@ -140,15 +130,43 @@ def shown(value: Value | None) -> str:
     return f"{value['mean']:.2f}" if value["std"] is None else f"{value['mean']:.2f} ± {value['std']:.2f}"
 
 
-def as_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def published_cells(published: Mapping[str, float]) -> list[str]:
+    return [f"{published[name]:.2f}" if name in published else "" for name in COLUMNS]
+
+
+def print_tables(tables: Sequence[Grid], remarks: Sequence[str], console: Console | None = None) -> None:
+    """Tables with the remarks below them; as Markdown where the output is no terminal."""
+    console = console or Console()
+    if not console.is_terminal:
+        console.file.write(markdown(tables, remarks) + "\n")
+        return
+    for header, rows in tables:
+        table = Table(*header)
+        for cells in rows:
+            table.add_row(*cells)
+        console.print(table)
+    for line in remarks:
+        console.print(line, highlight=False, markup=False)
+
+
+def markdown(tables: Sequence[Grid], remarks: Sequence[str]) -> str:
     """
-    >>> print(as_markdown(["setting", "R1"], [["all/single", "70.58"]]))
+    >>> print(markdown([(["setting", "R1"], [["all/single", "70.58"]])], ["ten trials"]))
     | setting | R1 |
     |---|---|
     | all/single | 70.58 |
+    <BLANKLINE>
+    - ten trials
     """
-    first, *others = ("| " + " | ".join(cells) + " |" for cells in (header, *rows))
-    return "\n".join([first, "|" + "---|" * len(header), *others])
+    parts = ["\n".join(_markdown_lines(header, rows)) for header, rows in tables]
+    return "\n\n".join([*parts, "\n".join(f"- {line}" for line in remarks)]).rstrip()
+
+
+def _markdown_lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    for line, cells in enumerate([header, *rows]):
+        yield "| " + " | ".join(cells) + " |"
+        if line == 0:
+            yield "|" + "---|" * len(header)
 
 
 def _brief(value: Any) -> str:
@@ -156,10 +174,3 @@ def _brief(value: Any) -> str:
     if isinstance(value, list):
         return " ".join(map(str, value))
     return str(value) if isinstance(value, str | int | float) else ""
-
-
-def _rich(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    table = Table(*header)
-    for cells in rows:
-        table.add_row(*cells)
-    return table

@@ -1,0 +1,141 @@
+"""Runs that repeat one another: grouped by what they have in common, averaged over trial and seed.
+
+A group is one dataset under one configuration, measured in one way. What is there twice, or is missing, it says.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from mpanet_pl.evaluation.tables import Results, Value
+
+REPEATED = ("trial", "seed")  # what the runs of one group may differ in
+OF_NO_MATTER = ("folder", "resume", "logger", "embeddings")
+REGDB_TRIALS = range(1, 11)
+
+
+@dataclass(frozen=True)
+class Run:
+    folder: Path
+    results: Results
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        return self.results.provenance.get("config", {})
+
+    @property
+    def dataset(self) -> str:
+        return str(self.results.provenance.get("dataset"))
+
+    @property
+    def kind(self) -> str:
+        """Only runs of one kind have the same keys, to be compared one by one."""
+        return f"{self.dataset} (evaluated)" if "ckpt" in self.config else self.dataset
+
+    @property
+    def repetition(self) -> dict[str, Any]:
+        """Its trial and its seed."""
+        return {key: self.results.provenance.get(key) for key in REPEATED}
+
+    @property
+    def configuration(self) -> dict[str, str]:
+        """Dotted key -> value of all that makes it another experiment; how it was measured is part of that."""
+        kept = flat({key: value for key, value in self.config.items() if key not in (*REPEATED, *OF_NO_MATTER)})
+        return kept | {f"measured.{setting}": way for setting, way in self.results.measured.items()}
+
+
+@dataclass(frozen=True)
+class Group:
+    name: str
+    runs: Sequence[Run]
+
+    def scores(self) -> dict[str, dict[str, dict[str, Value]]]:
+        """Setting -> "last" or "best" -> score -> mean, std and values over the runs that have it."""
+        values: dict[str, dict[str, dict[str, list[float]]]] = defaultdict(
+            lambda: defaultdict(lambda: defaultdict(list))
+        )
+        for run in self.runs:
+            for row, settings in run.results.scores.items():
+                for setting, scores in settings.items():
+                    for name, value in scores.items():
+                        values[setting][row][name].append(value["mean"])
+        return {
+            setting: {row: {name: spread(v) for name, v in scores.items()} for row, scores in rows.items()}
+            for setting, rows in values.items()
+        }
+
+    def nuances(self) -> dict[str, Value]:
+        values: dict[str, list[float]] = defaultdict(list)
+        for run in self.runs:
+            for name, value in run.results.nuances.items():
+                if value is not None:
+                    values[name].append(value)
+        return {name: spread(numbers) for name, numbers in values.items()}
+
+    def remarks(self) -> list[str]:
+        """What a reader of the means has to know of the runs behind them."""
+        found = []
+        repetitions = [_named(run.repetition) for run in self.runs]
+        for repetition, times in Counter(repetitions).items():
+            if times > 1:
+                same = (
+                    str(run.folder) for run, named in zip(self.runs, repetitions, strict=True) if named == repetition
+                )
+                found.append(f"{repetition} is there {times} times, and counts each time: {', '.join(same)}")
+        if self.runs[0].dataset == "regdb":
+            found += self._unbalanced_trials()
+        return [f"{self.name}: {remark}" for remark in found]
+
+    def _unbalanced_trials(self) -> list[str]:
+        times = Counter(run.repetition["trial"] for run in self.runs)
+        found = []
+        if missing := [str(trial) for trial in REGDB_TRIALS if trial not in times]:
+            found.append(f"RegDB's results are means over ten trials; missing: {', '.join(missing)}")
+        if len(set(times.values())) > 1:
+            often = ", ".join(f"{trial} ({count} runs)" for trial, count in times.items() if count > 1)
+            found.append(f"trials do not weigh equally: {often}")
+        return found
+
+
+def grouped(runs: Iterable[Run]) -> list[Group]:
+    """The groups, each named by its kind and its own values of what differs between it and others of that kind."""
+    of_kind: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        of_kind[run.kind].append(run)
+    groups = []
+    for kind, same_kind in of_kind.items():
+        members: dict[tuple[tuple[str, str], ...], list[Run]] = defaultdict(list)
+        for run in same_kind:
+            members[tuple(sorted(run.configuration.items()))].append(run)
+        shared = set.intersection(*(set(configuration) for configuration in members))
+        for configuration, its_runs in members.items():
+            own = (f"{key}={value}" for key, value in configuration if (key, value) not in shared)
+            groups.append(Group(" ".join([kind, *own]), its_runs))
+    return groups
+
+
+def spread(values: Sequence[float]) -> Value:
+    """
+    >>> spread([70.0, 72.0])["mean"], spread([70.0])["std"]
+    (71.0, None)
+    """
+    return {"mean": fmean(values), "std": stdev(values) if len(values) > 1 else None, "runs": list(values)}
+
+
+def flat(tree: Any, prefix: str = "") -> dict[str, str]:
+    """
+    >>> flat({"model": {"patterns": 6, "stages": ["layer3"]}})
+    {'model.patterns': '6', 'model.stages': "['layer3']"}
+    """
+    if not isinstance(tree, Mapping) or not tree:
+        return {prefix: str(tree)}
+    return {key: value for name in tree for key, value in flat(tree[name], f"{prefix}.{name}".lstrip(".")).items()}
+
+
+def _named(repetition: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in repetition.items())
