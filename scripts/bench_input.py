@@ -8,8 +8,9 @@
 (c) the same until the augmented, normalised float32 batch is ready on the CPU.
 
 A second is one of processor time, of the process and its worker together, so that a busy machine disturbs little; the
-best round counts. Each way runs in a process of its own, whose peak of resident memory is told; (b) once more with
-eight times as many images (hard links to the drawn ones), to see whether memory grows with the dataset.
+best round counts. Each way runs in a process of its own, whose peak of resident memory is told: some 800 MB are the
+imports, and a few batches more or less the allocator's luck. (b) runs once more with eight times as many images (hard
+links to the drawn ones), to see whether memory grows with the dataset.
 """
 
 import argparse
