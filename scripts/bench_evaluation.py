@@ -98,30 +98,24 @@ def bench_rerank(embeddings: Tensor, catalogue: Catalogue) -> None:
     row("with its distances", f"{whole:.2f}", "", f"{above / 1e9:.2f} GB")
 
 
-def evaluate_straightforwardly(
-    embeddings: np.ndarray, catalogue: Catalogue, protocol: SYSUProtocol
-) -> dict[str, float]:
-    """Rank-1 and mAP of every setting and trial: a distance matrix and a sort of its own each, a loop over queries."""
+def evaluate_straightforwardly(embeddings: np.ndarray, catalogue: Catalogue, protocol: SYSUProtocol) -> list[float]:
+    """Rank-1 and mAP of each trial: a similarity matrix and a sort for itself, and a loop over the queries."""
     identities, cameras = catalogue.identities.numpy(), catalogue.cameras.numpy()
     unit = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
-    scores = {}
-    for search in protocol.searches(catalogue):
-        queries = search.queries.numpy()
-        for setting, galleries in search.galleries.items():
-            for trial, rows in enumerate(galleries):
-                gallery = rows.numpy()
-                ranking = np.argsort(-unit[queries] @ unit[gallery].T, axis=1)
-                precisions, firsts = [], []
-                for query, order in zip(queries, ranking, strict=True):
-                    listed = gallery[order]
-                    if cameras[query] == 3:
-                        listed = listed[cameras[listed] != 2]
-                    places = np.flatnonzero(identities[listed] == identities[query]) + 1
-                    if len(places):
-                        _, appearance = np.unique(identities[listed], return_index=True)
-                        firsts.append((appearance < places[0] - 1).sum() == 0)
-                        precisions.append((np.arange(1, len(places) + 1) / places).mean())
-                scores[f"{setting} {trial}"] = float(np.mean(precisions)), float(np.mean(firsts))
+    (search,) = protocol.searches(catalogue)
+    queries = search.queries.numpy()
+    scores = []
+    for gallery in (gallery.numpy() for trials in search.galleries.values() for gallery in trials):
+        ranking = np.argsort(-(unit[queries] @ unit[gallery].T), axis=1)
+        hits, precisions = [], []
+        for query, order in zip(queries, gallery[ranking], strict=True):
+            kept = order[cameras[order] != 2] if cameras[query] == 3 else order
+            places = np.flatnonzero(identities[kept] == identities[query]) + 1
+            if len(places):
+                _, appearances = np.unique(identities[kept], return_index=True)
+                hits.append(places[0] - 1 == appearances.min())
+                precisions.append((np.arange(1, len(places) + 1) / places).mean())
+        scores += [float(np.mean(hits)), float(np.mean(precisions))]
     return scores
 
 

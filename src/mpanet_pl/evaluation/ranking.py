@@ -30,9 +30,9 @@ class Gallery:
 
     def __init__(self, identities: Tensor) -> None:
         """`identities` (G,) int64, column by column."""
-        self.known, self.place = identities.unique(
-            return_inverse=True
-        )  # (I,), and (G,): a column's identity among them
+        known, place = identities.unique(return_inverse=True)
+        self.known = known  # (I,)
+        self.place = place  # (G,), where a column's identity is among the known
         self.columns = _columns_of_each(self.place, len(self.known))  # (I + 1, L)
 
     def columns_of(self, identities: Tensor) -> Tensor:
