@@ -25,6 +25,8 @@ from mpanet_pl.errors import RunStopped, UserError
 
 def build_trainer(cfg: DictConfig, callbacks: Sequence[pl.Callback] = (), loggers: Sequence[Any] = ()) -> pl.Trainer:
     keys: dict[str, Any] = {str(key): value for key, value in OmegaConf.to_container(cfg, resolve=True).items()}  # type: ignore[union-attr]
+    if keys["accelerator"] == "auto":  # CUDA or the CPU: the augmentation's hash needs float64, which MPS lacks
+        keys["accelerator"] = "gpu" if torch.cuda.is_available() else "cpu"
     _check_devices(keys["accelerator"], keys["devices"])
     if keys["precision"] == "auto":
         keys["precision"] = _best_precision(keys["accelerator"])
@@ -44,7 +46,7 @@ def build_trainer(cfg: DictConfig, callbacks: Sequence[pl.Callback] = (), logger
 
 
 def _best_precision(accelerator: str) -> str:
-    if accelerator == "cpu" or not torch.cuda.is_available():
+    if accelerator == "cpu":
         return "32-true"
     return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
 
@@ -67,6 +69,7 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=PossibleUserWarning)
         warnings.filterwarnings("ignore", module=r"(pytorch_lightning|lightning_fabric)\.")
+        warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)  # Lightning's use of torch
         yield
 
 

@@ -9,6 +9,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from torch import Tensor
 
 from mpanet_pl import pictures
+from mpanet_pl.data import Catalogue
 from mpanet_pl.data.augment import normalise
 from mpanet_pl.evaluation.tables import COLUMNS, Results
 from mpanet_pl.module import MPANetModule
@@ -18,21 +19,24 @@ PEOPLE = 4  # whose pattern maps are pictured, in both modalities
 
 
 def draw_pictures(folder: Path, tested: Tested, examiner: Examiner, module: MPANetModule) -> None:
-    """Of one test: the CMC curves, a rank list, and where the pattern maps look."""
+    """Of one test: CMC curves, a rank list, embeddings and their similarities, and where the pattern maps look."""
     test, protocol = examiner.data.test, examiner.scoring.metric.protocol
     pictures.draw_cmc({setting: score.cmc for setting, score in tested.scores.items()}, folder / "cmc.png")
     ranks = pictures.best_ranked(tested.embeddings, test, protocol)
     pictures.draw_rank_list(ranks, examiner.data.images(test), folder / "rank_list.png")
-    if module.network.patterns:
-        rows = _both_modalities(examiner)
-        images = examiner.data.images(test)[rows]
+    pictures.draw_embeddings(tested.embeddings, test, folder / "embeddings.png")
+    pictures.draw_similarities(tested.embeddings, test, folder / "similarities.png")
+    rows = _both_modalities(test)
+    images = examiner.data.images(test)[rows]
+    maps = _maps(module, images)
+    if maps.shape[1]:
+        captions = [f"person {test.identities[row]}\n{'infrared' if test.infrared[row] else 'visible'}" for row in rows]
         boxes = examiner.annotations.boxes[rows] if examiner.annotations else None
-        pictures.draw_patterns(images, _maps(module, images), folder / "patterns.png", boxes=boxes)
+        pictures.draw_patterns(images, maps, folder / "patterns.png", boxes=boxes, captions=captions)
 
 
-def _both_modalities(examiner: Examiner) -> Tensor:
+def _both_modalities(test: Catalogue) -> Tensor:
     """Rows of the first visible and the first infrared image of a few people, spread over the test set."""
-    test = examiner.data.test
     people = test.identities.unique()
     people = people[torch.linspace(0, len(people) - 1, min(PEOPLE, len(people))).long()]
     rows = []

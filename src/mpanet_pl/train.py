@@ -26,7 +26,8 @@ from mpanet_pl.testing import Examiner
 
 NEXT = """
 Files of the run: {folder}
-  results.md, results.json, metrics.csv, curves.png, cmc.png, rank_list.png, patterns.png, checkpoints/
+  results.md, results.json, metrics.csv, timing.csv, checkpoints/last.ckpt and best.ckpt
+  pictures: curves, cmc, rank_list, patterns, embeddings, similarities
 
 Next
   python -m mpanet_pl.evaluate ckpt={folder}/checkpoints/last.ckpt rerank=k_reciprocal

@@ -38,9 +38,9 @@ class _Moments(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, features: Tensor) -> tuple[Tensor, Tensor]:
-        precision = at_least_float32(features.dtype)
-        mean = features.mean(POSITIONS, keepdim=True, dtype=precision)
-        variance = (features - mean).square_().mean(POSITIONS, keepdim=True)
+        spread = features.to(at_least_float32(features.dtype), copy=True)
+        mean = spread.mean(POSITIONS, keepdim=True)
+        variance = spread.sub_(mean).square_().mean(POSITIONS, keepdim=True)
         ctx.save_for_backward(features, mean)
         return mean, variance
 
@@ -65,6 +65,6 @@ class _ScaleAndShift(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         features, scale = ctx.saved_tensors
         product = gradient * features
-        of_scale = product.sum(POSITIONS, keepdim=True, dtype=scale.dtype)
-        of_shift = gradient.sum(POSITIONS, keepdim=True, dtype=scale.dtype)
+        of_scale = product.sum(POSITIONS, keepdim=True).to(scale.dtype)
+        of_shift = gradient.sum(POSITIONS, keepdim=True).to(scale.dtype)
         return torch.mul(gradient, scale.to(gradient.dtype), out=product), of_scale, of_shift

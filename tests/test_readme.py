@@ -1,0 +1,89 @@
+"""What README and docs show can be run: code blocks run, commands compose, links lead somewhere."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+from commands import SMALL_WORLD, compose
+from trees import draw_image
+
+from mpanet_pl.train import train
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+def commands() -> list[tuple[str, list[str]]]:
+    """(command, arguments) of every `python -m mpanet_pl.…` that a page shows, `…` left out."""
+    found = []
+    for page in PAGES:
+        for name, rest in re.findall(r"-m mpanet_pl\.(\w+)((?: [^`|\n]*)?)", page.read_text()):
+            arguments = shlex.split(rest.split("  #")[0].replace("\\", ""), comments=True)
+            found.append((name, [word for word in arguments if "…" not in word and not word.startswith("-")]))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"), [pytest.param(*case, id=" ".join([case[0], *case[1]])) for case in commands()]
+)
+def test_every_command_shown_composes(name: str, arguments: list[str]) -> None:
+    if name == "summarize":
+        return
+    overrides = [word for word in arguments if "=" in word and not word.startswith("hydra")]
+    compose(
+        name, [word.replace("range(1,11)", "1").replace("=1,2,3", "=1").replace("=4,6,8", "=4") for word in overrides]
+    )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_readme_code_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pytorch_lightning.Trainer.__init__", _on_the_cpu(monkeypatch))
+    (code,) = blocks(ROOT / "README.md", "python")
+    with pytest.warns():  # Lightning's advice on a bare Trainer
+        exec(compile(code, "README.md", "exec"), {})
+    assert 0 <= float(capsys.readouterr().out.strip().splitlines()[-1]) <= 100
+
+
+def _on_the_cpu(monkeypatch: pytest.MonkeyPatch):
+    import pytorch_lightning as pl
+
+    original = pl.Trainer.__init__
+
+    def initialise(self: pl.Trainer, **keys) -> None:
+        original(self, **{"accelerator": "cpu", "enable_progress_bar": False, "enable_checkpointing": False, **keys})
+
+    return initialise
+
+
+def test_the_deployment_code_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Searching folders and exporting, on a checkpoint that training left."""
+    overrides = [*SMALL_WORLD, "trainer.max_epochs=1", f"data_dir={tmp_path}/world", f"folder={tmp_path}/run"]
+    train(compose("train", overrides))
+    (tmp_path / "run/checkpoints/last.ckpt").rename(tmp_path / "last.ckpt")
+    for number in range(4):
+        draw_image(tmp_path / f"night/{number}.jpg", number, infrared=True)
+        draw_image(tmp_path / f"day/{number}.jpg", number, infrared=False)
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    search, export = blocks(ROOT / "docs/deploying.md", "python")
+    exec(compile(search, "search", "exec"), {})
+    assert len(capsys.readouterr().out.splitlines()) == 4
+    torch.manual_seed(0)
+    exec(compile(export, "export", "exec"), {})
