@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 from mpanet_pl.callbacks.scoring import MONITOR
 from mpanet_pl.progress import SECONDS_BETWEEN_LINES
+
+
+class TermsBelow(Progress):
+    """A bar whose task says its loss terms in a line of their own."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        yield from (Text(task.fields["terms"]) for task in self.tasks)
 
 
 class LiveProgress(ProgressBar):
@@ -39,12 +49,12 @@ class LiveProgress(ProgressBar):
         if not self.quiet and sys.stderr.isatty():
             columns = (
                 TextColumn("{task.description}"),
-                BarColumn(bar_width=20),
+                BarColumn(bar_width=None),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[terms]}"),
+                TextColumn("left"),
             )
-            self.bar = Progress(*columns, console=Console(stderr=True))
+            self.bar = TermsBelow(*columns, console=Console(stderr=True))
             self.task = self.bar.add_task("epoch", total=self._total(trainer), completed=self.first_step, terms="")
             self.bar.start()
 
