@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +100,10 @@ class Results:
         return lines
 
     def _remarks(self) -> list[str]:
-        by_way = groupby(self.measured, key=self.measured.__getitem__)
-        ways = [f"{', '.join(settings)}: {way}" for way, settings in by_way]
+        settings: dict[str, list[str]] = {}
+        for setting, way in self.measured.items():
+            settings.setdefault(way, []).append(setting)
+        ways = [f"{', '.join(measured)}: {way}" for way, measured in settings.items()]
         spread = ["± is the sample standard deviation over trials"] if self._has_trials() else []
         origin = [f"{key}: {text}" for key, value in self.provenance.items() if (text := _brief(value))]
         nuances = nuance_remarks(self.nuances) if self.nuances else []
