@@ -87,20 +87,16 @@ class MPANetModule(pl.LightningModule):
         return self(batch.images)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        adam = torch.optim.Adam(
-            [parameter for parameter in self.parameters() if parameter.requires_grad],
-            lr=self.hparams["optimizer"]["lr"],
-            weight_decay=self.hparams["optimizer"]["weight_decay"],
-            fused=self._fused(),
-        )
-        schedule = self.hparams["schedule"]
-        milestones = torch.optim.lr_scheduler.MultiStepLR(adam, schedule["milestones"], schedule.get("gamma", 0.1))
+        settings = dict(self.hparams["optimizer"])
+        if settings.get("fused") is None:
+            settings["fused"] = not self._clips()
+        adam = torch.optim.Adam((weight for weight in self.parameters() if weight.requires_grad), **settings)
+        milestones = torch.optim.lr_scheduler.MultiStepLR(adam, **self.hparams["schedule"])
         return {"optimizer": adam, "lr_scheduler": milestones}
 
-    def _fused(self) -> bool:
-        asked = self.hparams["optimizer"].get("fused")
-        clips = self._trainer is not None and self._trainer.gradient_clip_val
-        return not clips if asked is None else asked  # Lightning clips no fused optimiser in mixed precision
+    def _clips(self) -> bool:
+        """Whether gradients are clipped, which Lightning refuses for a fused optimiser in mixed precision."""
+        return self._trainer is not None and bool(self._trainer.gradient_clip_val)
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: str | Path, **keywords: Any) -> "MPANetModule":  # type: ignore[override]
