@@ -69,3 +69,9 @@ def test_a_constant_channel_stays_finite(alleviation: Alleviation) -> None:
     alleviation(features).sum().backward()
     assert features.grad is not None
     assert features.grad.isfinite().all()
+
+
+def test_it_begins_with_kaiming_weights_by_fan_out() -> None:
+    alleviation = Alleviation(512)
+    assert alleviation.squeeze.weight.std().item() == pytest.approx((2 / 32) ** 0.5, rel=0.05)
+    assert alleviation.excite.weight.std().item() == pytest.approx((2 / 512) ** 0.5, rel=0.05)
