@@ -53,11 +53,9 @@ class Mode(NamedTuple):
     @classmethod
     def all(cls) -> "dict[str, Mode]":
         names = {}
-        for compiled in (False, True):
-            for bf16 in (False, True):
-                for channels_last in (False, True):
-                    words = ["bf16" if bf16 else "float32", "channels_last" * channels_last, "compiled" * compiled]
-                    names["-".join(filter(None, words))] = cls(bf16, channels_last, compiled)
+        for compiled, bf16, channels_last in itertools.product((False, True), repeat=3):
+            words = ["bf16" if bf16 else "float32", "channels_last" * channels_last, "compiled" * compiled]
+            names["-".join(filter(None, words))] = cls(bf16, channels_last, compiled)
         return names
 
     @property
