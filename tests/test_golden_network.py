@@ -65,7 +65,10 @@ def features_of(module: MPANetModule, case: dict) -> np.ndarray:
     return module.eval()(batch_of(case).images)[:, :: case["column_stride"]].numpy()
 
 
-@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, id=path.stem, marks=[] if path.stem == "full" else pytest.mark.slow) for path in CASES],
+)
 def test_released_numbers(path: Path) -> None:
     case, stored = json.loads(path.read_text()), np.load(path.with_suffix(".npz"))
     module = module_of(case)
