@@ -8,7 +8,8 @@ import hydra
 import pytest
 from omegaconf import DictConfig
 
-from mpanet_pl.command import config_folder, run_command
+from mpanet_pl.command import run_command
+from mpanet_pl.configuration import config_folder
 
 SMALL = [
     "model.network.trunk=resnet18",

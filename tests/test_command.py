@@ -6,7 +6,7 @@ import pytest
 from commands import type_in
 from omegaconf import DictConfig
 
-from mpanet_pl.command import with_overrides
+from mpanet_pl.configuration import with_overrides
 from mpanet_pl.errors import RunStopped, UserError
 from mpanet_pl.train import train
 

@@ -6,7 +6,7 @@ import pytest
 from commands import SMALL, SMALL_WORLD, compose, scores_of
 from omegaconf import OmegaConf
 
-from mpanet_pl.command import config_folder
+from mpanet_pl.configuration import config_folder
 from mpanet_pl.train import train
 
 TWO_STEPS = ["trainer.max_epochs=1", "trainer.limit_train_batches=2", "validation.start=1"]

@@ -8,7 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from mpanet_pl.command import config_folder
+from mpanet_pl.configuration import config_folder
 from mpanet_pl.data import LLCM, SYSU, Catalogue, Folder, RegDB
 from mpanet_pl.data.layout import Counts, DatasetOnDisk
 from mpanet_pl.data.nuances import Look, World, draw_world

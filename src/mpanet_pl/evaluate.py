@@ -14,7 +14,8 @@ from torch import Tensor
 
 from mpanet_pl import official, weights
 from mpanet_pl.callbacks import RetrievalScoring
-from mpanet_pl.command import overrides_given, run_command, with_overrides
+from mpanet_pl.command import overrides_given, run_command
+from mpanet_pl.configuration import plain, with_overrides
 from mpanet_pl.data import Catalogue
 from mpanet_pl.engine import build_trainer, own_ranks, quiet
 from mpanet_pl.errors import UserError
@@ -104,8 +105,7 @@ def settings(cfg: DictConfig, trained: DictConfig | None) -> DictConfig:
     if cfg.dataset is None:
         if trained is None:
             raise UserError(f"{cfg.ckpt} does not say what it was trained on: add dataset=… and data_dir=….")
-        kept = OmegaConf.to_container(trained)
-        assert isinstance(kept, dict)
+        kept = plain(trained)
         OmegaConf.set_struct(cfg, False)  # a dataset brings keys of its own
         cfg = with_overrides(OmegaConf.merge(cfg, {key: kept[key] for key in OF_TRAINING}), typed)  # type: ignore[arg-type]
     elif trained is not None:

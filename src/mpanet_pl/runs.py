@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from mpanet_pl.command import CHILD_CONFIG, is_child_rank, overrides_given, sweep_folder, with_overrides
+from mpanet_pl.command import CHILD_CONFIG, is_child_rank, overrides_given, sweep_folder
+from mpanet_pl.configuration import plain, with_overrides
 from mpanet_pl.errors import UserError
 from mpanet_pl.files import written_aside
 
@@ -66,7 +67,7 @@ def begun_in_sweep(cfg: DictConfig) -> Path | None:
     folder = sweep_folder()
     if folder is None or not (folder / CONFIG).exists():
         return None
-    if OmegaConf.to_container(OmegaConf.load(folder / CONFIG)) != OmegaConf.to_container(cfg):
+    if OmegaConf.to_container(OmegaConf.load(folder / CONFIG)) != plain(cfg):
         raise UserError(f"{folder} holds a run of another configuration: give the sweep another hydra.sweep.dir.")
     return folder
 
@@ -101,7 +102,7 @@ def provenance(cfg: DictConfig, device: torch.device) -> dict[str, Any]:
         "trial": cfg.trial,
         "seed": cfg.seed,
         "overrides": overrides_given(),
-        "config": OmegaConf.to_container(cfg),
+        "config": plain(cfg),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
         "commit": _commit(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {os.cpu_count()} cores",

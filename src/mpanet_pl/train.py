@@ -8,12 +8,13 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from mpanet_pl import weights
 from mpanet_pl.callbacks import Checkpoints, FiniteGuard, LiveProgress, RetrievalScoring, RunLogger, Timing
 from mpanet_pl.callbacks.scoring import MONITOR
 from mpanet_pl.command import run_command
+from mpanet_pl.configuration import plain
 from mpanet_pl.engine import build_trainer, failures_explained, own_ranks, quiet
 from mpanet_pl.evaluation import RetrievalMetric
 from mpanet_pl.evaluation.tables import JSON as RESULTS
@@ -113,13 +114,6 @@ def extra_loggers(cfg: DictConfig, folder: Path) -> list[Any]:
     logger = instantiate(cfg.logger, save_dir=folder)
     logger.log_hyperparams(plain(cfg))
     return [logger]
-
-
-def plain(cfg: DictConfig) -> dict[str, Any]:
-    """The configuration in plain containers, interpolations kept, as a checkpoint remembers it."""
-    container = OmegaConf.to_container(cfg)
-    assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items()}
 
 
 def main() -> None:

@@ -1,0 +1,170 @@
+"""What was typed, checked before anything runs: every key, group and value, of every job of a sweep.
+
+A misspelt key costs a second and leaves no folder behind; the nearest valid name is told.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from mpanet_pl.errors import UserError
+
+OmegaConf.register_new_resolver("existing", lambda path: path if Path(path).is_file() else None, replace=True)
+
+
+def config_folder() -> Path:
+    """Inside the package when installed from a wheel, beside src/ in a checkout."""
+    package = Path(__file__).resolve().parent
+    return next(folder for folder in (package / "conf", package.parents[1] / "conf") if folder.is_dir())
+
+
+def check(name: str, arguments: Sequence[str]) -> None:
+    """Compose every job that the arguments of a command ask for; raise the first mistake as a `UserError`."""
+    typed = [argument for argument in arguments if not argument.startswith("-")]
+    overrides = parse(typed)
+    sweeps = [override.input_line for override in overrides if override.is_sweep_override()]
+    if sweeps and len(typed) == len(arguments):
+        raise UserError(f"{sweeps[0]} asks for several runs: add -m. (A list is written key=[a,b].)")
+    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+        for job in _jobs(overrides):
+            _check_values(name, _compose(name, job), job)
+
+
+def parse(typed: Sequence[str]) -> list[Override]:
+    for text in typed:
+        if not re.match(r"(\+*[\w./@:-]+=|~)", text):
+            raise UserError(f"'{text}' is not KEY=VALUE.")
+    try:
+        return OverridesParser.create().parse_overrides(list(typed))
+    except HydraException as error:
+        said = _one_line(error)
+        raise UserError(f"Not understood, {said}. An argument is KEY=VALUE; quote what the shell reads.") from error
+
+
+def with_overrides(cfg: DictConfig, typed: Sequence[str]) -> DictConfig:
+    """A copy of a configuration with typed KEY=VALUE overrides on top; the keys must exist in it.
+
+    >>> with_overrides(OmegaConf.create({"trainer": {"max_epochs": 1}}), ["trainer.max_epochs=2"])
+    {'trainer': {'max_epochs': 2}}
+    """
+    cfg = OmegaConf.create(plain(cfg))
+    for override in parse(typed):
+        key = override.key_or_group
+        if key not in _keys(plain(cfg)):
+            raise UserError(_unknown_key(key, cfg))
+        OmegaConf.update(cfg, key, override.value())
+    return cfg
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """The configuration in plain containers, interpolations kept."""
+    container = OmegaConf.to_container(cfg)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def _jobs(overrides: Sequence[Override]) -> Iterator[list[str]]:
+    """One list of plain overrides for each point of the sweep."""
+    choices = [
+        [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+        if override.is_discrete_sweep()
+        else [override.input_line or ""]
+        for override in overrides
+    ]
+    return map(list, product(*choices))
+
+
+def _compose(name: str, overrides: list[str]) -> DictConfig:
+    try:
+        return hydra.compose(name, overrides=overrides)
+    except (HydraException, OmegaConfBaseException, AssertionError, ValueError) as error:
+        raise UserError(_explain(error, name, overrides)) from error
+
+
+def _explain(error: Exception, name: str, overrides: list[str]) -> str:
+    """Hydra's complaint about a group's choice, a key, or anything else, with the nearest valid name."""
+    if match := re.search(r"Could not (?:find|load) '([^']+)/([^'/]+)'", str(error)):
+        group, choice = match.groups()
+        choices = GlobalHydra.instance().config_loader().get_group_options(group)
+        return f"{group} has no '{choice}'.{_nearest(choice, choices)} It is one of: {', '.join(choices)}."
+    if match := re.search(r"Could not (?:append|override|delete|find)[^']*'([^'=]+)", str(error)):
+        groups = [override for override in overrides if _is_group(override)]
+        return _unknown_key(match.group(1), hydra.compose(name, overrides=groups))
+    return _one_line(error) or f"These do not go together: {' '.join(overrides)}."
+
+
+def _is_group(override: str) -> bool:
+    return (config_folder() / re.split("[=@]", override.lstrip("+~"))[0]).is_dir()
+
+
+def _unknown_key(key: str, cfg: DictConfig) -> str:
+    return f"There is no key '{key}'.{_nearest(key, _keys(plain(cfg)))} --help lists the keys."
+
+
+def _nearest(word: str, words: Sequence[str]) -> str:
+    same_leaf = [key for key in words if key.rpartition(".")[2] == word.rpartition(".")[2]]
+    near = difflib.get_close_matches(word, words, n=1, cutoff=0.5) or same_leaf
+    return f" Did you mean '{near[0]}'?" if near else ""
+
+
+def _keys(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Every dotted key.
+
+    >>> _keys({"data": {"height": 128}, "seed": 1})
+    ['data', 'data.height', 'seed']
+    """
+    found = []
+    for key, value in tree.items():
+        found.append(f"{prefix}{key}")
+        if isinstance(value, Mapping):
+            found += _keys(value, f"{prefix}{key}.")
+    return found
+
+
+def _check_values(name: str, cfg: DictConfig, overrides: list[str]) -> None:
+    """A number where the configuration has a number, a switch where it has a switch, a list where it has a list."""
+    values = [override for override in overrides if not _is_group(override)]
+    defaults = hydra.compose(name, overrides=[override for override in overrides if override not in values])
+    for override in values:
+        key = override.split("=")[0].lstrip("+~")
+        default, value = (_plain_value(OmegaConf.select(tree, key)) for tree in (defaults, cfg))
+        if value is not None and (expected := _expected(default, value)):
+            raise UserError(f"{key} must be {expected}, got '{value}'.")
+
+
+def _plain_value(value: Any) -> Any:
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+
+def _expected(default: Any, value: Any) -> str | None:
+    """What a value should have been, judged by the default in its place; None where it fits."""
+    kinds: list[tuple[type, Any, str]] = [  # of the default, of the value, in words; a switch may also take a path
+        (bool, bool | str, "true or false"),
+        (int, int, "a whole number"),
+        (float, int | float, "a number"),
+        (list, list, "a list such as [80,120]"),
+        (dict, dict, "a group of keys, not a single value"),
+    ]
+    for kind, allowed, words in kinds:
+        if isinstance(default, kind):
+            fits = isinstance(value, allowed) and (kind is bool or not isinstance(value, bool))
+            return None if fits else words
+    return None
+
+
+def _one_line(error: Exception) -> str:
+    """What Hydra said, without its pointer to the grammar."""
+    return "; ".join(line for line in str(error).strip().splitlines() if line and not line.startswith("See https"))
