@@ -125,3 +125,16 @@ def test_other_files_are_refused(
         (tmp_path / name).write_bytes(content)
     assert run([f"ckpt={tmp_path / name}"], monkeypatch) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_a_checkpoint_cannot_have_code_run(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither by pickle nor by naming what its configuration wants called."""
+    content = torch.load(trained / "checkpoints/last.ckpt", weights_only=True)
+    content["config"]["data"]["dataset"] = {"_target_": "mpanet_pl.runs.subprocess.run", "args": ["touch", "ran"]}
+    torch.save(content, tmp_path / "wicked.ckpt")
+    monkeypatch.chdir(tmp_path)
+    assert run(["ckpt=wicked.ckpt"], monkeypatch) == 2
+    assert "is refused: its configuration would call mpanet_pl.runs.subprocess.run" in capsys.readouterr().err
+    assert not (tmp_path / "ran").exists()

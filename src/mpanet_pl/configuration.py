@@ -76,6 +76,26 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in container.items()}
 
 
+def check_targets(cfg: DictConfig, source: str) -> None:
+    """Refuse a configuration from a file that would call anything but what this package's own configurations call."""
+    own = {target for file in config_folder().rglob("*.yaml") for target in _targets(OmegaConf.load(file))}
+    if foreign := sorted(set(_targets(cfg)) - own):
+        raise UserError(f"{source} is refused: its configuration would call {', '.join(foreign)}.")
+
+
+def _targets(tree: Any) -> Iterator[str]:
+    """Whatever a configuration names to be called, anywhere in it."""
+    if OmegaConf.is_config(tree):
+        tree = OmegaConf.to_container(tree)
+    if isinstance(tree, Mapping):
+        if "_target_" in tree:
+            yield str(tree["_target_"])
+        tree = list(tree.values())
+    if isinstance(tree, list):
+        for branch in tree:
+            yield from _targets(branch)
+
+
 def _jobs(overrides: Sequence[Override]) -> Iterator[list[str]]:
     """One list of plain overrides for each point of the sweep."""
     choices = [

@@ -14,13 +14,14 @@ from torch import Tensor
 
 from mpanet_pl import official, weights
 from mpanet_pl.callbacks import RetrievalScoring
-from mpanet_pl.command import overrides_given, run_command
-from mpanet_pl.configuration import plain, with_overrides
+from mpanet_pl.command import is_child_rank, overrides_given, run_command
+from mpanet_pl.configuration import check_targets, plain, with_overrides
 from mpanet_pl.data import Catalogue
 from mpanet_pl.engine import build_trainer, own_ranks, quiet
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import RetrievalMetric
 from mpanet_pl.evaluation import evaluate as score
+from mpanet_pl.evaluation.published import Published
 from mpanet_pl.evaluation.rerank import RERANKERS, Reranker
 from mpanet_pl.evaluation.tables import Results
 from mpanet_pl.files import written_aside
@@ -52,13 +53,13 @@ class Saved(NamedTuple):
 def evaluate(cfg: DictConfig) -> None:
     path = Path(cfg.ckpt)
     subject = read_subject(path)
-    cfg = settings(cfg, subject.trained)
+    if not is_child_rank():
+        cfg = settings(cfg, subject.trained)
     rerank, protocol = _reranker(cfg.rerank), instantiate(cfg.protocol)
     with quiet(), own_ranks():
         if subject.saved:
-            saved, device = subject.saved, torch.device("cpu")
+            folder, saved, device = make_folder(cfg), subject.saved, torch.device("cpu")
             tested = Tested(score(saved.embeddings, saved.catalogue, protocol, rerank=rerank), {}, saved.embeddings)
-            folder = make_folder(cfg)
         else:
             assert subject.module
             data = instantiate(cfg.data)
@@ -67,24 +68,30 @@ def evaluate(cfg: DictConfig) -> None:
             metric = RetrievalMetric(data.test, protocol, rerank=rerank)
             examiner = Examiner(data, RetrievalScoring(metric, flip=cfg.flip))
             trainer = build_trainer(cfg.trainer, examiner.callbacks)
-            tested, device = examiner.test(trainer, subject.module), trainer.strategy.root_device
-            saved = Saved(tested.embeddings, examiner.data.test, examiner.annotations is not None)
             folder = make_folder(cfg)
+            tested, device = examiner.test(trainer, subject.module), trainer.strategy.root_device
+            if not trainer.is_global_zero:
+                return
             draw_pictures(folder, tested, examiner, subject.module)
+            saved = Saved(tested.embeddings, data.test, drawn=examiner.annotations is not None)
         if cfg.embeddings:
             save_embeddings(Path(cfg.embeddings), saved, cfg)
-        draw_cmc({setting: result.cmc for setting, result in tested.scores.items()}, folder / "cmc.png")
-        flipped = ["each embedding is the mean over image and mirror image"] if cfg.flip else []
-        results = Results.of(
-            {path.stem: tested.scores},
-            {} if saved.drawn else protocol.published,
-            provenance(cfg, device),
-            nuances=tested.nuances,
-            notes=[f"measured: {path}", *flipped],
-        )
-        results.write(folder)
-        results.print()
-        print(f"\nFiles: {folder}")
+        conclude(cfg, folder, tested, {} if saved.drawn else protocol.published, device)
+
+
+def conclude(cfg: DictConfig, folder: Path, tested: Tested, published: Published, device: torch.device) -> None:
+    flipped = ["each embedding is the mean over image and mirror image"] if cfg.flip else []
+    results = Results.of(
+        {Path(cfg.ckpt).stem: tested.scores},
+        published,
+        provenance(cfg, device),
+        nuances=tested.nuances,
+        notes=[f"measured: {cfg.ckpt}", *flipped],
+    )
+    draw_cmc({setting: result.cmc for setting, result in tested.scores.items()}, folder / "cmc.png")
+    results.write(folder)
+    results.print()
+    print(f"\nFiles: {folder}")
 
 
 def read_subject(path: Path) -> Subject:
@@ -105,6 +112,7 @@ def settings(cfg: DictConfig, trained: DictConfig | None) -> DictConfig:
     if cfg.dataset is None:
         if trained is None:
             raise UserError(f"{cfg.ckpt} does not say what it was trained on: add dataset=… and data_dir=….")
+        check_targets(trained, str(cfg.ckpt))
         kept = plain(trained)
         OmegaConf.set_struct(cfg, False)  # a dataset brings keys of its own
         cfg = with_overrides(OmegaConf.merge(cfg, {key: kept[key] for key in OF_TRAINING}), typed)  # type: ignore[arg-type]

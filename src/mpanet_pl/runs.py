@@ -15,7 +15,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from mpanet_pl.command import CHILD_CONFIG, is_child_rank, overrides_given, sweep_folder
-from mpanet_pl.configuration import plain, with_overrides
+from mpanet_pl.configuration import check_targets, plain, with_overrides
 from mpanet_pl.errors import UserError
 from mpanet_pl.files import written_aside
 
@@ -31,6 +31,7 @@ def reopen(folder: str | Path) -> DictConfig:
         raise UserError(f"{folder} is no run's folder: it has no {CONFIG}.")
     cfg = OmegaConf.load(path / CONFIG)
     assert isinstance(cfg, DictConfig)
+    check_targets(cfg, str(path / CONFIG))
     overrides = [text for text in overrides_given() if not text.startswith(("resume=", "hydra."))]
     for override in overrides:
         if not override.startswith(MAY_CHANGE):
