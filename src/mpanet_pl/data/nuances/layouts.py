@@ -125,5 +125,5 @@ def _permutations(census: Census, seed: int) -> bytes:
             orders = [rng.permutation(counts[camera]) + 1 for _ in range(TRIALS)]
             inner[identity - 1, 0] = np.array(orders, np.uint16).reshape(TRIALS, -1)
     file = io.BytesIO()
-    savemat(file, {"rand_perm_cam": outer})  # type: ignore[arg-type]  # it writes to files as well as to paths
+    savemat(file, {"rand_perm_cam": outer})
     return MAT_HEADER + file.getvalue()[len(MAT_HEADER) :]
