@@ -17,7 +17,9 @@ HOW = "Euclidean distance of un-normalised embeddings; deduplicated CMC; no re-r
 SETTINGS = ("visible_to_thermal", "thermal_to_visible")
 
 
-def write_run(folder: Path, r1: float, *, trial: int = 1, seed: int = 1, measured: str = HOW, **config: Any) -> None:
+def write_run(
+    folder: Path, r1: float, *, trial: int = 1, seed: int = 1, measured: str = HOW, date: str = "", **config: Any
+) -> None:
     scores = {name: {"mean": r1 + shift, "std": None} for shift, name in enumerate(("r1", "r5", "r10", "r20"))}
     scores |= {name: {"mean": r1 - 5, "std": None} for name in ("mAP", "mINP")}
     Results(
@@ -28,9 +30,10 @@ def write_run(folder: Path, r1: float, *, trial: int = 1, seed: int = 1, measure
             "dataset": "regdb",
             "trial": trial,
             "seed": seed,
+            "date": date,
             "config": {"dataset": "regdb", "trial": trial, "seed": seed, "folder": str(folder), **config},
         },
-        nuances={"pointing/shoe": r1 / 2, "pointing/never_seen": None},
+        nuances={"siblings/shoe": r1 / 2, "pointing_one_map/mean": r1 / 4},
     ).write(folder)
     (folder / "config.yaml").write_text("dataset: regdb\n")
 
@@ -52,8 +55,7 @@ def test_ten_trials_are_one_group_with_mean_and_sample_deviation(tmp_path: Path)
     assert value["mean"] == pytest.approx(75.5)
     assert value["std"] == pytest.approx(3.0277, abs=1e-4)
     assert len(value["runs"]) == 10
-    assert group.nuances()["pointing/shoe"]["mean"] == pytest.approx(75.5 / 2)
-    assert "pointing/never_seen" not in group.nuances()
+    assert group.nuances()["siblings/shoe"]["mean"] == pytest.approx(75.5 / 2)
     assert group.remarks() == []
 
 
@@ -65,6 +67,23 @@ def test_a_sweep_makes_a_group_of_each_of_its_points(tmp_path: Path) -> None:
     groups = summarize([tmp_path]).groups
     assert [group.name for group in groups] == ["regdb model.network.patterns=0", "regdb model.network.patterns=6"]
     assert [group.scores()["thermal_to_visible"]["best"]["r1"]["mean"] for group in groups] == [61.5, 67.5]
+
+
+def test_a_named_choice_names_its_groups_in_the_order_they_were_run_in(tmp_path: Path) -> None:
+    for hour, (rung, patterns) in enumerate({"baseline": 0, "patterns": 6, "full": 6}.items()):
+        write_run(
+            tmp_path / rung, 60, date=f"2026-01-01T0{hour}:00:00", rung=rung, model={"network": {"patterns": patterns}}
+        )
+    groups = summarize([tmp_path]).groups
+    assert [group.name for group in groups] == ["regdb rung=baseline", "regdb rung=patterns", "regdb rung=full"]
+
+
+def test_nuances_are_shown_by_their_means_and_siblings_by_nuance(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        write_run(tmp_path / str(seed), 60 + 4 * seed, seed=seed)
+    _, means, siblings = summarize([tmp_path]).tables()
+    assert means == (["runs", "one map points"], [["regdb", "16.50 ± 0.71"]])
+    assert siblings == (["siblings told apart", "shoe"], [["regdb", "33.00 ± 1.41"]])
 
 
 def test_results_measured_in_two_ways_are_not_averaged(tmp_path: Path) -> None:

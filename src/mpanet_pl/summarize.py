@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from mpanet_pl.errors import UserError
+from mpanet_pl.evaluation.nuance_score import COLUMNS as NUANCES
+from mpanet_pl.evaluation.nuance_score import nuance_remarks
 from mpanet_pl.evaluation.repeats import Group, Run, grouped
 from mpanet_pl.evaluation.tables import (
     COLUMNS,
@@ -20,6 +22,7 @@ from mpanet_pl.evaluation.tables import (
     PUBLISHED,
     Grid,
     Results,
+    Value,
     markdown,
     print_tables,
     published_cells,
@@ -41,22 +44,14 @@ class Summary:
     unfinished: Mapping[str, str]  # folder -> why
 
     def tables(self) -> list[Grid]:
-        tables: list[Grid] = [
-            (
-                ["runs", "setting", "result", "n", *COLUMNS.values()],
-                [row for g in self.groups for row in _score_rows(g)],
-            )
-        ]
-        nuances = [
-            [group.name, name, str(len(value["runs"])), shown(value)]
-            for group in self.groups
-            for name, value in group.nuances().items()
-        ]
-        return [*tables, (["runs", "nuance score", "n", "value"], nuances)] if nuances else tables
+        header = ["runs", "setting", "result", "n", *COLUMNS.values()]
+        scores = (header, [row for group in self.groups for row in _score_rows(group)])
+        return [scores, *_nuance_tables([group for group in self.groups if group.nuances()])]
 
     def remarks(self) -> list[str]:
         return [
             "± is the sample standard deviation over the n runs, each run being the mean over its protocol's galleries",
+            *(nuance_remarks({}) if any(group.nuances() for group in self.groups) else []),
             *(remark for group in self.groups for remark in group.remarks()),
             *(f"not counted: {why}" for why in self.unfinished.values()),
         ]
@@ -140,6 +135,30 @@ def _score_rows(group: Group) -> list[list[str]]:
         [group.name if i == 0 else "", cells[0] if i == 0 or cells[0] != lines[i - 1][0] else "", *cells[1:]]
         for i, cells in enumerate(lines)
     ]
+
+
+def _nuance_tables(groups: Sequence[Group]) -> list[Grid]:
+    """Of nuance scores the means over nuances, and the siblings told apart by each; the files hold all of them."""
+    measured = {group.name: group.nuances() for group in groups}
+    measures = {measure: title for measure, title in NUANCES.items() if _in_any(measured, f"{measure}/mean")}
+    tables: list[Grid] = []
+    if measures:
+        rows = [[name, *(_beside_chance(scores, measure) for measure in measures)] for name, scores in measured.items()]
+        tables.append((["runs", *measures.values()], rows))
+    told = {key: key.split("/")[1] for scores in measured.values() for key in scores if key.startswith("siblings/")}
+    if told:
+        rows = [[name, *(shown(scores.get(key)) for key in told)] for name, scores in measured.items()]
+        tables.append((["siblings told apart", *told.values()], rows))
+    return tables
+
+
+def _in_any(measured: Mapping[str, Mapping[str, Value]], name: str) -> bool:
+    return any(name in scores for scores in measured.values())
+
+
+def _beside_chance(scores: Mapping[str, Value], measure: str) -> str:
+    value, chance = scores.get(f"{measure}/mean"), scores.get(f"{measure}_chance/mean")
+    return shown(value) + (f" ({chance['mean']:.2f})" if chance else "")
 
 
 def main() -> None:

@@ -43,6 +43,10 @@ class Run:
         return {key: self.results.provenance.get(key) for key in REPEATED}
 
     @property
+    def date(self) -> str:
+        return str(self.results.provenance.get("date", ""))
+
+    @property
     def configuration(self) -> dict[str, str]:
         """Dotted key -> value of all that makes it another experiment; how it was measured is part of that."""
         kept = flat({key: value for key, value in self.config.items() if key not in (*REPEATED, *OF_NO_MATTER)})
@@ -73,8 +77,7 @@ class Group:
         values: dict[str, list[float]] = defaultdict(list)
         for run in self.runs:
             for name, value in run.results.nuances.items():
-                if value is not None:
-                    values[name].append(value)
+                values[name].append(value)
         return {name: spread(numbers) for name, numbers in values.items()}
 
     def remarks(self) -> list[str]:
@@ -103,20 +106,35 @@ class Group:
 
 
 def grouped(runs: Iterable[Run]) -> list[Group]:
-    """The groups, each named by its kind and its own values of what differs between it and others of that kind."""
+    """The groups of each kind in the order they were run in, named by the kind and what tells them apart."""
     of_kind: dict[str, list[Run]] = defaultdict(list)
-    for run in runs:
+    for run in sorted(runs, key=lambda run: run.date):
         of_kind[run.kind].append(run)
     groups = []
     for kind, same_kind in of_kind.items():
-        members: dict[tuple[tuple[str, str], ...], list[Run]] = defaultdict(list)
+        members: dict[frozenset[tuple[str, str]], list[Run]] = defaultdict(list)
         for run in same_kind:
-            members[tuple(sorted(run.configuration.items()))].append(run)
-        shared = set.intersection(*(set(configuration) for configuration in members))
-        for configuration, its_runs in members.items():
-            own = (f"{key}={value}" for key, value in configuration if (key, value) not in shared)
+            members[frozenset(run.configuration.items())].append(run)
+        telling = _telling_keys([its_runs[0].configuration for its_runs in members.values()])
+        for its_runs in members.values():
+            configuration = its_runs[0].configuration
+            own = (f"{key}={configuration[key]}" for key in telling if key in configuration)
             groups.append(Group(" ".join([kind, *own]), its_runs))
     return groups
+
+
+def _telling_keys(configurations: Sequence[Mapping[str, str]]) -> list[str]:
+    """The keys in which they differ; a named choice, such as `rung`, alone where its value differs in each of them.
+
+    >>> _telling_keys([{"rung": "full", "a.b": "1", "c": "2"}, {"rung": "baseline", "a.b": "0", "c": "2"}])
+    ['rung']
+    >>> _telling_keys([{"a.b": "1", "a.c": "1"}, {"a.b": "0", "a.c": "1"}])
+    ['a.b']
+    """
+    keys = sorted(set().union(*configurations))
+    values = {key: {configuration.get(key) for configuration in configurations} for key in keys}
+    choices = [key for key in keys if "." not in key and len(values[key]) == len(configurations) > 1]
+    return choices[:1] or [key for key in keys if len(values[key]) > 1]
 
 
 def spread(values: Sequence[float]) -> Value:
