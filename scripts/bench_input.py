@@ -15,7 +15,6 @@ links to the drawn ones), to see whether memory grows with the dataset.
 
 import argparse
 import multiprocessing
-import os
 import platform
 import resource
 import tempfile
@@ -35,6 +34,7 @@ from torchvision import transforms
 
 from mpanet_pl.data import Batch, Catalogue, ReIDDataModule, Splits
 from mpanet_pl.data.augment import IMAGENET_MEAN, IMAGENET_STD
+from mpanet_pl.machine import usable_cores
 
 IMAGES_PER_PERSON = 40
 GROWTH = 8
@@ -207,7 +207,7 @@ def main() -> None:
     arguments = parser.parse_args()
     print(
         f"torch {torch.__version__}, torchvision {torchvision.__version__}, Pillow {PIL.__version__}, "
-        f"{platform.machine()}, {os.cpu_count()} cores; {arguments.people * IMAGES_PER_PERSON} drawn images\n"
+        f"{platform.machine()}, {usable_cores()} cores; {arguments.people * IMAGES_PER_PERSON} drawn images\n"
     )
     print("| dataset | way | images/s per core | times (a) | peak memory, MB |")
     print("|---|---|---|---|---|")

@@ -12,7 +12,6 @@ batches the data module fetches and augments, from drawn images.
 import argparse
 import contextlib
 import itertools
-import os
 import platform
 import statistics
 import tempfile
@@ -24,6 +23,7 @@ import torch
 import torchvision
 
 from mpanet_pl.data import Batch, ReIDDataModule, Synthetic
+from mpanet_pl.machine import usable_cores
 from mpanet_pl.module import MPANetModule
 from mpanet_pl.network.trunk import Trunk
 
@@ -228,7 +228,7 @@ def cost_of_real_batches(row: Row, data: ReIDDataModule, steps: int) -> float:
 def machine() -> str:
     chip = torch.cuda.get_device_name() if DEVICE.type == "cuda" else platform.processor() or platform.machine()
     versions = f"Python {platform.python_version()}, torch {torch.__version__}, torchvision {torchvision.__version__}"
-    return f"{chip}, {torch.get_num_threads()} threads of {os.cpu_count()} cores; {versions}"
+    return f"{chip}, {torch.get_num_threads()} threads of {usable_cores()} cores; {versions}"
 
 
 def main() -> None:

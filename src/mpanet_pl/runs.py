@@ -18,6 +18,7 @@ from mpanet_pl.command import CHILD_CONFIG, is_child_rank, overrides_given, swee
 from mpanet_pl.configuration import check_targets, plain, with_overrides
 from mpanet_pl.errors import UserError
 from mpanet_pl.files import written_aside
+from mpanet_pl.machine import usable_cores
 
 CONFIG = "config.yaml"
 MAY_CHANGE = ("trainer.", "data_dir", "data.workers", "data.cache", "data.eval_batch_size")  # and stay the same run
@@ -106,7 +107,7 @@ def provenance(cfg: DictConfig, device: torch.device) -> dict[str, Any]:
         "config": plain(cfg),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
         "commit": _commit(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {os.cpu_count()} cores",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {usable_cores()} cores",
         "date": datetime.now().isoformat(timespec="seconds"),
     }
 

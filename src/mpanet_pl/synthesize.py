@@ -10,10 +10,11 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from mpanet_pl.command import run_command
-from mpanet_pl.data.nuances import Look, World, draw_world, every_core
+from mpanet_pl.data.nuances import Look, World, draw_world
 from mpanet_pl.data.nuances.people import Person
 from mpanet_pl.data.nuances.shot import Shot
 from mpanet_pl.errors import UserError
+from mpanet_pl.machine import usable_cores
 from mpanet_pl.pictures import sheet
 
 PEOPLE, IMAGES = 8, 5  # of a contact sheet: rows, and columns of each modality
@@ -32,7 +33,7 @@ def synthesize(cfg: DictConfig) -> None:
         look=Look(seed=cfg.seed, height=cfg.height, width=cfg.width, hardness=cfg.hardness),
     )
     root = Path(cfg.out).expanduser()
-    draw_world(root, world, cfg.workers or every_core())
+    draw_world(root, world, cfg.workers or usable_cores())
     draw_contact_sheet(root, world, root / "contact_sheet.png")
     print(f"{root} holds {len(world.lay_out().shots)} images; have a look at {root / 'contact_sheet.png'}")
 

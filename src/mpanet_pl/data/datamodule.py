@@ -10,7 +10,6 @@ With a Lightning trainer the last line is the trainer's: loaders yield uint8, wh
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import fields
@@ -28,6 +27,7 @@ from mpanet_pl.data.catalogue import Batch, Catalogue, Dataset, Splits
 from mpanet_pl.data.images import Images
 from mpanet_pl.data.sampler import EvaluationBatches, TrainingBatches
 from mpanet_pl.errors import UserError
+from mpanet_pl.machine import usable_cores
 
 
 class ReIDDataModule(LightningDataModule):
@@ -65,7 +65,7 @@ class ReIDDataModule(LightningDataModule):
         self.sampler = sampler
         self.augmentation = _augmentation(augment or {})
         self.eval_batch_size = eval_batch_size
-        self.workers = workers if workers is not None else (0 if cache else os.cpu_count() or 1)
+        self.workers = workers if workers is not None else (0 if cache else usable_cores())
         self.cache = cache
         self.seed = seed
 

@@ -6,7 +6,6 @@ would, without a process's start, a fork beside torch's threads, or an orphan wh
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -15,6 +14,8 @@ from typing import TypeVar
 
 import numpy as np
 from PIL import Image
+
+from mpanet_pl.machine import usable_cores
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -50,7 +51,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def in_threads(work: Callable[[T], R], items: Iterable[T], workers: int | None) -> Iterator[R]:
     """`work(item)` of every item in order, on that many threads (None: one for each core, up to 16)."""
-    cores = min(os.cpu_count() or 1, 16)  # more would wait for the interpreter
+    cores = min(usable_cores(), 16)  # more would wait for the interpreter
     waiting = iter(items)
     with ThreadPoolExecutor(max(1, cores if workers is None else workers)) as pool:
         while some := list(islice(waiting, 1000)):  # what waits takes memory

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from mpanet_pl.data.nuances import Look, World, draw_world, every_core
+from mpanet_pl.data.nuances import Look, World, draw_world
 from mpanet_pl.data.sysu import SYSU
+from mpanet_pl.machine import usable_cores
 
 
 class Synthetic(SYSU):
@@ -34,7 +35,7 @@ class Synthetic(SYSU):
     ) -> None:
         look = Look(seed=seed, height=height, width=width, hardness=hardness)
         self.world = World(identities=identities, images_per_camera=images_per_camera, siblings=siblings, look=look)
-        self.workers = workers or every_core()
+        self.workers = workers or usable_cores()
         super().__init__(Path(root) / self.world.name)
 
     def prepare(self) -> None:

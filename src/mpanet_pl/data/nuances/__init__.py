@@ -7,6 +7,6 @@
 
 from mpanet_pl.data.nuances.people import NUANCES
 from mpanet_pl.data.nuances.shot import Look
-from mpanet_pl.data.nuances.world import World, draw_world, every_core
+from mpanet_pl.data.nuances.world import World, draw_world
 
-__all__ = ["NUANCES", "Look", "World", "draw_world", "every_core"]
+__all__ = ["NUANCES", "Look", "World", "draw_world"]

@@ -92,11 +92,6 @@ class World:
         return f"{self.layout}-{people}-seed{look.seed}-{conditions}-{look.height}x{look.width}-v{VERSION}"
 
 
-def every_core() -> int:
-    """As many as this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def draw_world(root: Path, world: World, workers: int) -> None:
     """Draw the tree into `root`, or what is missing of it. An existing tree with other settings is a `UserError`."""
     if not _claim(root, world):
