@@ -33,7 +33,7 @@ def write_run(
             "date": date,
             "config": {"dataset": "regdb", "trial": trial, "seed": seed, "folder": str(folder), **config},
         },
-        nuances={"siblings/shoe": r1 / 2, "pointing_one_map/mean": r1 / 4},
+        nuances={"siblings/shoe": r1 / 2, "pointing_one_map/mean": r1 / 4, "overlap/cosine": 50},
     ).write(folder)
     (folder / "config.yaml").write_text("dataset: regdb\n")
 
@@ -82,7 +82,7 @@ def test_nuances_are_shown_by_their_means_and_siblings_by_nuance(tmp_path: Path)
     for seed in (1, 2):
         write_run(tmp_path / str(seed), 60 + 4 * seed, seed=seed)
     _, means, siblings = summarize([tmp_path]).tables()
-    assert means == (["runs", "one map points"], [["regdb", "16.50 ± 0.71"]])
+    assert means == (["runs", "one map points", "overlap of maps"], [["regdb", "16.50 ± 0.71", "50.00 ± 0.00"]])
     assert siblings == (["siblings told apart", "shoe"], [["regdb", "33.00 ± 1.41"]])
 
 

@@ -140,11 +140,12 @@ def _score_rows(group: Group) -> list[list[str]]:
 def _nuance_tables(groups: Sequence[Group]) -> list[Grid]:
     """Of nuance scores the means over nuances, and the siblings told apart by each; the files hold all of them."""
     measured = {group.name: group.nuances() for group in groups}
-    measures = {measure: title for measure, title in NUANCES.items() if _in_any(measured, f"{measure}/mean")}
+    means = {f"{measure}/mean": title for measure, title in NUANCES.items()} | {"overlap/cosine": "overlap of maps"}
+    means = {key: title for key, title in means.items() if any(key in scores for scores in measured.values())}
     tables: list[Grid] = []
-    if measures:
-        rows = [[name, *(_beside_chance(scores, measure) for measure in measures)] for name, scores in measured.items()]
-        tables.append((["runs", *measures.values()], rows))
+    if means:
+        rows = [[name, *(_beside_chance(scores, key) for key in means)] for name, scores in measured.items()]
+        tables.append((["runs", *means.values()], rows))
     told = {key: key.split("/")[1] for scores in measured.values() for key in scores if key.startswith("siblings/")}
     if told:
         rows = [[name, *(shown(scores.get(key)) for key in told)] for name, scores in measured.items()]
@@ -152,13 +153,9 @@ def _nuance_tables(groups: Sequence[Group]) -> list[Grid]:
     return tables
 
 
-def _in_any(measured: Mapping[str, Mapping[str, Value]], name: str) -> bool:
-    return any(name in scores for scores in measured.values())
-
-
-def _beside_chance(scores: Mapping[str, Value], measure: str) -> str:
-    value, chance = scores.get(f"{measure}/mean"), scores.get(f"{measure}_chance/mean")
-    return shown(value) + (f" ({chance['mean']:.2f})" if chance else "")
+def _beside_chance(scores: Mapping[str, Value], key: str) -> str:
+    chance = scores.get(key.replace("/", "_chance/"))
+    return shown(scores.get(key)) + (f" ({chance['mean']:.2f})" if chance else "")
 
 
 def main() -> None:

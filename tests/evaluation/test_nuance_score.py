@@ -191,7 +191,7 @@ def test_the_table_of_a_network_without_maps_is_narrower():
     score = NuanceScore(annotations(boxes))
     score.update(maps[:, :0], maps[:, 0], torch.arange(7))
     header, _ = nuance_table(score.compute())
-    assert header == ["nuance", "images", "activation points", "activation covers", "siblings told apart"]
+    assert header == ["nuance", "images", "activation points", "activation covers"]
     assert len(nuance_remarks(score.compute())) == 1
 
 

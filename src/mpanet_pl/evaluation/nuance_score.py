@@ -181,11 +181,12 @@ COLUMNS = {
     "coverage_some_map": "some map covers",
     "coverage_one_map": "one map covers",
     "coverage_activation": "activation covers",
+    "siblings": "siblings told apart",
 }
 
 
 def nuance_table(scores: Mapping[str, float]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of flat scores, those of `sibling_accuracy` among them or not: a row a nuance, the mean last."""
+    """Header and rows of flat scores, of which some may be missing: a row a nuance, the mean last."""
     shown = {column: title for column, title in COLUMNS.items() if f"{column}/mean" in scores}
     nuances = list(dict.fromkeys(key.split("/")[1] for key in scores if not key.startswith("overlap/")))
     rows = []
@@ -195,15 +196,13 @@ def nuance_table(scores: Mapping[str, float]) -> tuple[list[str], list[list[str]
             for column in shown
         ]
         images = _cell(scores, f"images/{nuance}", "{:.0f}")
-        rows.append([nuance, images, *found, _cell(scores, f"siblings/{nuance}")])
-    return ["nuance", "images", *shown.values(), "siblings told apart"], rows
+        rows.append([nuance, images, *found])
+    return ["nuance", "images", *shown.values()], rows
 
 
 def nuance_remarks(scores: Mapping[str, float]) -> list[str]:
     """What a reader of the table has to know."""
-    remarks = [
-        "nuances: percent; in brackets chance, the same with other images' maps; chance of telling siblings apart is 50"
-    ]
+    remarks = ["nuances: percent; in brackets chance, the same with other images' maps; between siblings it is 50"]
     alike = [f"{key.split('/')[1]} {value:.1f}" for key, value in scores.items() if key.startswith("overlap/")]
     return remarks + ([f"overlap of an image's maps with one another, percent: {', '.join(alike)}"] if alike else [])
 
