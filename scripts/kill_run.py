@@ -1,15 +1,20 @@
 """Kill a small training run with SIGKILL at random moments, resume it each time, and compare with one never killed.
 
 python scripts/kill_run.py --kills 20
+
+A run comes to its end after a few kills; then another one begins, until there were that many.
 """
 
 import argparse
+import contextlib
+import itertools
 import json
 import random
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 SMALL = [
@@ -38,22 +43,26 @@ def main() -> None:
         began = time.monotonic()
         train(place, *SMALL, "folder=whole").wait()
         whole = time.monotonic() - began
-        run = train(place, *SMALL, "folder=run")
-        kills = 0
+        kills = runs = 0
         while kills < arguments.kills:
-            time.sleep(moments.uniform(0.3, 0.6) * whole)
-            if run.poll() is None:
-                run.kill()
-                run.wait()
-                kills += 1
-            else:
-                print(f"the run came to its end after {kills} kills")
-                break
-            run = train(place, *(["resume=run"] if Path(place, "run/config.yaml").exists() else [*SMALL, "folder=run"]))
-        if run.wait():
-            sys.exit("the resumed run failed")
-        compare(Path(place, "whole"), Path(place, "run"))
-        print(f"killed {kills} times, and the same: metrics.csv, results, parameters")
+            runs += 1
+            kills += run_to_its_end(place, f"run_{runs}", lambda: moments.uniform(0.3, 0.6) * whole)
+            compare(Path(place, "whole"), Path(place, f"run_{runs}"))
+            print(f"{runs} runs, killed {kills} times, and the same: metrics.csv, results, parameters", flush=True)
+
+
+def run_to_its_end(place: str, folder: str, patience: Callable[[], float]) -> int:
+    """Kill a run after a while, resume it, and so on until it ends by itself; how often it was killed."""
+    for kills in itertools.count():
+        begun = Path(place, folder, "config.yaml").exists()
+        run = train(place, *([f"resume={folder}"] if begun else [*SMALL, f"folder={folder}"]))
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if run.wait(timeout=patience()):
+                sys.exit(f"{folder} failed")
+            return kills
+        run.kill()
+        run.wait()
+    raise AssertionError("count() does not end")
 
 
 def train(place: str, *arguments: str) -> subprocess.Popen[bytes]:
