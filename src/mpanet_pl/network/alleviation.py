@@ -25,24 +25,32 @@ class Alleviation(nn.Module):
             nn.init.kaiming_normal_(conv.weight, mode="fan_out")
 
     def forward(self, features: Tensor) -> Tensor:  # (B, C, h, w) -> the same
-        mean, variance = _Moments.apply(features)  # (B, C, 1, 1)
+        mean, variance = _call(_Moments, features)  # (B, C, 1, 1)
         gate = self.excite(self.squeeze(mean).relu()).sigmoid()
         normalising = (variance + EPSILON).rsqrt()
         scale = gate + (1 - gate) * normalising
         shift = (gate - 1) * normalising * mean
-        return _ScaleAndShift.apply(features, scale, shift)
+        return _call(_ScaleAndShift, features, scale, shift)
+
+
+def _call(function: type[torch.autograd.Function], *inputs: Tensor) -> Any:
+    """Where no gradient is wanted the plain operations do, which every exporter understands."""
+    return function.apply(*inputs) if torch.is_grad_enabled() else function.forward(*inputs)
 
 
 class _Moments(torch.autograd.Function):
     """Mean and variance over the positions, in float32 or better."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(features: Tensor) -> tuple[Tensor, Tensor]:
         spread = features.to(at_least_float32(features.dtype), copy=True)
         mean = spread.mean(POSITIONS, keepdim=True)
         variance = spread.sub_(mean).square_().mean(POSITIONS, keepdim=True)
-        ctx.save_for_backward(features, mean)
         return mean, variance
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
+        ctx.save_for_backward(inputs[0], output[0])
 
     @staticmethod
     def backward(ctx: Any, of_mean: Tensor, of_variance: Tensor) -> Tensor:
@@ -57,9 +65,12 @@ class _ScaleAndShift(torch.autograd.Function):
     """features · scale + shift, in the precision of the features."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        ctx.save_for_backward(features, scale)
+    def forward(features: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         return torch.addcmul(shift.to(features.dtype), scale.to(features.dtype), features)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:2])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
