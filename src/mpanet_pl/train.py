@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,7 @@ from mpanet_pl.testing import Examiner
 
 NEXT = """
 Files of the run: {folder}
-  results.md, results.json, metrics.csv, timing.csv, checkpoints/last.ckpt and best.ckpt
-  pictures: curves, cmc, rank_list, patterns, embeddings, similarities
+{files}
 
 Next
   python -m mpanet_pl.evaluate ckpt={folder}/checkpoints/last.ckpt rerank=k_reciprocal
@@ -105,7 +105,17 @@ def fit_and_test(cfg: DictConfig, folder: Path, module: MPANetModule, examiner: 
         for logger in trainer.loggers:
             tell(logger, results, folder)
         results.print()
-        print(NEXT.format(folder=folder))
+        print(NEXT.format(folder=folder, files=_files_of(folder)))
+
+
+def _files_of(folder: Path) -> str:
+    files = [*folder.glob("*.*"), *folder.glob("checkpoints/*.ckpt")]
+    return textwrap.fill(
+        ", ".join(sorted(str(file.relative_to(folder)) for file in files)),
+        width=100,
+        initial_indent="  ",
+        subsequent_indent="  ",
+    )
 
 
 def extra_loggers(cfg: DictConfig, folder: Path) -> list[Any]:

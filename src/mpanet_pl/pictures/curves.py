@@ -13,7 +13,6 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from mpanet_pl.errors import UserError
 from mpanet_pl.pictures.canvas import COLOURS, INK, figure, label_ends, save, tidy
 
 LOSSES = "loss terms and their weighted total"
@@ -26,7 +25,7 @@ Curve = tuple[list[int], list[float]]  # epochs, and the column's mean in each
 
 
 def draw_curves(metrics: Path, path: Path) -> None:
-    """Loss terms, scores and learning rate of a run, from its metrics.csv."""
+    """Loss terms, scores and learning rate of a run, from its metrics.csv; nothing of a run too short to log any."""
     columns = read_epochs(metrics)
     trained = {name.removeprefix("train/"): curve for name, curve in columns.items() if name.startswith("train/")}
     panels = {
@@ -36,7 +35,7 @@ def draw_curves(metrics: Path, path: Path) -> None:
     }
     panels = {title: curves for title, curves in panels.items() if curves}
     if not panels:
-        raise UserError(f"{metrics} holds no loss, no score and no learning rate to draw")
+        return
 
     drawn = figure(1 + 3.6 * len(panels), 3.3)
     last = max(epochs[-1] for curves in panels.values() for epochs, _ in curves.values())
