@@ -12,6 +12,7 @@ import pytest
 from commands import SMALL_WORLD, compose, scores_of, type_in
 from trees import draw_regdb
 
+from mpanet_pl import engine
 from mpanet_pl.engine import build_trainer
 from mpanet_pl.train import train
 
@@ -29,6 +30,12 @@ def test_precision_follows_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
         build_trainer(compose("train", ["trainer=cpu", "trainer.precision=bf16-mixed"]).trainer).precision
         == "bf16-mixed"
     )
+
+
+@pytest.mark.parametrize(("native", "precision"), [(True, "bf16-mixed"), (False, "16-mixed")])
+def test_a_gpu_without_bf16_takes_float16(native: bool, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation=True: native or including_emulation)
+    assert engine._best_precision("gpu") == precision
 
 
 def test_wandb_stays_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

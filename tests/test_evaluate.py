@@ -10,7 +10,8 @@ from commands import SMALL, SMALL_WORLD, compose, scores_of, type_in
 from trees import draw_regdb
 
 from mpanet_pl import MPANetModule
-from mpanet_pl.evaluate import evaluate
+from mpanet_pl.errors import UserError
+from mpanet_pl.evaluate import evaluate, read_subject
 from mpanet_pl.official import to_official
 from mpanet_pl.train import train
 
@@ -105,6 +106,19 @@ def test_published_numbers_stand_beside(regdb_run: Path) -> None:
     assert "un-normalised" in table
 
 
+def test_a_checkpoint_of_another_kind_is_refused(tmp_path: Path) -> None:
+    whole = {"state_dict": {}, "hyper_parameters": {}, "pytorch-lightning_version": "2.6.6", "config": {}}
+    others = [{**whole, "config": 5}, {"config": {}, "state_dict": {}}, {"epoch": 3}, {**whole, 3: "a key"}]
+    released = [
+        {"backbone.conv1.weight": 5},
+        {"bn_neck.weight": torch.tensor(1.0), "classifier.weight": torch.ones(())},
+    ]
+    for content in (*others, *released):
+        torch.save(content, tmp_path / "file")
+        with pytest.raises(UserError):
+            read_subject(tmp_path / "file")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
@@ -127,14 +141,28 @@ def test_other_files_are_refused(
     assert sentence in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "more"),
+    [
+        ("dataset", {"_target_": "mpanet_pl.runs.subprocess.run", "args": ["touch", "ran"]}, []),
+        ("dataset", "${oc.create:{_target_: os.mkdir, path: ran}}", []),
+        ("height", {"_target_": "os.mkdir", "path": "ran"}, ["dataset=synthetic"]),
+    ],
+)
 def test_a_checkpoint_cannot_have_code_run(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    key: str,
+    value: object,
+    more: list[str],
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Neither by pickle nor by naming what its configuration wants called."""
+    """Neither by pickle nor by naming, openly or in disguise, what its configuration wants called."""
     content = torch.load(trained / "checkpoints/last.ckpt", weights_only=True)
-    content["config"]["data"]["dataset"] = {"_target_": "mpanet_pl.runs.subprocess.run", "args": ["touch", "ran"]}
+    content["config"]["data"][key] = value
     torch.save(content, tmp_path / "wicked.ckpt")
     monkeypatch.chdir(tmp_path)
-    assert run(["ckpt=wicked.ckpt"], monkeypatch) == 2
-    assert "is refused: its configuration would call mpanet_pl.runs.subprocess.run" in capsys.readouterr().err
+    assert run(["ckpt=wicked.ckpt", *more], monkeypatch) == 2
+    assert "is refused: its configuration would call " in capsys.readouterr().err
     assert not (tmp_path / "ran").exists()

@@ -66,6 +66,13 @@ def test_losses_need_no_trainer() -> None:
     terms["total"].backward()
 
 
+def test_without_classifiers_nothing_behind_the_neck_is_trained() -> None:
+    off = {"identity": 0.0, "modality_identity": 0.0, "mutual": 0.0}
+    module = tiny(criterion=off)
+    module.losses(batches(1)[0])["total"].backward()
+    assert all(weight.grad is not None for weight in module.parameters() if weight.requires_grad)
+
+
 def test_every_term_is_logged_at_every_logged_step(tmp_path: Path) -> None:
     trainer(tmp_path, max_epochs=2).fit(tiny(), loader(3))
     with open(tmp_path / "metrics.csv") as file:

@@ -1,9 +1,11 @@
 """A run from drawing to table: what it leaves behind, what stops it, how it goes on."""
 
 import csv
-import errno
 import json
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from commands import SMALL_WORLD, compose, scores_of, type_in
 
 from mpanet_pl import MPANetModule
 from mpanet_pl.errors import RunStopped, UserError
+from mpanet_pl.files import written_aside
 from mpanet_pl.train import train
 
 
@@ -143,13 +146,12 @@ def test_a_resumed_run_keeps_its_configuration(
     assert "A resumed run keeps its own configuration" in capsys.readouterr().err
 
 
-def test_a_truncated_checkpoint_is_named(finished: Path, tmp_path: Path) -> None:
-    checkpoint = tmp_path / "run/checkpoints/last.ckpt"
-    checkpoint.parent.mkdir(parents=True)
-    (tmp_path / "run/config.yaml").write_bytes((finished / "config.yaml").read_bytes())
-    checkpoint.write_bytes((finished / "checkpoints/last.ckpt").read_bytes()[:100_000])
-    with pytest.raises(UserError, match=r"last\.ckpt cannot be read: it is truncated"):
-        train(compose("train", [f"resume={tmp_path / 'run'}"]))
+@pytest.mark.parametrize("name", ["last", "best"])
+def test_a_truncated_checkpoint_is_named(name: str, finished: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    os.truncate(run / f"checkpoints/{name}.ckpt", 100_000)
+    with pytest.raises(UserError, match=rf"{name}\.ckpt cannot be read: it is truncated"):
+        train(compose("train", [f"resume={run}"]))
 
 
 def test_a_loss_that_is_no_number_stops_the_run(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,21 +173,37 @@ def test_a_loss_that_is_no_number_stops_the_run(world: Path, tmp_path: Path, mon
     assert kept["epoch"] == 0
 
 
+def test_weights_that_are_no_numbers_are_not_kept(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gradient overflows in the last step of epoch 2, whose terms were fine."""
+
+    def overflow(self: MPANetModule, *_: Any) -> None:
+        if self.current_epoch == 1 and self.trainer.is_last_batch:
+            self.network.trunk.conv1.weight.grad.fill_(torch.inf)
+
+    monkeypatch.setattr(MPANetModule, "on_before_optimizer_step", overflow)
+    with pytest.raises(RunStopped, match=r"(?s)weights, .*no numbers after step \d+\. Its batch: cam\d/.*resume="):
+        train(compose("train", small(world, tmp_path / "run", "validation.start=1000")))
+    kept = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    assert kept["epoch"] == 0
+    assert all(value.isfinite().all() for value in kept["state_dict"].values())
+
+
 def test_a_full_disk_stops_the_run_and_keeps_the_last_checkpoint(
     finished: Path, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saves = []
 
-    def full(checkpoint: Any, file: Any) -> None:
-        saves.append(1)
+    @contextmanager
+    def full(path: Path) -> Iterator[Path]:
+        saves.append(path)
         if len(saves) > 2:
-            file.write(b"half")
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        original(checkpoint, file)
+            yield Path("/dev/full")
+        else:
+            with written_aside(path) as aside:
+                yield aside
 
-    original = torch.save
     with monkeypatch.context() as patched:
-        patched.setattr(torch, "save", full)
+        patched.setattr("mpanet_pl.callbacks.checkpoints.written_aside", full)
         with pytest.raises(RunStopped, match=r"(?s)The disk of .* is full.*resume="):
             train(compose("train", small(world, tmp_path / "run")))
     train(compose("train", [f"resume={tmp_path / 'run'}"]))

@@ -77,9 +77,12 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 
 def check_targets(cfg: DictConfig, source: str) -> None:
-    """Refuse a configuration from a file that would call anything but what this package's own configurations call."""
+    """Refuse a configuration from a file that would call anything but what this package's own configurations call.
+
+    Looked at with everything resolved, as it will be used: an interpolation can hide a call.
+    """
     own = {target for file in config_folder().rglob("*.yaml") for target in _targets(OmegaConf.load(file))}
-    if foreign := sorted(set(_targets(cfg)) - own):
+    if foreign := sorted(set(_targets(OmegaConf.to_container(cfg, resolve=True))) - own):
         raise UserError(f"{source} is refused: its configuration would call {', '.join(foreign)}.")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from mpanet_pl.callbacks import AtomicCheckpoints
+from mpanet_pl.command import is_child_rank
 from mpanet_pl.errors import RunStopped, UserError
 
 
@@ -28,6 +30,8 @@ def build_trainer(cfg: DictConfig, callbacks: Sequence[pl.Callback] = (), logger
     if keys["accelerator"] == "auto":  # CUDA or the CPU: the augmentation's hash needs float64, which MPS lacks
         keys["accelerator"] = "gpu" if torch.cuda.is_available() else "cpu"
     _check_devices(keys["accelerator"], keys["devices"])
+    if keys["max_epochs"] == 0:
+        raise UserError("trainer.max_epochs must be at least 1.")
     if keys["precision"] == "auto":
         keys["precision"] = _best_precision(keys["accelerator"])
     try:
@@ -48,7 +52,7 @@ def build_trainer(cfg: DictConfig, callbacks: Sequence[pl.Callback] = (), logger
 def _best_precision(accelerator: str) -> str:
     if accelerator == "cpu":
         return "32-true"
-    return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+    return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
 
 
 def _check_devices(accelerator: str, devices: Any) -> None:
@@ -64,13 +68,19 @@ def _check_devices(accelerator: str, devices: Any) -> None:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without Lightning's hints, whose advice (more workers, other loggers) does not fit these runs."""
-    for name in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=PossibleUserWarning)
         warnings.filterwarnings("ignore", module=r"(pytorch_lightning|lightning_fabric)\.")
         warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)  # Lightning's use of torch
-        yield
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 @contextmanager
@@ -94,18 +104,25 @@ def failures_explained(folder: Path) -> Iterator[None]:
         yield
     except RunStopped as stop:
         raise RunStopped(f"{stop}\n{go_on}") from stop
-    except SystemExit as stop:  # Lightning's answer to Ctrl-C
-        print(f"\nStopped. {go_on}", file=sys.stderr)
+    except (SystemExit, KeyboardInterrupt) as stop:  # Lightning answers Ctrl-C with the first
+        if not is_child_rank():
+            print(f"\nStopped. {go_on}", file=sys.stderr)
         raise SystemExit(130) from stop
-    except OSError as fault:
-        if fault.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, RuntimeError) as fault:
+        if (why := _why_it_stopped(fault, folder)) is None:
             raise
-        raise RunStopped(
-            f"The disk of {folder} is full; the last good checkpoint is kept. Free some space.\n{go_on}"
-        ) from fault
-    except RuntimeError as fault:
-        if not isinstance(fault, torch.OutOfMemoryError) and "can't allocate memory" not in str(fault):
-            raise
-        raise RunStopped(
-            "Out of memory. Lower data.identities_per_batch, or take half the bytes with trainer.precision=bf16-mixed."
-        ) from fault
+        raise RunStopped(f"{why}\n{go_on}") from fault
+
+
+def _why_it_stopped(fault: BaseException, folder: Path) -> str | None:
+    """Of what the machine lacked; None where it is something else."""
+    seen: BaseException | None = fault
+    while seen is not None:  # torch buries a full disk under what it could not finish
+        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
+            return f"The disk of {folder} is full; the last good checkpoint is kept. Free some space."
+        seen = seen.__cause__ or seen.__context__
+    if isinstance(fault, torch.OutOfMemoryError) or "can't allocate memory" in str(fault):
+        return "Out of memory. Lower data.identities_per_batch, or halve the bytes with trainer.precision=bf16-mixed."
+    if torch.distributed.is_initialized() and re.search("Connection (closed|reset|refused)", str(fault)):
+        return "Another process of this run has ended; what it said stands above."
+    return None

@@ -33,6 +33,8 @@ from mpanet_pl.testing import Examiner, Tested
 
 OF_TRAINING = ("dataset", "data_dir", "trial", "seed", "data", "protocol")  # taken from the checkpoint unless given
 
+OF_A_CHECKPOINT = {"state_dict", "hyper_parameters", "pytorch-lightning_version"}
+
 
 class Subject(NamedTuple):
     """What is to be measured, and the configuration that it was trained with (None where it is not known)."""
@@ -101,7 +103,7 @@ def read_subject(path: Path) -> Subject:
     content = weights.read(path)
     if official.is_official(content):
         return Subject(None, official.module_from_official(content))
-    if "config" not in content:
+    if not isinstance(content.get("config"), dict) or not content.keys() >= OF_A_CHECKPOINT:
         raise UserError(f"{path} is neither a checkpoint of mpanet_pl.train nor a released MPANet state dict.")
     return Subject(OmegaConf.create(content["config"]), MPANetModule.load_from_checkpoint(path))
 
@@ -112,7 +114,6 @@ def settings(cfg: DictConfig, trained: DictConfig | None) -> DictConfig:
     if cfg.dataset is None:
         if trained is None:
             raise UserError(f"{cfg.ckpt} does not say what it was trained on: add dataset=… and data_dir=….")
-        check_targets(trained, str(cfg.ckpt))
         kept = plain(trained)
         OmegaConf.set_struct(cfg, False)  # a dataset brings keys of its own
         cfg = with_overrides(OmegaConf.merge(cfg, {key: kept[key] for key in OF_TRAINING}), typed)  # type: ignore[arg-type]
@@ -120,6 +121,8 @@ def settings(cfg: DictConfig, trained: DictConfig | None) -> DictConfig:
         for key in ("height", "width"):
             if not any(text.startswith(f"data.{key}=") for text in typed):
                 cfg.data[key] = trained.data[key]
+    if trained is not None:
+        check_targets(cfg, str(cfg.ckpt))
     _check_trial(cfg, trained)
     return cfg
 

@@ -44,6 +44,8 @@ class MPANetModule(pl.LightningModule):
         )
         self.network = MPANet(**network)
         self.criterion = MPANetLoss(self.network.dimension, num_identities, **criterion)
+        if not self.criterion.classifies:
+            self.network.neck.requires_grad_(False)  # no term sees what is behind it
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(images).embedding

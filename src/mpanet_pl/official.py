@@ -79,7 +79,7 @@ def module_from_official(state: Mapping[str, Any], *, last_stride: int = 1) -> M
     """The module whose architecture the keys and shapes of a released state dict tell, with its weights."""
     ours = from_official(state)
     module = MPANetModule(
-        _identities(ours),
+        max(1, _identities(ours)),
         network={**_network(ours), "pretrained": False, "last_stride": last_stride},
         criterion=_criterion(ours),
         optimizer={"lr": 3.5e-4, "weight_decay": 5e-4},
@@ -118,4 +118,5 @@ def _identities(ours: Mapping[str, Tensor]) -> int:
 
 
 def _rows(key: str, ours: Mapping[str, Tensor]) -> int:
-    return len(ours[key]) if key in ours else 0
+    value = ours.get(key)
+    return len(value) if isinstance(value, Tensor) and value.ndim else 0

@@ -39,7 +39,7 @@ def prepare(cfg: DictConfig) -> None:
     for warning in warnings:
         console.print(f"Warning: {warning}", markup=False)
     if faults:
-        raise UserError(f"{dataset.root} cannot be used:\n{faults}")
+        raise UserError(f"{dataset.root} cannot be used:\n{faults.in_full()}")
     if data.cache:
         paths = [*splits.train.paths, *splits.test.paths]
         open_images(dataset.root, paths, data.height, data.width, cache=data.cache, workers=data.workers or None)

@@ -32,7 +32,6 @@ def reopen(folder: str | Path) -> DictConfig:
         raise UserError(f"{folder} is no run's folder: it has no {CONFIG}.")
     cfg = OmegaConf.load(path / CONFIG)
     assert isinstance(cfg, DictConfig)
-    check_targets(cfg, str(path / CONFIG))
     overrides = [text for text in overrides_given() if not text.startswith(("resume=", "hydra."))]
     for override in overrides:
         if not override.startswith(MAY_CHANGE):
@@ -42,6 +41,7 @@ def reopen(folder: str | Path) -> DictConfig:
             )
     cfg = with_overrides(cfg, overrides)
     cfg.folder = str(path)
+    check_targets(cfg, str(path / CONFIG))
     return cfg
 
 
@@ -57,9 +57,11 @@ def make_folder(cfg: DictConfig, resumed: bool = False) -> Path:
         return folder
     if not resumed and (folder / CONFIG).exists():
         raise UserError(f"{folder} already holds a run: continue it with resume={folder}, or choose another folder.")
-    folder.mkdir(parents=True, exist_ok=True)
-    with written_aside(folder / CONFIG) as aside:
-        OmegaConf.save(cfg, aside)
+    try:
+        with written_aside(folder / CONFIG) as aside:
+            OmegaConf.save(cfg, aside)
+    except OSError as error:
+        raise UserError(f"The run's folder {folder} cannot be written: {error.strerror}.") from error
     os.environ[CHILD_CONFIG] = str(folder / CONFIG)
     return folder
 

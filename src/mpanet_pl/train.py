@@ -74,6 +74,8 @@ def fit_and_test(cfg: DictConfig, folder: Path, module: MPANetModule, examiner: 
     checkpoints = Checkpoints(folder / "checkpoints", MONITOR, config=plain(cfg))
     goes_on = checkpoints.last.exists()
     epochs_done = weights.read(checkpoints.last)["epoch"] + 1 if goes_on else 0
+    if checkpoints.best.exists():
+        weights.read(checkpoints.best)  # says what is wrong with it before anything is trained
     records = RunLogger(folder, epochs_done)
     trainer = build_trainer(
         cfg.trainer,

@@ -31,6 +31,8 @@ def read(path: str | Path) -> dict[str, Any]:
         raise UserError(_broken(path)) from error
     if not isinstance(content, Mapping):
         raise UserError(f"{path} holds a {type(content).__name__}, not a state dict")
+    if nameless := [key for key in content if not isinstance(key, str)]:
+        raise UserError(f"{path} is no state dict: {nameless[0]!r} among its keys is no name")
     return dict(content)
 
 

@@ -32,6 +32,18 @@ def test_every_colour_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     assert np.abs(decode(tmp_path / "a.tif", 16, 8).astype(int) - colour).max() <= 2
 
 
+@pytest.mark.parametrize("kind", [np.uint16, np.int32])
+def test_eight_bits_in_a_deep_image_stay_what_they_are(tmp_path: Path, kind: type) -> None:
+    Image.fromarray(GREY.astype(kind)).save(tmp_path / "a.tif")
+    np.testing.assert_array_equal(np.asarray(read_rgb(tmp_path / "a.tif"))[..., 0], GREY)
+
+
+def test_pixels_of_no_known_range_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(GREY.astype(np.float32) / 255).save(tmp_path / "a.tif")
+    with pytest.raises(Unreadable, match="no known range"):
+        read_rgb(tmp_path / "a.tif")
+
+
 def test_a_transparent_palette_warns_nobody(tmp_path: Path) -> None:
     image = Image.fromarray(COLOURS).quantize(8)
     image.save(tmp_path / "a.png", transparency=bytes([0, 128, 255, 255, 255, 255, 255, 255]))

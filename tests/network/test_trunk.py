@@ -62,6 +62,13 @@ def test_weights_of_a_file_with_or_without_its_classifier(tmp_path: Path) -> Non
         assert torch.equal(trunk.layer4[1].conv2.weight, state["layer4.1.conv2.weight"])
 
 
+def test_weights_from_before_batches_were_counted(tmp_path: Path) -> None:
+    state = torchvision.models.resnet18(weights=None).state_dict()
+    torch.save({key: value for key, value in state.items() if "num_batches" not in key}, tmp_path / "old.pth")
+    trunk = plain(pretrained=tmp_path / "old.pth")
+    torch.testing.assert_close(trunk.conv1.weight, state["conv1.weight"])
+
+
 def test_faults_of_a_file_are_listed_at_once(tmp_path: Path) -> None:
     state = torchvision.models.resnet18(weights=None).state_dict()
     state["head.weight"] = state.pop("bn1.weight")

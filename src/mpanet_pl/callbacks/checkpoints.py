@@ -48,7 +48,7 @@ class Checkpoints(Checkpoint):
         scored = trainer.check_val_every_n_epoch == 1
         if not scored or self.monitor not in trainer.callback_metrics:
             return False
-        score = float(trainer.callback_metrics[self.monitor])
+        score = float(trainer.strategy.broadcast(trainer.callback_metrics[self.monitor]))  # ranks save together
         if not score > self.best_score:
             return False
         self.best_score, self.best_epoch = score, trainer.current_epoch + 1

@@ -61,7 +61,7 @@ class LiveProgress(ProgressBar):
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
         done = self._done(trainer)
         if self.bar:
-            logged = done % trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+            logged = done % max(1, trainer.log_every_n_steps) == 0  # type: ignore[attr-defined]
             if logged:
                 self.shown = self._terms(trainer)
             epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"

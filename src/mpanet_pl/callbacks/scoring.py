@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 from torch import Tensor
 
 from mpanet_pl.data import Batch
+from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import RetrievalMetric, Scores
 from mpanet_pl.evaluation.annotations import Annotations
 from mpanet_pl.evaluation.nuance_score import NuanceScore, activation_map
@@ -34,6 +35,11 @@ class RetrievalScoring(pl.Callback):
         monitor: Sequence[str] | None = None,
         flip: bool = False,
     ) -> None:
+        if every < 1:
+            raise UserError(f"validation.every must be at least 1, got {every}.")
+        settings = [name for search in metric.protocol.searches(metric.catalogue) for name in search.galleries]
+        if unknown := set(monitor or ()) - set(settings):
+            raise UserError(f"validation.monitor takes {', '.join(settings)}, got {', '.join(sorted(unknown))}.")
         self.metric, self.start, self.every, self.monitor, self.flip = metric, start, every, monitor, flip
         self.scores: dict[str, Scores] = {}
         self.embeddings: Tensor | None = None  # (N, D) of the last test, in the catalogue's order
@@ -60,7 +66,8 @@ class RetrievalScoring(pl.Callback):
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Batch, *_: Any
     ) -> None:
         if self.flip:
-            outputs = (outputs + module(batch.images.flip(-1))) / 2
+            with trainer.precision_plugin.forward_context():
+                outputs = (outputs + module(batch.images.flip(-1))) / 2
         self.metric.update(outputs, batch.index)
 
     def on_test_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -84,8 +91,10 @@ class NuanceScoring(pl.Callback):
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Batch, *_: Any
     ) -> None:
         assert isinstance(module, MPANetModule)
-        features = module.network.trunk(batch.images)
-        self.metric.update(module.network.patterns(features), activation_map(features), batch.index)
+        with trainer.precision_plugin.forward_context():
+            features = module.network.trunk(batch.images)
+            maps = module.network.patterns(features)
+        self.metric.update(maps, activation_map(features), batch.index)
 
     def on_test_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.scores = self.metric.compute()

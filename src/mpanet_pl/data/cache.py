@@ -136,7 +136,10 @@ def _build(path: Path, files: Files, workers: int | None) -> None:
             rows = range(len(files.paths))
             faults = [fault for fault in track(in_threads(write, rows, workers), what, len(rows)) if fault]
             if faults:
-                raise UserError(f"{len(faults)} images of {files.root} cannot be read: {listed(faults)}")
+                raise UserError(
+                    f"{len(faults)} images of {files.root} cannot be read: {listed(faults)}\n"
+                    "The full check: python -m mpanet_pl.prepare"
+                )
             os.fsync(file.fileno())
         aside.replace(path)
     finally:

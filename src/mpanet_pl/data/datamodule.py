@@ -57,6 +57,9 @@ class ReIDDataModule(LightningDataModule):
         seed: int = 1,
     ) -> None:
         super().__init__()
+        for name, value in {"height": height, "width": width, "eval_batch_size": eval_batch_size}.items():
+            if value < 1:
+                raise UserError(f"data.{name} must be at least 1, got {value}.")
         self.dataset = dataset
         self.height = height
         self.width = width

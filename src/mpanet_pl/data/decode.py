@@ -41,8 +41,11 @@ def read_rgb(path: Path) -> Image.Image:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bits: the upper eight, where Pillow's own conversion would clip to white
-        upper = np.asarray(image).astype(np.int64) >> 8
+    if image.mode == "F":
+        raise Unreadable("its pixels are floating-point numbers of no known range: store 8 or 16 bits")
+    if image.mode.startswith("I"):  # Pillow's own conversion would clip to white
+        deep = np.asarray(image).astype(np.int64)
+        upper = deep >> 8 if deep.max() > 255 else deep  # of 16 bits the upper eight, unless no more than 8 are used
         image = Image.fromarray(upper.clip(0, 255).astype(np.uint8))
     if "transparency" in image.info:
         image = image.convert("RGBA")

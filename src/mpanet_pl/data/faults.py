@@ -1,4 +1,4 @@
-"""Everything wrong with a dataset, told at once and at a bounded length."""
+"""Everything wrong with a dataset, told at once: at a bounded length, or in full where the full check is asked for."""
 
 from collections.abc import Iterable
 
@@ -29,6 +29,9 @@ class Faults:
 
     def __str__(self) -> str:
         return "\n".join(f"- {kind} ({len(found)}): {listed(found)}" for kind, found in self._found.items())
+
+    def in_full(self) -> str:
+        return "\n".join(f"- {kind} ({len(found)}): {', '.join(found)}" for kind, found in self._found.items())
 
 
 class BrokenDataset(UserError):

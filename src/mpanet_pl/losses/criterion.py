@@ -61,6 +61,11 @@ class MPANetLoss(nn.Module):
             self.visible_twin = _twin(self.visible_classifier)
             self.infrared_twin = _twin(self.infrared_classifier)
 
+    @property
+    def classifies(self) -> bool:
+        """Whether any term looks behind the neck."""
+        return any(self.weights[name] for name in ("identity", "identity_visible", "mutual"))
+
     def forward(self, embedding: Embedding, identities: Tensor, infrared: Tensor) -> dict[str, Tensor]:
         """Identities (B,) int64, infrared (B,) bool; each term is a scalar before its weight."""
         with torch.autocast(embedding.embedding.device.type, enabled=False):

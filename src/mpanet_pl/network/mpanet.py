@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from mpanet_pl.errors import UserError
 from mpanet_pl.network.patterns import PatternMaps, describe
 from mpanet_pl.network.trunk import Trunk
 from mpanet_pl.precision import precise
@@ -38,6 +39,8 @@ class MPANet(nn.Module):
         patterns: int = 6,
     ) -> None:
         super().__init__()
+        if patterns < 0:
+            raise UserError(f"patterns must be 0 or more, got {patterns}")
         self.trunk = Trunk(trunk, pretrained=pretrained, last_stride=last_stride, alleviation=alleviation)
         self.patterns = PatternMaps(self.trunk.channels, patterns)
         self.dimension = self.trunk.channels * (patterns + 1)

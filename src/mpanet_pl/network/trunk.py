@@ -46,8 +46,9 @@ class Trunk(nn.Module):
 
 
 def _load(trunk: nn.Module, path: str | Path) -> None:
-    state = {key: value for key, value in weights.read(path).items() if not key.startswith("fc.")}
-    weights.load_exactly(trunk, state, str(path))
+    counters = {key: value for key, value in trunk.state_dict().items() if key.endswith("num_batches_tracked")}
+    given = {key: value for key, value in weights.read(path).items() if not key.startswith("fc.")}
+    weights.load_exactly(trunk, counters | given, str(path))  # files from before torch 0.4.1 have no counters
 
 
 def _imagenet_file(name: str) -> Path:
