@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from commands import SMALL_WORLD, compose, scores_of, type_in
+from pytorch_lightning.loggers import WandbLogger
 from trees import draw_regdb
 
 from mpanet_pl import engine
@@ -42,8 +43,22 @@ def test_wandb_stays_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.delenv("WANDB_MODE")
     overrides = [*SMALL_WORLD, f"data_dir={tmp_path}", f"folder={tmp_path}/run", "logger=wandb", "trainer.max_epochs=1"]
+    told: set[str] = set()
+    log = WandbLogger.log_metrics
+    monkeypatch.setattr(
+        WandbLogger, "log_metrics", lambda self, metrics, step=None: (told.update(metrics), log(self, metrics, step))
+    )
     train(compose("train", overrides))
-    assert list((tmp_path / "run/wandb").glob("offline-run-*"))
+    terms = {f"train/{name}" for name in ("identity", "mutual", "center_cluster", "separation", "total", "lr", "alpha")}
+    assert told >= terms | {
+        "val/all/single/r1",
+        "val/indoor/multi/mAP",
+        "timing/images_per_second",
+        "timing/gpu_memory_gib",
+    }
+    (kept,) = (tmp_path / "run/wandb").glob("offline-run-*")
+    assert list(kept.glob("files/media/table/results_*")), "the final table"
+    assert list(kept.glob("files/media/images/rank_list_*")), "a rank list"
     assert (tmp_path / "run/metrics.csv").exists(), "metrics.csv is written whatever the logger"
 
 
