@@ -77,7 +77,6 @@ def test_any_names_and_kinds_of_image(tmp_path: Path) -> None:
     for stray in (".DS_Store", "._a.jpg", "notes.txt", "movie.mp4"):
         write(tmp_path / "test/visible/zoë müller" / stray, "x")
     draw_image(tmp_path / "test/visible/.trash/a.jpg", 1, infrared=False)
-    draw_image(tmp_path / "test/visible/loose.jpg", 1, infrared=False)
     test = Folder(tmp_path).read().test
     assert people(test.paths) == {"zoë müller"}
     assert len(test) == 2 * 3 + 5
@@ -97,6 +96,21 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
     draw_folder(tmp_path / "train", people=("anna",))
     assert "missing folders (2): test/visible, test/infrared" in faults_of(tmp_path)
     assert "missing folders (2): visible, infrared" in faults_of(tmp_path / "train/visible")
+
+
+def test_no_image_is_passed_over_in_silence(tmp_path: Path) -> None:
+    draw_folder(tmp_path, people=MANY, images=1)
+    draw_image(tmp_path / "infrared/stray.jpg", 1, infrared=True)
+    draw_image(tmp_path / "visible/person 3/deeper/a.jpg", 1, infrared=False)
+    assert "images that lie in no person's folder (1): infrared/stray.jpg" in faults_of(tmp_path)
+    assert "folders inside a person's folder (1): visible/person 3/deeper" in faults_of(tmp_path)
+
+
+def test_a_link_that_leads_nowhere_is_an_image_that_cannot_be_read(tmp_path: Path) -> None:
+    draw_folder(tmp_path, people=MANY, images=1)
+    (tmp_path / "visible/person 3/b.jpg").symlink_to(tmp_path / "moved away.jpg")
+    splits = Folder(tmp_path).read()
+    assert "visible/person 3/b.jpg" in splits.train.paths + splits.test.paths
 
 
 def test_too_few_people_to_hold_some_out(tmp_path: Path) -> None:

@@ -65,6 +65,12 @@ class Folder(DatasetOnDisk):
     def _images(self, split: str, faults: Faults) -> list[Image]:
         folders = [(f"{split}{modality}", infrared) for modality, infrared in MODALITIES]
         faults.add("missing folders", [folder for folder, _ in folders if not (self.root / folder).is_dir()])
+        for folder, _ in folders:
+            stray = [f"{folder}/{name}" for name in images_in(self.root / folder)]
+            faults.add("images that lie in no person's folder", stray)
+            persons = [f"{folder}/{person}" for person in subfolders(self.root / folder)]
+            deeper = [f"{person}/{name}" for person in persons for name in subfolders(self.root / person)]
+            faults.add("folders inside a person's folder", deeper)
         images = [
             Image(f"{folder}/{person}/{name}", person, camera_of(name, infrared), infrared)
             for folder, infrared in folders

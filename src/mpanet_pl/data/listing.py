@@ -17,8 +17,8 @@ def subfolders(folder: Path) -> list[str]:
 
 
 def images_in(folder: Path) -> list[str]:
-    """The names of the images in a folder, sorted; hidden files and files of other kinds are left out."""
-    return sorted(entry.name for entry in _entries(folder) if is_image(entry.name) and entry.is_file())
+    """The names of the images in a folder, sorted, links that lead nowhere too; hidden and other files are left out."""
+    return sorted(entry.name for entry in _entries(folder) if is_image(entry.name) and not entry.is_dir())
 
 
 def is_image(name: str) -> bool:
