@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from commands import SMALL_WORLD, compose
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from trees import draw_image
 
 from mpanet_pl.train import train
@@ -36,10 +37,15 @@ def commands() -> list[tuple[str, list[str]]]:
 def test_every_command_shown_composes(name: str, arguments: list[str]) -> None:
     if name == "summarize":
         return
-    overrides = [word for word in arguments if "=" in word and not word.startswith("hydra")]
-    compose(
-        name, [word.replace("range(1,11)", "1").replace("=1,2,3", "=1").replace("=4,6,8", "=4") for word in overrides]
-    )
+    words = [word for word in arguments if "=" in word and not word.startswith("hydra")]
+    compose(name, [first_of_the_sweep(word) for word in words])
+
+
+def first_of_the_sweep(word: str) -> str:
+    override = OverridesParser.create().parse_override(word)
+    if not override.is_sweep_override():
+        return word
+    return f"{override.get_key_element()}={next(override.sweep_string_iterator())}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
