@@ -1,13 +1,16 @@
 """What a user mistypes becomes one sentence with the way out, exit code 2, and no folder."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from commands import type_in
 from omegaconf import DictConfig
 
-from mpanet_pl.configuration import with_overrides
+from mpanet_pl.configuration import check, with_overrides
 from mpanet_pl.errors import RunStopped, UserError
+from mpanet_pl.evaluate import evaluate
+from mpanet_pl.synthesize import synthesize
 from mpanet_pl.train import train
 
 MISTAKES = {
@@ -21,6 +24,9 @@ MISTAKES = {
     "model.optimizer.lr=fast": "model.optimizer.lr must be a number, got 'fast'.",
     "model.network.alleviation=layer3": "must be a list",
     "compile=3": "compile must be true or false",
+    "compile=maybe": "compile must be true or false",
+    "model.schedule.milestones=[soon]": "milestones must be a list such as [13,18]",
+    "data.augment.grayscale=foo": "grayscale must be true, false or a probability",
     "trainer=3": "Got int",
     "trial=1,2": "add -m",
     "=3": "'=3' is not KEY=VALUE.",
@@ -31,7 +37,19 @@ MISTAKES = {
     "resume=nowhere": "nowhere is no run's folder",
     "trainer=gpu": "There is no GPU here",
     "trainer.max_epochs=0": "trainer.max_epochs must be at least 1",
+    "trainer.accumulate_grad_batches=0": "trainer.accumulate_grad_batches must be at least 1",
+    "trainer.max_epochs=-1": "trainer.max_epochs must be at least 1",
     "data.height=0": "data.height must be at least 1, got 0",
+    "data.workers=-1": "data.workers must be at least 0, got -1",
+    "data.identities_per_batch=0": "identities_per_batch is at least 1, got 0",
+    "data.identities_per_batch=50": "set identities_per_batch to at most 6",
+    "data.images_per_identity=3": "images_per_identity is even",
+    "data.sampler=unbalanced": "The sampler is one of balanced, uniform, random",
+    "model.optimizer.lr=-1": "Invalid learning rate: -1",
+    "model.optimizer.weight_decay=-1": "Invalid weight_decay value: -1",
+    "model.criterion.mutual=-1": "a loss weight is 0 or more, got mutual=-1",
+    "model.criterion.mean_rate=2": "mean_rate is between 0 and 1",
+    "seed=-1": "seed: -1 is not in bounds",
     "model.network.patterns=-1": "patterns must be 0 or more",
     "validation.every=0": "validation.every must be at least 1",
     "validation.monitor=[nope]": "takes all/single, all/multi, indoor/single, indoor/multi, got nope",
@@ -49,8 +67,14 @@ def test_a_mistake_is_a_sentence(
     monkeypatch.chdir(tmp_path)
     if typed == "trainer=gpu":
         monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    world = ["data.dataset.identities=10", "data.dataset.images_per_camera=1", "data.height=48", "data.width=24"]
-    arguments = [*([] if "dataset=" in typed else world), *typed.split()]
+    small = [
+        "data.dataset.identities=10",
+        "data.dataset.images_per_camera=1",
+        "data.height=48",
+        "data.width=24",
+        "data.identities_per_batch=2",
+    ]
+    arguments = [*([] if "dataset=" in typed else small), *typed.split()]
     assert type_in("train", train, arguments, monkeypatch) == 2
     said = capsys.readouterr().err
     assert MISTAKES[typed] in said
@@ -66,6 +90,28 @@ def test_every_job_of_a_sweep_is_checked_before_the_first(
     assert type_in("train", lambda cfg: ran.append(cfg.seed), ["-m", "seed=1,2,x"], monkeypatch) == 2
     assert "seed must be a whole number, got 'x'" in capsys.readouterr().err
     assert ran == []
+
+
+@pytest.mark.parametrize(("name", "task"), [("evaluate", evaluate), ("synthesize", synthesize)])
+def test_what_must_be_said_is_asked_for(
+    name: str, task: Callable[[DictConfig], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert type_in(name, task, [], monkeypatch) == 2
+    assert (
+        capsys.readouterr().err == f"{name}: Add {'ckpt' if name == 'evaluate' else 'out'}=…. --help shows examples.\n"
+    )
+
+
+def test_a_folder_that_cannot_be_made_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert type_in("train", train, ["data_dir=/proc/x"], monkeypatch) == 1
+    assert "/proc/x" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("typed", ["data.augment.grayscale=0.3", "data.cache=false", "trainer.devices=[0]"])
+def test_some_keys_take_more_than_their_default(typed: str) -> None:
+    check("train", [typed])
 
 
 def test_full_errors_on_request(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mpanet_pl.configuration import check, config_folder, plain
 from mpanet_pl.errors import RunStopped, UserError
 
+MISTAKES = (UserError, RunStopped, HydraException, OmegaConfBaseException, OSError)
 CHILD_CONFIG = "MPANET_PL_CHILD_CONFIG"  # tells the ranks that a run starts which composed configuration is theirs
 
 
@@ -33,12 +34,12 @@ def run_command(name: str, task: Callable[[DictConfig], None]) -> None:
     except KeyboardInterrupt:
         print(f"\n{name}: stopped", file=sys.stderr)
         sys.exit(130)
-    except (UserError, RunStopped, HydraException, OmegaConfBaseException) as error:
+    except MISTAKES as error:
         if asked not in ("", "0"):
             raise
         mistake = _root(error)
-        print(f"{name}: {str(mistake).strip()}", file=sys.stderr)
-        sys.exit(1 if isinstance(mistake, RunStopped) else 2)
+        print(f"{name}: {_sentence(mistake)}", file=sys.stderr)
+        sys.exit(1 if isinstance(mistake, RunStopped | OSError) else 2)
     finally:
         os.environ["HYDRA_FULL_ERROR"] = asked
 
@@ -54,8 +55,10 @@ def _run(name: str, task: Callable[[DictConfig], None]) -> None:
 
     def single_or_job(cfg: DictConfig) -> None:
         try:
+            if missing := [str(key) for key in cfg if OmegaConf.is_missing(cfg, key)]:
+                raise UserError(f"Add {', '.join(f'{key}=…' for key in missing)}. --help shows examples.")
             task(cfg)
-        except (UserError, RunStopped, HydraException) as mistake:
+        except MISTAKES as mistake:
             if folder := sweep_folder():
                 with suppress(OSError):
                     folder.rmdir()  # goes only where nothing was run
@@ -82,6 +85,12 @@ def sweep_folder() -> Path | None:
 def overrides_given() -> list[str]:
     """The overrides of this run as they were typed, each a KEY=VALUE."""
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
+def _sentence(mistake: BaseException) -> str:
+    if isinstance(mistake, OSError) and mistake.filename:
+        return f"{mistake.filename}: {mistake.strerror}"
+    return str(mistake).strip()
 
 
 def _root(error: BaseException) -> BaseException:

@@ -22,6 +22,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mpanet_pl.errors import UserError
 
+WIDER: dict[str, tuple[Any, str]] = {  # keys that take more than what their default is
+    "model.network.pretrained": (bool | str, "true, false or a path"),
+    "data.cache": (bool | str, "true, false or a path"),
+    "data.augment.grayscale": (bool | int | float, "true, false or a probability"),
+    "data.augment.channel_exchange": (bool | int | float, "true, false or a probability"),
+    "trainer.devices": (int | str | list, "a number of devices, or a list of them"),
+}
+
 OmegaConf.register_new_resolver("existing", lambda path: path if Path(path).is_file() else None, replace=True)
 
 
@@ -164,7 +172,7 @@ def _check_values(name: str, cfg: DictConfig, overrides: list[str]) -> None:
     for override in values:
         key = override.split("=")[0].lstrip("+~")
         default, value = (_plain_value(OmegaConf.select(tree, key)) for tree in (defaults, cfg))
-        if value is not None and (expected := _expected(default, value)):
+        if value is not None and (expected := _expected(key, default, value)):
             raise UserError(f"{key} must be {expected}, got '{value}'.")
 
 
@@ -172,13 +180,20 @@ def _plain_value(value: Any) -> Any:
     return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
-def _expected(default: Any, value: Any) -> str | None:
+def _expected(key: str, default: Any, value: Any) -> str | None:
     """What a value should have been, judged by the default in its place; None where it fits."""
-    kinds: list[tuple[type, Any, str]] = [  # of the default, of the value, in words; a switch may also take a path
-        (bool, bool | str, "true or false"),
+    if key in WIDER:
+        allowed, words = WIDER[key]
+        return None if isinstance(value, allowed) else words
+    if isinstance(default, list):
+        fits = isinstance(value, list) and not any(
+            _expected(key, item, other) for item in default[:1] for other in value
+        )
+        return None if fits else f"a list such as [{','.join(map(str, default))}]"
+    kinds: list[tuple[type, Any, str]] = [  # of the default, of the value, in words
+        (bool, bool, "true or false"),
         (int, int, "a whole number"),
         (float, int | float, "a number"),
-        (list, list, "a list such as [80,120]"),
         (dict, dict, "a group of keys, not a single value"),
     ]
     for kind, allowed, words in kinds:

@@ -30,8 +30,9 @@ def build_trainer(cfg: DictConfig, callbacks: Sequence[pl.Callback] = (), logger
     if keys["accelerator"] == "auto":  # CUDA or the CPU: the augmentation's hash needs float64, which MPS lacks
         keys["accelerator"] = "gpu" if torch.cuda.is_available() else "cpu"
     _check_devices(keys["accelerator"], keys["devices"])
-    if keys["max_epochs"] == 0:
-        raise UserError("trainer.max_epochs must be at least 1.")
+    for key in ("max_epochs", "log_every_n_steps", "accumulate_grad_batches"):
+        if keys[key] < 1:
+            raise UserError(f"trainer.{key} must be at least 1, got {keys[key]}.")
     if keys["precision"] == "auto":
         keys["precision"] = _best_precision(keys["accelerator"])
     try:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mpanet_pl import weights
 from mpanet_pl.data.catalogue import Batch
+from mpanet_pl.errors import UserError
 from mpanet_pl.losses import MPANetLoss
 from mpanet_pl.network import Embedding, MPANet
 from mpanet_pl.ranks import gather
@@ -92,8 +93,12 @@ class MPANetModule(pl.LightningModule):
         settings = dict(self.hparams["optimizer"])
         if settings.get("fused") is None:
             settings["fused"] = not self._clips()
-        adam = torch.optim.Adam((weight for weight in self.parameters() if weight.requires_grad), **settings)
-        milestones = torch.optim.lr_scheduler.MultiStepLR(adam, **self.hparams["schedule"])
+        trained = [weight for weight in self.parameters() if weight.requires_grad]
+        try:
+            adam = torch.optim.Adam(trained, **settings)
+            milestones = torch.optim.lr_scheduler.MultiStepLR(adam, **self.hparams["schedule"])
+        except (TypeError, ValueError) as error:
+            raise UserError(f"model.optimizer or model.schedule is refused: {error}") from error
         return {"optimizer": adam, "lr_scheduler": milestones}
 
     def _clips(self) -> bool:

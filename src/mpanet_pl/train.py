@@ -17,6 +17,7 @@ from mpanet_pl.callbacks.scoring import MONITOR
 from mpanet_pl.command import run_command
 from mpanet_pl.configuration import plain
 from mpanet_pl.engine import build_trainer, failures_explained, own_ranks, quiet
+from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import RetrievalMetric
 from mpanet_pl.evaluation.tables import JSON as RESULTS
 from mpanet_pl.evaluation.tables import Results
@@ -47,17 +48,27 @@ def train(cfg: DictConfig) -> None:
             return
         resumed = True
     with quiet(), own_ranks():
-        pl.seed_everything(cfg.seed, workers=True, verbose=False)
+        # What can be refused is refused before there is a folder.
+        world = build_trainer(cfg.trainer).world_size
+        seed_everything(cfg.seed)
         data = instantiate(cfg.data)
         data.prepare_data()
         data.setup("fit")
+        data.training_batches(world=world)
         metric = RetrievalMetric(data.test, instantiate(cfg.protocol))
         examiner = Examiner(data, RetrievalScoring(metric, **cfg.validation))
         module = build_module(cfg, data.num_identities)
-        build_trainer(cfg.trainer)  # refuses before there is a folder
+        module.configure_optimizers()
         folder = make_folder(cfg, resumed)
         with failures_explained(folder):
             fit_and_test(cfg, folder, module, examiner)
+
+
+def seed_everything(seed: int) -> None:
+    try:
+        pl.seed_everything(seed, workers=True, verbose=False)
+    except ValueError as error:
+        raise UserError(f"seed: {error}.") from error
 
 
 def build_module(cfg: DictConfig, num_identities: int) -> MPANetModule:

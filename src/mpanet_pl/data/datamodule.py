@@ -57,9 +57,15 @@ class ReIDDataModule(LightningDataModule):
         seed: int = 1,
     ) -> None:
         super().__init__()
-        for name, value in {"height": height, "width": width, "eval_batch_size": eval_batch_size}.items():
-            if value < 1:
-                raise UserError(f"data.{name} must be at least 1, got {value}.")
+        for name, least, value in [
+            ("height", 1, height),
+            ("width", 1, width),
+            ("eval_batch_size", 1, eval_batch_size),
+            ("workers", 0, workers),
+            ("seed", 0, seed),
+        ]:
+            if value is not None and value < least:
+                raise UserError(f"data.{name} must be at least {least}, got {value}.")
         self.dataset = dataset
         self.height = height
         self.width = width
@@ -91,9 +97,9 @@ class ReIDDataModule(LightningDataModule):
         self.train, self.test = splits.train, splits.test
         self._images = self._open(splits)
 
-    def train_dataloader(self) -> DataLoader[Batch]:
-        rank, world = self._rank_and_world()
-        batches = TrainingBatches(
+    def training_batches(self, rank: int = 0, world: int = 1) -> TrainingBatches:
+        """A rank's rows of each batch; raises a `UserError` where the training split cannot fill such batches."""
+        return TrainingBatches(
             self.train,
             identities_per_batch=self.identities_per_batch,
             images_per_identity=self.images_per_identity,
@@ -102,6 +108,9 @@ class ReIDDataModule(LightningDataModule):
             rank=rank,
             world=world,
         )
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        batches = self.training_batches(*self._rank_and_world())
         if self.trainer is not None:
             batches.set_epoch(_next_epoch(self.trainer))
         return self._loader(self.train, batches)

@@ -176,7 +176,9 @@ def _check(catalogue: Catalogue, p: int, k: int, sampler: str, world: int) -> No
         raise UserError(f"The sampler is one of {', '.join(DRAWS)}, got {sampler!r}")
     if k < 2 or k % 2:
         raise UserError(f"images_per_identity is even (half infrared, half visible) and at least 2, got {k}")
-    if p < 1 or p % world:
+    if p < 1:
+        raise UserError(f"identities_per_batch is at least 1, got {p}")
+    if p % world:
         below, above = p // world * world, (p // world + 1) * world
         working = f"{below} or {above}" if below else f"{above}"
         raise UserError(

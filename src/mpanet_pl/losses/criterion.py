@@ -51,6 +51,10 @@ class MPANetLoss(nn.Module):
         }
         if not any(self.weights.values()):
             raise UserError("every loss weight is 0: there is nothing to learn from")
+        if negative := [f"{name}={weight}" for name, weight in self.weights.items() if not weight >= 0]:
+            raise UserError(f"a loss weight is 0 or more, got {', '.join(negative)}")
+        if not 0 <= mean_rate <= 1:
+            raise UserError(f"mean_rate is between 0 and 1, got {mean_rate}")
         self.mean_rate, self.margin, self.triplet_margin = mean_rate, margin, triplet_margin
         if identity:
             self.identity_classifier = nn.Linear(dimension, num_identities, bias=False)
