@@ -13,6 +13,7 @@ from mpanet_pl import MPANetModule
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluate import evaluate, read_subject
 from mpanet_pl.official import to_official
+from mpanet_pl.runs import reopen
 from mpanet_pl.train import train
 
 ONE_EPOCH = ["trainer.max_epochs=1", "validation.start=1"]
@@ -69,9 +70,28 @@ def test_reranked_rows_stand_beside_the_plain_ones(
     assert settings["all/single"] == rows(trained, "last")["all/single"]
 
 
-def test_flipping_is_named(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run([f"ckpt={trained}/checkpoints/last.ckpt", "flip=true", f"folder={tmp_path}"], monkeypatch) == 0
-    assert "mirror image" in (tmp_path / "results.md").read_text()
+def test_flipping_is_named_also_of_saved_embeddings(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    checkpoint = f"ckpt={trained}/checkpoints/last.ckpt"
+    assert run([checkpoint, "flip=true", "embeddings=e.npz", "folder=one"], monkeypatch) == 0
+    assert run(["ckpt=e.npz", "folder=two"], monkeypatch) == 0
+    for folder in ("one", "two"):
+        assert "mirror image" in (tmp_path / folder / "results.md").read_text()
+    assert f"network: {trained}" in (tmp_path / "two/results.md").read_text()
+    assert run(["ckpt=e.npz", "flip=true", "folder=three"], monkeypatch) == 2
+    assert "needs the network" in capsys.readouterr().err
+    assert run(["ckpt=e.npz", "embeddings=e.txt", "folder=three"], monkeypatch) == 2
+    assert "the path of an .npz file" in capsys.readouterr().err
+
+
+def test_an_evaluation_is_not_resumed_as_a_training_run(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run([f"ckpt={trained}/checkpoints/last.ckpt", f"folder={tmp_path}/it"], monkeypatch) == 0
+    with pytest.raises(UserError, match="holds an evaluation"):
+        reopen(tmp_path / "it")
 
 
 def test_a_released_file_is_measured_directly(

@@ -124,6 +124,15 @@ def test_a_folder_that_is_not_there_is_all_that_is_told(
     assert told.err.splitlines()[1:] == [f"- missing folders (1): {tmp_path / 'nowhere'}"]
 
 
+def test_sizes_are_checked_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        prepare(monkeypatch, f"data_dir={tmp_path}", "data.eval_batch_size=0")
+    assert "eval_batch_size must be at least 1, got 0" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_who_is_held_out_is_the_users_choice(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

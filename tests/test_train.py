@@ -94,7 +94,7 @@ def test_a_checkpoint_is_enough(finished: Path, tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_folder_with_a_run_is_not_written_over(finished: Path, world: Path) -> None:
-    with pytest.raises(UserError, match="already holds a run: continue it with resume="):
+    with pytest.raises(UserError, match="already holds a run: choose another folder"):
         train(compose("train", small(world, finished)))
 
 

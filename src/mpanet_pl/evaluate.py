@@ -50,6 +50,7 @@ class Saved(NamedTuple):
     embeddings: Tensor  # (N, D)
     catalogue: Catalogue
     drawn: bool  # drawn people have no published numbers to stand beside
+    notes: tuple[str, ...]  # how they were made
 
 
 def evaluate(cfg: DictConfig) -> None:
@@ -57,9 +58,13 @@ def evaluate(cfg: DictConfig) -> None:
     subject = read_subject(path)
     if not is_child_rank():
         cfg = settings(cfg, subject.trained)
+    if cfg.embeddings and not str(cfg.embeddings).endswith(".npz"):
+        raise UserError(f"embeddings is the path of an .npz file, got {cfg.embeddings}.")
     rerank, protocol = _reranker(cfg.rerank), instantiate(cfg.protocol)
     with quiet(), own_ranks():
         if subject.saved:
+            if cfg.flip:
+                raise UserError(f"flip=true needs the network, and {cfg.ckpt} holds embeddings: give a checkpoint.")
             folder, saved, device = make_folder(cfg), subject.saved, torch.device("cpu")
             tested = Tested(score(saved.embeddings, saved.catalogue, protocol, rerank=rerank), {}, saved.embeddings)
         else:
@@ -75,20 +80,23 @@ def evaluate(cfg: DictConfig) -> None:
             if not trainer.is_global_zero:
                 return
             draw_pictures(folder, tested, examiner, subject.module)
-            saved = Saved(tested.embeddings, data.test, drawn=examiner.annotations is not None)
+            flipped = ["each embedding is the mean over image and mirror image"] if cfg.flip else []
+            notes = (f"network: {cfg.ckpt}", *flipped)
+            saved = Saved(tested.embeddings, data.test, examiner.annotations is not None, notes)
+        conclude(cfg, folder, tested, saved, {} if saved.drawn else protocol.published, device)
         if cfg.embeddings:
             save_embeddings(Path(cfg.embeddings), saved, cfg)
-        conclude(cfg, folder, tested, {} if saved.drawn else protocol.published, device)
 
 
-def conclude(cfg: DictConfig, folder: Path, tested: Tested, published: Published, device: torch.device) -> None:
-    flipped = ["each embedding is the mean over image and mirror image"] if cfg.flip else []
+def conclude(
+    cfg: DictConfig, folder: Path, tested: Tested, saved: Saved, published: Published, device: torch.device
+) -> None:
     results = Results.of(
         {Path(cfg.ckpt).stem: tested.scores},
         published,
         provenance(cfg, device),
         nuances=tested.nuances,
-        notes=[f"measured: {cfg.ckpt}", *flipped],
+        notes=saved.notes,
     )
     draw_cmc({setting: result.cmc for setting, result in tested.scores.items()}, folder / "cmc.png")
     results.write(folder)
@@ -154,6 +162,7 @@ def save_embeddings(path: Path, saved: Saved, cfg: DictConfig) -> None:
             cameras=catalogue.cameras.numpy(),
             infrared=catalogue.infrared.numpy(),
             drawn=np.array(saved.drawn),
+            notes=np.array(saved.notes),
             config=np.array(OmegaConf.to_yaml(cfg)),
         )
 
@@ -165,7 +174,8 @@ def read_embeddings(path: Path) -> Subject:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             columns = (torch.from_numpy(stored[name]) for name in ("identities", "cameras", "infrared"))
             catalogue = Catalogue(tuple(stored["paths"].tolist()), *columns)
-            saved = Saved(torch.from_numpy(stored["embeddings"]), catalogue, bool(stored["drawn"]))
+            notes = (f"embeddings: {path}", *stored["notes"].tolist())
+            saved = Saved(torch.from_numpy(stored["embeddings"]), catalogue, bool(stored["drawn"]), notes)
             return Subject(OmegaConf.create(str(stored["config"])), saved=saved)  # type: ignore[arg-type]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is no file of embeddings saved by mpanet_pl.evaluate ({error}).") from error

@@ -30,10 +30,10 @@ class Report(NamedTuple):
 
 
 def prepare(cfg: DictConfig) -> None:
-    data, console = cfg.data, Console(soft_wrap=True, highlight=False)
-    dataset, protocol = instantiate(data.dataset), instantiate(cfg.protocol)
+    data, protocol, workers = instantiate(cfg.data), instantiate(cfg.protocol), cfg.data.workers or None
+    dataset, console = data.dataset, Console(soft_wrap=True, highlight=False)
     dataset.prepare()
-    splits, faults, warnings = check(dataset, protocol, workers=data.workers or None)
+    splits, faults, warnings = check(dataset, protocol, workers=workers)
     if splits.train.paths or splits.test.paths:
         console.print(table(splits))
     for warning in warnings:
@@ -42,7 +42,7 @@ def prepare(cfg: DictConfig) -> None:
         raise UserError(f"{dataset.root} cannot be used:\n{faults.in_full()}")
     if data.cache:
         paths = [*splits.train.paths, *splits.test.paths]
-        open_images(dataset.root, paths, data.height, data.width, cache=data.cache, workers=data.workers or None)
+        open_images(dataset.root, paths, data.height, data.width, cache=data.cache, workers=workers)
         where = cache_folder(dataset.root, data.cache)
         console.print(f"Ready: {len(paths)} images are cached at {data.height}x{data.width} in {where}", markup=False)
     else:

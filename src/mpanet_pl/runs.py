@@ -32,6 +32,8 @@ def reopen(folder: str | Path) -> DictConfig:
         raise UserError(f"{folder} is no run's folder: it has no {CONFIG}.")
     cfg = OmegaConf.load(path / CONFIG)
     assert isinstance(cfg, DictConfig)
+    if "resume" not in cfg:
+        raise UserError(f"{folder} holds an evaluation, not a training run.")
     overrides = [text for text in overrides_given() if not text.startswith(("resume=", "hydra."))]
     for override in overrides:
         if not override.startswith(MAY_CHANGE):
@@ -56,7 +58,7 @@ def make_folder(cfg: DictConfig, resumed: bool = False) -> Path:
     if outer_rank:
         return folder
     if not resumed and (folder / CONFIG).exists():
-        raise UserError(f"{folder} already holds a run: continue it with resume={folder}, or choose another folder.")
+        raise UserError(f"{folder} already holds a run: choose another folder. (train resume={folder} continues it.)")
     try:
         with written_aside(folder / CONFIG) as aside:
             OmegaConf.save(cfg, aside)

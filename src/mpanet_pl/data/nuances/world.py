@@ -101,7 +101,7 @@ def draw_world(root: Path, world: World, workers: int) -> None:
         _write(root / path, content)
     chunks = [layout.shots[start : start + CHUNK] for start in range(0, len(layout.shots), CHUNK)]
     jobs = [(chunk, {shot.identity: people[shot.identity] for shot in chunk}) for chunk in chunks]
-    drawn = _in_parallel(partial(_draw, root, world.look), jobs, min(workers, len(jobs)))
+    drawn = _in_parallel(partial(_draw, root, world.look), jobs, max(1, min(workers, len(jobs))))
     boxes = list(track(drawn, f"Drawing {root}", len(layout.shots)))
     _write(root / "nuances.json", json.dumps(_who_is_who(world.look.seed, people), indent=1).encode())
     _write(root / "nuances.npz", _boxes_file(layout.shots, np.stack(boxes)))
