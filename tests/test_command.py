@@ -47,7 +47,7 @@ MISTAKES = {
     "data.sampler=unbalanced": "The sampler is one of balanced, uniform, random",
     "model.optimizer.lr=-1": "Invalid learning rate: -1",
     "model.optimizer.weight_decay=-1": "Invalid weight_decay value: -1",
-    "model.criterion.mutual=-1": "a loss weight is 0 or more, got mutual=-1",
+    "model.criterion.mutual=-1": "loss weights and margins are 0 or more, got mutual=-1",
     "model.criterion.mean_rate=2": "mean_rate is between 0 and 1",
     "seed=-1": "seed: -1 is not in bounds",
     "model.network.patterns=-1": "patterns must be 0 or more",

@@ -1,17 +1,21 @@
 """The evaluate command: this package's checkpoints, released ones, saved embeddings; and what it refuses."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from commands import SMALL, SMALL_WORLD, compose, scores_of, type_in
-from trees import draw_regdb
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from trees import draw_image, draw_regdb
 
 from mpanet_pl import MPANetModule
+from mpanet_pl.data.augment import normalise
 from mpanet_pl.errors import UserError
-from mpanet_pl.evaluate import evaluate, read_subject
+from mpanet_pl.evaluate import evaluate, main, read_subject
 from mpanet_pl.official import to_official
 from mpanet_pl.runs import reopen
 from mpanet_pl.train import train
@@ -55,7 +59,7 @@ def test_saved_embeddings_give_the_same_scores(trained: Path, tmp_path: Path, mo
     checkpoint = f"ckpt={trained}/checkpoints/last.ckpt"
     assert run([checkpoint, "embeddings=e.npz", "folder=one"], monkeypatch) == 0
     assert run(["ckpt=e.npz", "folder=two"], monkeypatch) == 0
-    assert rows(tmp_path / "two", "e") == rows(tmp_path / "one", "last")
+    assert rows(tmp_path / "two", "last") == rows(tmp_path / "one", "last")
     with np.load("e.npz", allow_pickle=False) as stored:
         assert len(stored["embeddings"]) == len(stored["paths"])
 
@@ -70,20 +74,74 @@ def test_reranked_rows_stand_beside_the_plain_ones(
     assert settings["all/single"] == rows(trained, "last")["all/single"]
 
 
-def test_flipping_is_named_also_of_saved_embeddings(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_flipping_averages_and_is_named_also_of_saved_embeddings(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     checkpoint = f"ckpt={trained}/checkpoints/last.ckpt"
     assert run([checkpoint, "flip=true", "embeddings=e.npz", "folder=one"], monkeypatch) == 0
     assert run(["ckpt=e.npz", "folder=two"], monkeypatch) == 0
+    cfg = OmegaConf.create(torch.load(trained / "checkpoints/last.ckpt", weights_only=True)["config"])
+    data, module = instantiate(cfg.data), MPANetModule.load_from_checkpoint(trained / "checkpoints/last.ckpt").eval()
+    data.setup()
+    images = normalise(data.images(data.test)[torch.arange(5)])
+    with torch.no_grad():
+        mean = (module(images) + module(images.flip(3))) / 2
+    with np.load("e.npz", allow_pickle=False) as stored:
+        np.testing.assert_allclose(stored["embeddings"][:5], mean.numpy(), rtol=1e-4, atol=1e-5)
     for folder in ("one", "two"):
         assert "mirror image" in (tmp_path / folder / "results.md").read_text()
     assert f"network: {trained}" in (tmp_path / "two/results.md").read_text()
-    assert run(["ckpt=e.npz", "flip=true", "folder=three"], monkeypatch) == 2
-    assert "needs the network" in capsys.readouterr().err
-    assert run(["ckpt=e.npz", "embeddings=e.txt", "folder=three"], monkeypatch) == 2
-    assert "the path of an .npz file" in capsys.readouterr().err
+    assert json.loads((tmp_path / "two/results.json").read_text())["provenance"]["config"]["flip"] is True
+
+
+def test_saved_embeddings_are_of_what_they_were_made_of(
+    regdb_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run([f"ckpt={regdb_run}/checkpoints/last.ckpt", "embeddings=e.npz", "folder=one"], monkeypatch) == 0
+    for typed, named in {
+        "trial=3 other_trial=true": "whose trial cannot change",
+        "dataset=llcm": "whose dataset, data_dir",
+        "flip=true": "whose flip cannot change",
+        "embeddings=e.txt": "the path of an .npz file",
+    }.items():
+        assert run(["ckpt=e.npz", "folder=two", *typed.split()], monkeypatch) == 2
+        assert named in capsys.readouterr().err
+    assert not (tmp_path / "two").exists()
+
+
+def test_the_protocol_of_a_checkpoint_can_be_varied(
+    regdb_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = f"ckpt={regdb_run}/checkpoints/last.ckpt"
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    line = ["evaluate", checkpoint, "trainer=cpu", f"folder={tmp_path}/it", "protocol.normalise=true"]
+    monkeypatch.setattr(sys, "argv", [*line, "protocol.cmc=plain"])
+    main()
+    assert "cosine similarity; plain CMC" in (tmp_path / "it/results.md").read_text()
+    monkeypatch.setattr(sys, "argv", [*line, "protocol.cms=plain"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "Did you mean 'protocol.cmc'?" in capsys.readouterr().err
+
+
+def test_a_folder_is_tested_on_the_people_held_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number in range(8):
+        for modality in ("visible", "infrared"):
+            for image in range(4):
+                draw_image(tmp_path / f"own/{modality}/person{number}/{image}.png", number, modality == "infrared")
+    own = ["dataset=folder", f"data_dir={tmp_path}/own", "data.dataset.seed=5"]
+    train(compose("train", [*own, *SMALL, *ONE_EPOCH, f"folder={tmp_path}/run"]))
+    checkpoint = "ckpt=run/checkpoints/last.ckpt"
+    assert run([checkpoint, *own[:2], "folder=same"], monkeypatch) == 0
+    assert rows(tmp_path / "same", "last") == rows(tmp_path / "run", "last")
+    assert run([checkpoint, *own[:2], "data.dataset.seed=6", "folder=other"], monkeypatch) == 2
+    assert "people it was trained on are tested" in capsys.readouterr().err
+    assert run([checkpoint, *own[:2], "data.dataset.seed=6", "other_trial=true", "folder=other"], monkeypatch) == 0
 
 
 def test_an_evaluation_is_not_resumed_as_a_training_run(
@@ -105,6 +163,41 @@ def test_a_released_file_is_measured_directly(
     arguments = [f"ckpt={tmp_path}/released.pth", "dataset=synthetic", f"data_dir={trained.parent / 'world'}", *world]
     assert run([*arguments, f"folder={tmp_path}/out"], monkeypatch) == 0
     assert rows(tmp_path / "out", "released") == rows(trained, "last")
+    assert "last stride 1, which a released file does not say" in (tmp_path / "out/results.md").read_text()
+    assert run([*arguments, f"folder={tmp_path}/wide", "last_stride=2"], monkeypatch) == 0
+    assert rows(tmp_path / "wide", "released") != rows(trained, "last")
+
+
+def test_a_checkpoint_of_a_bare_trainer_is_measured_on_a_dataset(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = torch.load(trained / "checkpoints/last.ckpt", weights_only=True)
+    del content["config"]
+    torch.save(content, tmp_path / "bare.ckpt")
+    world = [text for text in SMALL_WORLD if text.startswith("data.")]
+    arguments = [f"ckpt={tmp_path}/bare.ckpt", "dataset=synthetic", f"data_dir={trained.parent / 'world'}", *world]
+    assert run([*arguments, f"folder={tmp_path}/out"], monkeypatch) == 0
+    assert rows(tmp_path / "out", "bare") == rows(trained, "last")
+
+
+def test_a_damaged_checkpoint_is_told(trained: Path, tmp_path: Path) -> None:
+    content = torch.load(trained / "checkpoints/last.ckpt", weights_only=True)
+    weights, settings = content["state_dict"], content["hyper_parameters"]
+    damages = [
+        {"state_dict": {key: value for key, value in weights.items() if "neck" not in key}},
+        {"state_dict": weights | {"network.neck.weight": torch.ones(3)}},
+        {"state_dict": weights | {"extra": torch.ones(3)}},
+        {"hyper_parameters": {}},
+        {"hyper_parameters": settings | {"network": 5}},
+        {"hyper_parameters": settings | {"criterion": {"unknown": 1}}},
+        {"hyper_parameters": settings | {"num_identities": "many"}},
+        {"pytorch-lightning_version": "new"},
+        {"config": {"dataset": "synthetic"}},
+    ]
+    for damage in damages:
+        torch.save(content | damage, tmp_path / "damaged.ckpt")
+        with pytest.raises(UserError, match=r"damaged\.ckpt"):
+            read_subject(tmp_path / "damaged.ckpt")
 
 
 def test_regdb_checkpoints_know_their_trial(

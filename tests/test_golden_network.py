@@ -75,9 +75,7 @@ def test_released_numbers(path: Path) -> None:
     np.testing.assert_allclose(features_of(module, case), stored["features_before"], rtol=1e-8, atol=1e-10)
 
     module.train()
-    adam = torch.optim.Adam(
-        (p for p in module.parameters() if p.requires_grad), lr=case["lr"], weight_decay=case["weight_decay"]
-    )
+    adam = module.configure_optimizers()["optimizer"]
     for step, expected in enumerate(case["train_steps"]):
         batch = batch_of(case, step)
         module.criterion.follow(case["epoch"])

@@ -160,6 +160,7 @@ def test_a_checkpoint_with_anything_else_in_it_is_refused(tmp_path: Path) -> Non
 def test_half_precision_trains_without_nan(half: torch.dtype) -> None:
     module = tiny(criterion={"triplet": 1.0}).to(memory_format=torch.channels_last)
     adam = torch.optim.Adam((weight for weight in module.parameters() if weight.requires_grad), lr=1e-3)
+    before = module.network.trunk.conv1.weight.detach().clone()
     scaler = torch.amp.GradScaler("cpu", enabled=half == torch.float16, init_scale=128)
     for batch in batches(3):
         module.criterion.follow(1)
@@ -171,6 +172,8 @@ def test_half_precision_trains_without_nan(half: torch.dtype) -> None:
         scaler.step(adam)
         scaler.update()
     assert all(value.isfinite().all() for value in module.state_dict().values())
+    assert scaler.get_scale() == (128 if scaler.is_enabled() else 1), "no step was left out"
+    assert not torch.equal(module.network.trunk.conv1.weight, before)
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # the compiler looks at it

@@ -100,6 +100,29 @@ def test_evaluated_checkpoints_stay_apart_from_the_runs_that_made_them(tmp_path:
     assert {group.name for group in summarize([tmp_path]).groups} == {"regdb", "regdb (evaluated)"}
 
 
+def test_evaluations_of_ten_trials_are_one_group_and_of_two_networks_two(tmp_path: Path) -> None:
+    for patterns in (4, 6):
+        for trial in range(1, 11):
+            trained = {"model": {"patterns": patterns}, "trial": trial, "seed": 1, "data": {"workers": trial}}
+            folder = tmp_path / f"{patterns}_{trial}"
+            write_run(folder, 70 + trial, trial=trial, ckpt=f"{folder}/last.ckpt", trained=trained)
+    groups = summarize([tmp_path]).groups
+    assert [group.name for group in groups] == [f"regdb (evaluated) trained.model.patterns={n}" for n in (4, 6)]
+    assert [len(group.runs) for group in groups] == [10, 10]
+    assert not any(group.remarks() for group in groups)
+
+
+NO_NUMBER = {"last": {"visible_to_thermal": {"r1": {"mean": None}}}}
+
+
+@pytest.mark.parametrize("damage", [{"scores": 5}, {"provenance": 5}, {"scores": NO_NUMBER}])
+def test_results_of_another_shape_are_listed(damage: dict[str, Any], tmp_path: Path) -> None:
+    ten_trials(tmp_path)
+    path = tmp_path / "trial_3/results.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | damage))
+    assert list(summarize([tmp_path]).unfinished) == [str(path.parent)]
+
+
 def test_unfinished_and_broken_runs_are_listed_and_not_counted(tmp_path: Path) -> None:
     ten_trials(tmp_path)
     (tmp_path / "trial_3" / "results.json").unlink()

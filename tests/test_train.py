@@ -154,6 +154,14 @@ def test_a_truncated_checkpoint_is_named(name: str, finished: Path, tmp_path: Pa
         train(compose("train", [f"resume={run}"]))
 
 
+def test_a_run_that_goes_on_is_not_finished(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    kill_at(monkeypatch, "training_step", 1)
+    with pytest.raises(Killed):
+        type_in("train", train, [f"resume={run}", "trainer.max_epochs=5"], monkeypatch)
+    assert not (run / "results.json").exists()
+
+
 def test_a_loss_that_is_no_number_stops_the_run(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Broken in epoch 2, step 7: the checkpoint of epoch 1 stays, and no later one replaces it."""
     original, calls = MPANetModule.training_step, []

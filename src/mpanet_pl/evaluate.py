@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import zipfile
+import re
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,6 @@ from mpanet_pl.engine import build_trainer, own_ranks, quiet
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import RetrievalMetric
 from mpanet_pl.evaluation import evaluate as score
-from mpanet_pl.evaluation.published import Published
 from mpanet_pl.evaluation.rerank import RERANKERS, Reranker
 from mpanet_pl.evaluation.tables import Results
 from mpanet_pl.files import written_aside
@@ -42,6 +42,7 @@ class Subject(NamedTuple):
     trained: DictConfig | None
     module: MPANetModule | None = None
     saved: Saved | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Saved(NamedTuple):
@@ -50,22 +51,22 @@ class Saved(NamedTuple):
     embeddings: Tensor  # (N, D)
     catalogue: Catalogue
     drawn: bool  # drawn people have no published numbers to stand beside
-    notes: tuple[str, ...]  # how they were made
+    name: str  # of the checkpoint that made them: "last" or "best"
+    notes: tuple[str, ...]  # how
 
 
 def evaluate(cfg: DictConfig) -> None:
     path = Path(cfg.ckpt)
-    subject = read_subject(path)
+    subject = read_subject(path, cfg.last_stride)
     if not is_child_rank():
-        cfg = settings(cfg, subject.trained)
+        cfg = settings(cfg, subject)
     if cfg.embeddings and not str(cfg.embeddings).endswith(".npz"):
         raise UserError(f"embeddings is the path of an .npz file, got {cfg.embeddings}.")
     rerank, protocol = _reranker(cfg.rerank), instantiate(cfg.protocol)
     with quiet(), own_ranks():
         if subject.saved:
-            if cfg.flip:
-                raise UserError(f"flip=true needs the network, and {cfg.ckpt} holds embeddings: give a checkpoint.")
             folder, saved, device = make_folder(cfg), subject.saved, torch.device("cpu")
+            precision = str(saved.embeddings.dtype)
             tested = Tested(score(saved.embeddings, saved.catalogue, protocol, rerank=rerank), {}, saved.embeddings)
         else:
             assert subject.module
@@ -76,79 +77,111 @@ def evaluate(cfg: DictConfig) -> None:
             examiner = Examiner(data, RetrievalScoring(metric, flip=cfg.flip))
             trainer = build_trainer(cfg.trainer, examiner.callbacks)
             folder = make_folder(cfg)
-            tested, device = examiner.test(trainer, subject.module), trainer.strategy.root_device
+            tested = examiner.test(trainer, subject.module)
+            device, precision = trainer.strategy.root_device, trainer.precision
             if not trainer.is_global_zero:
                 return
             draw_pictures(folder, tested, examiner, subject.module)
             flipped = ["each embedding is the mean over image and mirror image"] if cfg.flip else []
-            notes = (f"network: {cfg.ckpt}", *flipped)
-            saved = Saved(tested.embeddings, data.test, examiner.annotations is not None, notes)
-        conclude(cfg, folder, tested, saved, {} if saved.drawn else protocol.published, device)
+            notes = (f"network: {cfg.ckpt}, in {precision}", *subject.notes, *flipped)
+            saved = Saved(tested.embeddings, data.test, examiner.annotations is not None, path.stem, notes)
+        results = Results.of(
+            {saved.name: tested.scores},
+            {} if saved.drawn else protocol.published,
+            provenance(cfg, device, precision),
+            nuances=tested.nuances,
+            notes=saved.notes,
+        )
+        draw_cmc({setting: result.cmc for setting, result in tested.scores.items()}, folder / "cmc.png")
+        results.write(folder)
+        results.print()
+        print(f"\nFiles: {folder}")
         if cfg.embeddings:
             save_embeddings(Path(cfg.embeddings), saved, cfg)
 
 
-def conclude(
-    cfg: DictConfig, folder: Path, tested: Tested, saved: Saved, published: Published, device: torch.device
-) -> None:
-    results = Results.of(
-        {Path(cfg.ckpt).stem: tested.scores},
-        published,
-        provenance(cfg, device),
-        nuances=tested.nuances,
-        notes=saved.notes,
-    )
-    draw_cmc({setting: result.cmc for setting, result in tested.scores.items()}, folder / "cmc.png")
-    results.write(folder)
-    results.print()
-    print(f"\nFiles: {folder}")
-
-
-def read_subject(path: Path) -> Subject:
+def read_subject(path: Path, last_stride: int = 1) -> Subject:
     """A file of saved embeddings, a checkpoint of this package, or a released state dict."""
     if path.suffix == ".npz":
         return read_embeddings(path)
     content = weights.read(path)
     if official.is_official(content):
-        return Subject(None, official.module_from_official(content))
-    if not isinstance(content.get("config"), dict) or not content.keys() >= OF_A_CHECKPOINT:
+        module = official.module_from_official(content, last_stride=last_stride)
+        return Subject(None, module, notes=(f"last stride {last_stride}, which a released file does not say",))
+    if not content.keys() >= OF_A_CHECKPOINT:
         raise UserError(f"{path} is neither a checkpoint of mpanet_pl.train nor a released MPANet state dict.")
-    return Subject(OmegaConf.create(content["config"]), MPANetModule.load_from_checkpoint(path))
+    trained = _configuration(content["config"], path) if "config" in content else None
+    return Subject(trained, MPANetModule.load_from_checkpoint(path))
 
 
-def settings(cfg: DictConfig, trained: DictConfig | None) -> DictConfig:
-    """The configuration of the dataset asked for, or the trained one's with what was typed on top."""
-    typed = [text for text in overrides_given() if text.split("=")[0].split(".")[0] in OF_TRAINING]
-    if cfg.dataset is None:
-        if trained is None:
-            raise UserError(f"{cfg.ckpt} does not say what it was trained on: add dataset=… and data_dir=….")
-        kept = plain(trained)
-        OmegaConf.set_struct(cfg, False)  # a dataset brings keys of its own
-        cfg = with_overrides(OmegaConf.merge(cfg, {key: kept[key] for key in OF_TRAINING}), typed)  # type: ignore[arg-type]
-    elif trained is not None:
-        for key in ("height", "width"):
-            if not any(text.startswith(f"data.{key}=") for text in typed):
-                cfg.data[key] = trained.data[key]
-    if trained is not None:
-        check_targets(cfg, str(cfg.ckpt))
-    _check_trial(cfg, trained)
+def _configuration(stored: object, path: Path) -> DictConfig:
+    cfg = OmegaConf.create(stored) if isinstance(stored, dict | str) else None
+    if not isinstance(cfg, DictConfig):
+        raise UserError(f"{path} has a configuration that is no mapping.")
+    if missing := [key for key in OF_TRAINING if key not in cfg]:
+        raise UserError(f"{path} has a configuration without {', '.join(missing)}.")
     return cfg
 
 
-def _check_trial(cfg: DictConfig, trained: DictConfig | None) -> None:
-    """RegDB's trials exchange training and test people: another trial than the trained one measures memory."""
-    if cfg.dataset != "regdb":
+def settings(cfg: DictConfig, subject: Subject) -> DictConfig:
+    """The trained configuration with what was typed on top, or that of another dataset where one is asked for."""
+    typed = [text.lstrip("+") for text in overrides_given()]
+    typed = [text for text in typed if text.split("=")[0].split(".")[0] in OF_TRAINING]
+    trained = subject.trained
+    if trained is None:
+        if cfg.dataset is None:
+            raise UserError(f"{cfg.ckpt} does not say what it was trained on: add dataset=… and data_dir=….")
+        _check_trial_is_named(cfg)
+        return cfg
+    OmegaConf.set_struct(cfg, False)  # a dataset brings keys of its own
+    if cfg.dataset in (None, trained.dataset):
+        for key, value in plain(trained).items():
+            if key in OF_TRAINING:
+                OmegaConf.update(cfg, key, value, merge=False)
+        cfg = with_overrides(cfg, [text for text in typed if not text.startswith("dataset=")])
+        OmegaConf.set_struct(cfg, False)
+    else:
+        for key in ("height", "width"):
+            if not any(text.startswith(f"data.{key}=") for text in typed):
+                cfg.data[key] = trained.data[key]
+        _check_trial_is_named(cfg)
+    cfg.trained = trained.get("trained", plain(trained))
+    check_targets(cfg, str(cfg.ckpt))
+    if subject.saved:
+        _check_unchanged(cfg, trained)
+        cfg.flip = trained.flip
+    _check_held_out(cfg, trained)
+    return cfg
+
+
+def _check_trial_is_named(cfg: DictConfig) -> None:
+    if cfg.dataset == "regdb" and cfg.trial is None:
+        raise UserError(f"{cfg.ckpt} does not say which RegDB trial it was trained on: add trial=1 … 10.")
+
+
+def _check_unchanged(cfg: DictConfig, made: DictConfig) -> None:
+    """Embeddings are of the images that they were made of, whatever is asked for."""
+    asked, had = plain(cfg), plain(made)
+    changed = [key for key in OF_TRAINING if key != "protocol" and asked[key] != had[key]]
+    if changed := [*changed, *(["flip"] if cfg.flip and not made.flip else [])]:
+        raise UserError(f"{cfg.ckpt} holds embeddings, whose {', '.join(changed)} cannot change: give a checkpoint.")
+
+
+def _check_held_out(cfg: DictConfig, trained: DictConfig) -> None:
+    """Another choice of test people than the trained one tests on people that were trained on: it measures memory."""
+    if cfg.dataset != trained.dataset or cfg.other_trial:
         return
-    knows_trial = trained is not None and trained.dataset == "regdb"
-    if cfg.trial is None:
-        if not knows_trial:
-            raise UserError(f"{cfg.ckpt} does not say which RegDB trial it was trained on: add trial=1 … 10.")
-        cfg.trial = trained.trial  # type: ignore[union-attr]
-    if knows_trial and cfg.trial != trained.trial and not cfg.other_trial:  # type: ignore[union-attr]
+    if cfg.dataset == "regdb" and cfg.trial != trained.trial:
         raise UserError(
-            f"{cfg.ckpt} was trained on RegDB trial {trained.trial}; half of trial {cfg.trial}'s test people were "  # type: ignore[union-attr]
+            f"{cfg.ckpt} was trained on RegDB trial {trained.trial}; half of trial {cfg.trial}'s test people were "
             "trained on. Test its own trial, or say other_trial=true."
         )
+    for key in ("test_share", "seed"):
+        if cfg.dataset == "folder" and cfg.data.dataset[key] != trained.data.dataset[key]:
+            raise UserError(
+                f"{cfg.ckpt} was trained with data.dataset.{key}={trained.data.dataset[key]}; with another one, people "
+                "it was trained on are tested. Leave it, or say other_trial=true."
+            )
 
 
 def save_embeddings(path: Path, saved: Saved, cfg: DictConfig) -> None:
@@ -162,6 +195,7 @@ def save_embeddings(path: Path, saved: Saved, cfg: DictConfig) -> None:
             cameras=catalogue.cameras.numpy(),
             infrared=catalogue.infrared.numpy(),
             drawn=np.array(saved.drawn),
+            name=np.array(saved.name),
             notes=np.array(saved.notes),
             config=np.array(OmegaConf.to_yaml(cfg)),
         )
@@ -174,10 +208,13 @@ def read_embeddings(path: Path) -> Subject:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             columns = (torch.from_numpy(stored[name]) for name in ("identities", "cameras", "infrared"))
             catalogue = Catalogue(tuple(stored["paths"].tolist()), *columns)
+            embeddings = torch.from_numpy(stored["embeddings"])
+            if embeddings.ndim != 2 or len(embeddings) != len(catalogue) or not embeddings.is_floating_point():
+                raise ValueError(f"{tuple(embeddings.shape)} {embeddings.dtype} for {len(catalogue)} images")
             notes = (f"embeddings: {path}", *stored["notes"].tolist())
-            saved = Saved(torch.from_numpy(stored["embeddings"]), catalogue, bool(stored["drawn"]), notes)
-            return Subject(OmegaConf.create(str(stored["config"])), saved=saved)  # type: ignore[arg-type]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            saved = Saved(embeddings, catalogue, bool(stored["drawn"]), str(stored["name"]), notes)
+            return Subject(_configuration(str(stored["config"]), path), saved=saved)
+    except Exception as error:  # whatever a parser of garbage stumbles over: there is no end to the kinds
         raise UserError(f"{path} is no file of embeddings saved by mpanet_pl.evaluate ({error}).") from error
 
 
@@ -190,6 +227,8 @@ def _reranker(name: str | None) -> Reranker | None:
 
 
 def main() -> None:
+    if not any(argument.startswith("dataset=") for argument in sys.argv):  # then the checkpoint brings these keys
+        sys.argv[1:] = [re.sub(r"^(protocol|data\.dataset)\.", r"+\g<0>", argument) for argument in sys.argv[1:]]
     run_command("evaluate", evaluate)
 
 

@@ -107,5 +107,11 @@ class MPANetModule(pl.LightningModule):
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: str | Path, **keywords: Any) -> "MPANetModule":  # type: ignore[override]
-        weights.read(checkpoint_path)  # says what is wrong with the file
-        return super().load_from_checkpoint(checkpoint_path, **{"weights_only": True, **keywords})
+        stored = weights.read(checkpoint_path).get("hyper_parameters")
+        if not isinstance(stored, Mapping) or not isinstance(stored.get("network"), Mapping):
+            raise UserError(f"{checkpoint_path} is no checkpoint of MPANetModule: it has no hyper_parameters.")
+        keywords = {"weights_only": True, "network": {**stored["network"], "pretrained": False}, **keywords}
+        try:
+            return super().load_from_checkpoint(checkpoint_path, **keywords)
+        except (RuntimeError, TypeError, ValueError, AttributeError, KeyError) as error:
+            raise UserError(f"{checkpoint_path} is no whole checkpoint of MPANetModule: {error}") from error

@@ -38,13 +38,12 @@ RESNETS = {  # (blocks of layer3, bottlenecks)
 
 
 def from_official(state: Mapping[str, Any]) -> dict[str, Any]:
-    """A released state dict under this package's keys; the values are the same objects.
+    """A released state dict under this package's keys; the values are the same objects, unknown keys stay as they are.
 
     >>> from_official({"module.backbone.conv1.weight": 1, "visible_classifier_.weight": 2})
     {'network.trunk.conv1.weight': 1, 'criterion.visible_twin.weight': 2}
     """
-    bare = {key.removeprefix("module."): value for key, value in state.items()}
-    return _renamed(bare, PREFIXES, "a released MPANet checkpoint")
+    return {_renamed(key.removeprefix("module."), PREFIXES): value for key, value in state.items()}
 
 
 def to_official(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,21 +52,15 @@ def to_official(state: Mapping[str, Any]) -> dict[str, Any]:
     >>> to_official({"network.trunk.alleviation.layer3.squeeze.weight": 1})
     {'backbone.MAM3.channel_attention.0.weight': 1}
     """
-    return _renamed(state, [(ours, released) for released, ours in PREFIXES], "a state dict of MPANetModule")
+    return {_released_name(key): value for key, value in state.items()}
 
 
-def _renamed(state: Mapping[str, Any], prefixes: Sequence[tuple[str, str]], kind: str) -> dict[str, Any]:
-    renamed, unknown = {}, []
-    for key, value in state.items():
-        fitting = [(old, new) for old, new in prefixes if key.startswith(old)]
-        if fitting:
-            old, new = fitting[0]
-            renamed[new + key.removeprefix(old)] = value
-        else:
-            unknown.append(key)
-    if unknown:
-        raise UserError(f"not keys of {kind}: {', '.join(unknown)}")
-    return renamed
+def _released_name(key: str) -> str:
+    return _renamed(key, [(ours, released) for released, ours in PREFIXES])
+
+
+def _renamed(key: str, prefixes: Sequence[tuple[str, str]]) -> str:
+    return next((new + key.removeprefix(old) for old, new in prefixes if key.startswith(old)), key)
 
 
 def is_official(state: Mapping[str, object]) -> bool:
@@ -85,7 +78,7 @@ def module_from_official(state: Mapping[str, Any], *, last_stride: int = 1) -> M
         optimizer={"lr": 3.5e-4, "weight_decay": 5e-4},
         schedule={"milestones": [80, 120]},
     )
-    weights.load_exactly(module, ours, "the released checkpoint")
+    weights.load_exactly(module, ours, "the released checkpoint", named=_released_name)
     return module
 
 

@@ -101,7 +101,7 @@ def _rank_of_outer_launcher() -> int | None:
     return None
 
 
-def provenance(cfg: DictConfig, device: torch.device) -> dict[str, Any]:
+def provenance(cfg: DictConfig, device: torch.device, precision: str) -> dict[str, Any]:
     """Everything that a result came from."""
     return {
         "dataset": cfg.dataset,
@@ -112,6 +112,7 @@ def provenance(cfg: DictConfig, device: torch.device) -> dict[str, Any]:
         "versions": {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
         "commit": _commit(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {usable_cores()} cores",
+        "precision": precision,
         "date": datetime.now().isoformat(timespec="seconds"),
     }
 

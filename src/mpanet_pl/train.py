@@ -20,7 +20,7 @@ from mpanet_pl.engine import build_trainer, failures_explained, own_ranks, quiet
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import RetrievalMetric
 from mpanet_pl.evaluation.tables import JSON as RESULTS
-from mpanet_pl.evaluation.tables import Results
+from mpanet_pl.evaluation.tables import MARKDOWN, Results
 from mpanet_pl.module import MPANetModule
 from mpanet_pl.pictures import draw_curves
 from mpanet_pl.report import draw_pictures, tell
@@ -60,6 +60,8 @@ def train(cfg: DictConfig) -> None:
         module = build_module(cfg, data.num_identities)
         module.configure_optimizers()
         folder = make_folder(cfg, resumed)
+        for file in (RESULTS, MARKDOWN):
+            (folder / file).unlink(missing_ok=True)  # a run that goes on has none yet
         with failures_explained(folder):
             fit_and_test(cfg, folder, module, examiner)
 
@@ -108,7 +110,7 @@ def fit_and_test(cfg: DictConfig, folder: Path, module: MPANetModule, examiner: 
         results = Results.of(
             {row: result.scores for row, result in tested.items()},
             examiner.published,
-            provenance(cfg, trainer.strategy.root_device),
+            provenance(cfg, trainer.strategy.root_device, trainer.precision),
             nuances=tested["last"].nuances,
             notes=[examiner.chance],
         )

@@ -5,7 +5,7 @@
 
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from mpanet_pl.errors import UserError
-
-FAULTS_SHOWN = 20
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -40,19 +38,19 @@ def _broken(path: str | Path) -> str:
     return f"{path} cannot be read: it is truncated, or no file that torch.save wrote"
 
 
-def load_exactly(module: nn.Module, state: Mapping[str, object], source: str) -> None:
-    """Copy `state` into `module`, or say of every key at once what does not fit."""
+def load_exactly(
+    module: nn.Module, state: Mapping[str, object], source: str, named: Callable[[str], str] = str
+) -> None:
+    """Copy `state` into `module`, or say of every key at once what does not fit, by the names that the file has."""
     expected = module.state_dict()
-    faults = [f"missing: {key}" for key in expected if key not in state]
-    faults += [f"unexpected: {key}" for key in state if key not in expected]
+    faults = [f"missing: {named(key)}" for key in expected if key not in state]
+    faults += [f"unexpected: {named(key)}" for key in state if key not in expected]
     for key, own in expected.items():
         given = state.get(key)
         if isinstance(given, Tensor) and given.shape != own.shape:
-            faults.append(f"wrong shape: {key} is {tuple(given.shape)}, this network has {tuple(own.shape)}")
+            faults.append(f"wrong shape: {named(key)} is {tuple(given.shape)}, this network has {tuple(own.shape)}")
         elif key in state and not isinstance(given, Tensor):
-            faults.append(f"no tensor: {key} is a {type(given).__name__}")
+            faults.append(f"no tensor: {named(key)} is a {type(given).__name__}")
     if faults:
-        rest = len(faults) - FAULTS_SHOWN
-        more = [f"and {rest} more"] if rest > 0 else []
-        raise UserError("\n  ".join([f"{source} does not fit this network:", *faults[:FAULTS_SHOWN], *more]))
+        raise UserError("\n  ".join([f"{source} does not fit this network:", *faults]))
     module.load_state_dict(state)

@@ -1,6 +1,7 @@
 """Every measured result of the released and official evaluators, each within the tolerance written beside it."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from golden import recipe
 from mpanet_pl.evaluation import KReciprocal, LLCMProtocol, RegDBProtocol, Scores, SYSUProtocol, evaluate
 
 GOLDEN = json.loads((recipe.HERE / "evaluation" / "results.json").read_text())
+OFFICIAL = "SYSU_PERMUTATIONS"
 NAMES = {"R1": "r1", "R5": "r5", "R10": "r10", "R20": "r20", "mAP": "mAP", "mINP": "mINP"}
 
 
@@ -40,6 +42,18 @@ def test_sysu_in_all_settings(permutations: Path, dtype: torch.dtype, tolerance:
     assert scores.keys() == {"all/single", "all/multi", "indoor/single", "indoor/multi"}
     for setting, score in scores.items():
         check(score, expected[setting], tolerance)
+
+
+@pytest.mark.skipif(OFFICIAL not in os.environ, reason=f"SYSU-MM01's permutation file, named by {OFFICIAL}")
+def test_sysu_with_the_official_permutations() -> None:
+    embeddings, catalogue = made.sysu()
+    scores = evaluate(embeddings, catalogue, SYSUProtocol(os.environ[OFFICIAL]))
+    for setting, score in scores.items():
+        check(score, GOLDEN["sysu"][setting], GOLDEN["sysu"]["tolerance"])
+    reranker, two_trials = KReciprocal(neighbours="queries"), SYSUProtocol(os.environ[OFFICIAL], trials=2)
+    scores = evaluate(embeddings.float(), catalogue, two_trials, rerank=reranker)
+    expected = GOLDEN["sysu_kreciprocal"]
+    check(scores["indoor/single + k-reciprocal among queries"], expected["indoor/single"], expected["tolerance"])
 
 
 def test_regdb_as_released() -> None:

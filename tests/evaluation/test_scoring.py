@@ -1,7 +1,7 @@
 """Whole evaluations, against the definition and against laws."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -75,6 +75,13 @@ def test_sysu_with_seeded_draws_equals_the_definition(seed: int, dtype: torch.dt
             )
 
 
+def sharing(catalogue: Catalogue) -> Callable[[int, int], bool]:
+    """Whether query and image share identity and camera."""
+    return lambda query, image: all(
+        bool(column[query] == column[image]) for column in (catalogue.identities, catalogue.cameras)
+    )
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_llcm_equals_the_definition(seed: int) -> None:
     embeddings, catalogue = made.small(seed, cameras=(1, 2, 3), infrared=())
@@ -101,13 +108,10 @@ def test_llcm_equals_the_definition(seed: int) -> None:
             of_two_trials.append([draw.choice(files) for files in choices if files])
         return of_two_trials
 
-    def same_identity_and_camera(query: int, image: int) -> bool:
-        return all(bool(column[query] == column[image]) for column in (catalogue.identities, catalogue.cameras))
-
     for setting, infrared in (("visible_to_infrared", False), ("infrared_to_visible", True)):
         queries = of_modality(catalogue, infrared)
         similarity = embeddings @ embeddings.T
-        check(scores[setting], similarity, catalogue, queries, galleries(not infrared), same_identity_and_camera)
+        check(scores[setting], similarity, catalogue, queries, galleries(not infrared), sharing(catalogue))
 
 
 @pytest.mark.parametrize("cmc", ["deduplicated", "plain"])
@@ -122,13 +126,17 @@ def test_regdb_equals_the_definition_by_euclidean_distance(seed: int, cmc: str) 
     check(scores["thermal_to_visible"], -distance, catalogue, thermal, [visible], cmc=cmc)
 
 
+@pytest.mark.parametrize("same_camera", [False, True])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_folder_equals_the_definition(seed: int) -> None:
+def test_folder_equals_the_definition(seed: int, same_camera: bool) -> None:
     embeddings, catalogue = made.small(seed)
+    cameras = catalogue.cameras % 3  # some see both modalities
+    catalogue = Catalogue(catalogue.paths, catalogue.identities, cameras, catalogue.infrared)
+    leaves = sharing(catalogue) if same_camera else (lambda query, image: False)
     visible, infrared = of_modality(catalogue, infrared=False), of_modality(catalogue, infrared=True)
-    scores = evaluate(embeddings.float(), catalogue, FolderProtocol())
-    check(scores["visible_to_infrared"], embeddings @ embeddings.T, catalogue, visible, [infrared])
-    check(scores["infrared_to_visible"], embeddings @ embeddings.T, catalogue, infrared, [visible])
+    scores = evaluate(embeddings.float(), catalogue, FolderProtocol(same_camera=same_camera))
+    check(scores["visible_to_infrared"], embeddings @ embeddings.T, catalogue, visible, [infrared], leaves)
+    check(scores["infrared_to_visible"], embeddings @ embeddings.T, catalogue, infrared, [visible], leaves)
 
 
 @pytest.mark.parametrize(

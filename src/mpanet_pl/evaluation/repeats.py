@@ -15,7 +15,7 @@ from typing import Any
 from mpanet_pl.evaluation.tables import Results, Value
 
 REPEATED = ("trial", "seed")  # what the runs of one group may differ in
-OF_NO_MATTER = ("folder", "resume", "logger", "embeddings")
+OF_NO_MATTER = ("folder", "resume", "logger", "embeddings", "data.workers", "data.cache", "data.eval_batch_size")
 REGDB_TRIALS = range(1, 11)
 
 
@@ -49,7 +49,11 @@ class Run:
     @property
     def configuration(self) -> dict[str, str]:
         """Dotted key -> value of all that makes it another experiment; how it was measured is part of that."""
-        kept = flat({key: value for key, value in self.config.items() if key not in (*REPEATED, *OF_NO_MATTER)})
+        config = dict(self.config)
+        if trained := config.pop("trained", None):
+            del config["ckpt"]  # the run that it came from counts, not its file
+        kept = _of_matter(flat(config))
+        kept |= {f"trained.{key}": value for key, value in _of_matter(flat(trained or {})).items()}
         return kept | {f"measured.{setting}": way for setting, way in self.results.measured.items()}
 
 
@@ -135,6 +139,19 @@ def _telling_keys(configurations: Sequence[Mapping[str, str]]) -> list[str]:
     values = {key: {configuration.get(key) for configuration in configurations} for key in keys}
     choices = [key for key in keys if "." not in key and len(values[key]) == len(configurations) > 1]
     return choices[:1] or [key for key in keys if len(values[key]) > 1]
+
+
+def _of_matter(configuration: Mapping[str, str]) -> dict[str, str]:
+    """
+    >>> _of_matter({"seed": "2", "data.workers": "4", "data.seed": "1", "logger.offline": "True"})
+    {'data.seed': '1'}
+    """
+    without = (*REPEATED, *OF_NO_MATTER)
+    return {
+        key: value
+        for key, value in configuration.items()
+        if not f"{key}.".startswith(tuple(f"{name}." for name in without))
+    }
 
 
 def spread(values: Sequence[float]) -> Value:

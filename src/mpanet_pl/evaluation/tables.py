@@ -62,11 +62,28 @@ class Results:
         """Read a run's folder back; a file that no run has written is a `UserError`."""
         path = Path(folder) / JSON
         try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
+            results = cls(**json.loads(path.read_text(encoding="utf-8")))
+            results._check()
+            return results
         except FileNotFoundError:
             raise UserError(f"{folder} has no {JSON}: the run did not come to its end") from None
-        except (OSError, ValueError, TypeError) as fault:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as fault:
             raise UserError(f"{path} cannot be read as a run's results: {fault}") from fault
+
+    def _check(self) -> None:
+        """Raise at what is of another shape than `write` gives."""
+        for settings in self.scores.values():
+            for values in settings.values():
+                if not all(isinstance(value["mean"], int | float) for value in values.values()):
+                    raise TypeError("a score is no number")
+        for mapping in (
+            self.measured,
+            self.published,
+            self.provenance,
+            self.provenance.get("config", {}),
+            self.nuances,
+        ):
+            mapping.items()
 
     def write(self, folder: str | Path) -> None:
         for name, text in ((JSON, json.dumps(asdict(self), indent=1, ensure_ascii=False)), (MARKDOWN, self.markdown())):

@@ -1,6 +1,7 @@
 """MPANet's objective: the classifiers, their mean twins, and the weight of every term."""
 
 import copy
+import math
 
 import torch
 from torch import Tensor, nn
@@ -51,8 +52,11 @@ class MPANetLoss(nn.Module):
         }
         if not any(self.weights.values()):
             raise UserError("every loss weight is 0: there is nothing to learn from")
-        if negative := [f"{name}={weight}" for name, weight in self.weights.items() if not weight >= 0]:
-            raise UserError(f"a loss weight is 0 or more, got {', '.join(negative)}")
+        amounts = self.weights | {"margin": margin, "triplet_margin": triplet_margin}
+        if wrong := [f"{name}={amount}" for name, amount in amounts.items() if not 0 <= amount < math.inf]:
+            raise UserError(f"loss weights and margins are 0 or more, got {', '.join(wrong)}")
+        if num_identities < 1:
+            raise UserError(f"num_identities is at least 1, got {num_identities}")
         if not 0 <= mean_rate <= 1:
             raise UserError(f"mean_rate is between 0 and 1, got {mean_rate}")
         self.mean_rate, self.margin, self.triplet_margin = mean_rate, margin, triplet_margin

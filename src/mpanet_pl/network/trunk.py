@@ -27,8 +27,9 @@ class Trunk(nn.Module):
         resnet = torchvision.models.get_model(name, weights=None)
         self.conv1, self.bn1, self.relu, self.maxpool = resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool
         self.layer1, self.layer2, self.layer3, self.layer4 = resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4
-        if pretrained:
-            _load(self, _imagenet_file(name) if pretrained is True else pretrained)
+        source = _imagenet_file(name) if pretrained is True else pretrained
+        if isinstance(source, str | Path):
+            _load(self, source)
         _set_stride(self.layer4[0], last_stride)
         self.channels = resnet.fc.in_features
         self.alleviation = nn.ModuleDict({stage: Alleviation(self._channels(stage)) for stage in _known(alleviation)})
