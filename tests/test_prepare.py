@@ -14,7 +14,9 @@ from mpanet_pl.prepare import check, main
 
 def prepare(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-    monkeypatch.setattr(sys, "argv", ["prepare", *arguments, "data.height=24", "data.width=12"])
+    monkeypatch.setattr(
+        sys, "argv", ["prepare", *arguments, "data.height=24", "data.width=12", "data.identities_per_batch=2"]
+    )
     main()
 
 
@@ -94,6 +96,50 @@ def test_a_permutation_file_of_another_dataset_is_a_fault(tmp_path: Path) -> Non
     report = check(SYSU(tmp_path), SYSUProtocol(tmp_path / "exp/rand_perm_cam.mat", trials=1))
     assert "does not fit this dataset" in str(report.faults)
     assert not any("is missing" in warning for warning in report.warnings)
+
+
+def test_a_broken_permutation_file_is_a_fault_among_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw_sysu(tmp_path)
+    write(tmp_path / "exp/rand_perm_cam.mat", "no matrix")
+    write(tmp_path / "cam1/0001/0001.jpg", "no image")
+    with pytest.raises(SystemExit, match="2"):
+        prepare(monkeypatch, "dataset=sysu", f"data_dir={tmp_path}")
+    told = capsys.readouterr().err
+    assert "images that cannot be read (1): cam1/0001/0001.jpg" in told
+    assert "what the protocol asks for (1)" in told
+    assert "rand_perm_cam.mat" in told
+
+
+def test_a_permutation_file_that_is_not_used_is_not_called_missing(sysu: Path) -> None:
+    write(sysu / "exp/rand_perm_cam.mat", "whatever")
+    (warning,) = [text for text in check(SYSU(sysu), SYSUProtocol()).warnings if "rand_perm_cam" in text]
+    assert "is there, but is not used" in warning
+
+
+def test_test_people_who_cannot_be_found_are_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split, people in {"train": (1, 2, 3), "test": (4, 5)}.items():
+        for person in people:
+            for modality in ("visible", "infrared"):
+                draw_image(tmp_path / f"{split}/{modality}/{person}/c1_0.png", person, modality == "infrared")
+    with pytest.raises(SystemExit, match="2"):
+        prepare(monkeypatch, "dataset=folder", f"data_dir={tmp_path}")
+    assert "protocol.same_camera=false" in capsys.readouterr().err
+    prepare(monkeypatch, "dataset=folder", f"data_dir={tmp_path}", "protocol.same_camera=false")
+
+
+def test_a_training_split_too_small_for_a_batch_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw_regdb(tmp_path)
+    prepare(monkeypatch, "dataset=regdb", f"data_dir={tmp_path}")
+    assert "a batch takes" not in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["prepare", "dataset=regdb", f"data_dir={tmp_path}", "data.cache=false"])
+    main()
+    assert "a batch takes 12 different identities, and the training split has 4" in capsys.readouterr().out
 
 
 def test_people_seen_in_one_modality_only_are_named(tmp_path: Path) -> None:

@@ -30,6 +30,8 @@ WIDER: dict[str, tuple[Any, str]] = {  # keys that take more than what their def
     "trainer.devices": (int | str | list, "a number of devices, or a list of them"),
 }
 
+NULLABLE = ("validation.monitor", "protocol.permutations")
+
 OmegaConf.register_new_resolver("existing", lambda path: path if Path(path).is_file() else None, replace=True)
 
 
@@ -172,7 +174,9 @@ def _check_values(name: str, cfg: DictConfig, overrides: list[str]) -> None:
     for override in values:
         key = override.split("=")[0].lstrip("+~")
         default, value = (_plain_value(OmegaConf.select(tree, key)) for tree in (defaults, cfg))
-        if value is not None and (expected := _expected(key, default, value)):
+        if value is None and (default is None or key in NULLABLE):
+            continue
+        if expected := _expected(key, default, value):
             raise UserError(f"{key} must be {expected}, got '{value}'.")
 
 
@@ -195,6 +199,7 @@ def _expected(key: str, default: Any, value: Any) -> str | None:
         (int, int, "a whole number"),
         (float, int | float, "a number"),
         (dict, dict, "a group of keys, not a single value"),
+        (str, str | int | float, "a word"),
     ]
     for kind, allowed, words in kinds:
         if isinstance(default, kind):

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
@@ -19,6 +20,7 @@ from mpanet_pl.data.decode import Unreadable, in_threads, read_rgb
 from mpanet_pl.data.faults import BrokenDataset, Faults, listed
 from mpanet_pl.data.layout import Counts, DatasetOnDisk
 from mpanet_pl.errors import UserError
+from mpanet_pl.evaluation import check_matches
 from mpanet_pl.evaluation.protocols import RetrievalProtocol, SYSUProtocol
 from mpanet_pl.progress import track
 
@@ -30,10 +32,20 @@ class Report(NamedTuple):
 
 
 def prepare(cfg: DictConfig) -> None:
-    data, protocol, workers = instantiate(cfg.data), instantiate(cfg.protocol), cfg.data.workers or None
+    data, workers = instantiate(cfg.data), cfg.data.workers or None
     dataset, console = data.dataset, Console(soft_wrap=True, highlight=False)
     dataset.prepare()
+    try:
+        protocol, refused = instantiate(cfg.protocol), []
+    except HydraException as error:
+        protocol, refused = None, [error.__cause__ or error]
     splits, faults, warnings = check(dataset, protocol, workers=workers)
+    faults.add("what the protocol asks for", refused)
+    if 0 < splits.train.num_identities < data.identities_per_batch:
+        warnings.append(
+            f"a batch takes {data.identities_per_batch} different identities, and the training split has "
+            f"{splits.train.num_identities}: train with a smaller data.identities_per_batch."
+        )
     if splits.train.paths or splits.test.paths:
         console.print(table(splits))
     for warning in warnings:
@@ -58,7 +70,7 @@ def check(dataset: Dataset, protocol: RetrievalProtocol | None = None, *, worker
     faults.add("images that cannot be read", _unreadable(dataset.root, splits, workers))
     if protocol is not None and not faults:
         try:
-            protocol.searches(splits.test)
+            check_matches(splits.test, protocol)
         except UserError as error:
             faults.add("what the protocol asks for", [error])
     warnings = [*_uncommon_counts(dataset, splits), *_one_sided(splits.train), *_another_draw(dataset, protocol)]
@@ -116,8 +128,12 @@ def _one_sided(train: Catalogue) -> Iterator[str]:
 
 def _another_draw(dataset: Dataset, protocol: RetrievalProtocol | None) -> Iterator[str]:
     if type(dataset) is SYSU and isinstance(protocol, SYSUProtocol) and protocol.permutations is None:
+        file = dataset.root / "exp/rand_perm_cam.mat"
+        if file.exists():
+            yield f"{file} is there, but is not used: results are measured on {protocol.draw}."
+            return
         yield (
-            f"{dataset.root / 'exp/rand_perm_cam.mat'} is missing: the official draw of SYSU-MM01's galleries, which "
+            f"{file} is missing: the official draw of SYSU-MM01's galleries, which "
             "comes with the dataset's evaluation code. Put it there, or name it (protocol.permutations=PATH). "
             f"Without it results are measured on {protocol.draw}."
         )

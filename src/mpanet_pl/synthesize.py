@@ -27,7 +27,7 @@ def synthesize(cfg: DictConfig) -> None:
         raise UserError("scale=full draws as many people as the real dataset has: leave out identities, or scale")
     world = World(
         layout=cfg.layout,
-        identities=None if cfg.scale == "full" else cfg.identities or World.identities,
+        identities=None if cfg.scale == "full" else World.identities if cfg.identities is None else cfg.identities,
         images_per_camera=cfg.images_per_camera,
         siblings=cfg.siblings,
         look=Look(seed=cfg.seed, height=cfg.height, width=cfg.width, hardness=cfg.hardness),

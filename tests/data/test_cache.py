@@ -104,7 +104,17 @@ def _same_size_other_pixels(root: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("change", [_repaint, _touch, _same_size_other_pixels])
+def _swap_with_a_twin(root: Path) -> None:
+    """Another file of the same size and time of change is renamed over it."""
+    path, twin = root / PATHS[1], root / "twin.jpg"
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 1
+    twin.write_bytes(content)
+    os.utime(twin, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
+    twin.replace(path)
+
+
+@pytest.mark.parametrize("change", [_repaint, _touch, _same_size_other_pixels, _swap_with_a_twin])
 def test_a_changed_image_rebuilds_the_cache(root: Path, change) -> None:
     read(root)
     before = caches(root)

@@ -98,7 +98,17 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
     assert "missing split files (1): idx/test_thermal_1.txt" in message
 
 
+def test_one_image_in_both_modalities(tmp_path: Path) -> None:
+    draw_regdb(tmp_path)
+    (tmp_path / "idx/train_thermal_1.txt").write_text((tmp_path / "idx/train_visible_1.txt").read_text())
+    with pytest.raises(BrokenDataset, match=r"images listed as visible and as infrared \(8\): Visible/"):
+        RegDB(tmp_path).read()
+
+
 def test_a_label_that_is_no_number(tmp_path: Path) -> None:
     draw_regdb(tmp_path)
-    write(tmp_path / "idx/train_thermal_1.txt", "Thermal/1/t_0.bmp one\nThermal/1/t_1.bmp -1\n")
-    assert "lines that are not a path and a label (2)" in faults_of(tmp_path)
+    write(
+        tmp_path / "idx/train_thermal_1.txt",
+        "Thermal/1/t_0.bmp one\nThermal/1/t_1.bmp -1\nThermal/2/t_1.bmp 9999999999999999999\n",
+    )
+    assert "lines that are not a path and a label (3)" in faults_of(tmp_path)

@@ -1,5 +1,9 @@
 """The embedded dataset on disk: drawn once, the same whoever draws it, and drawn on after an interruption."""
 
+import shlex
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +14,7 @@ from mpanet_pl.data.nuances import NUANCES, world
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.annotations import Annotations
 from mpanet_pl.evaluation.permutations import Permutations
+from mpanet_pl.prepare import main
 
 
 def small(root: Path, *, siblings: float = 0.5, workers: int = 1) -> Synthetic:
@@ -75,6 +80,45 @@ def test_an_interrupted_drawing_goes_on_where_it_stopped(drawn: Synthetic, tmp_p
     with np.load(again.root / "nuances.npz") as ours, np.load(drawn.root / "nuances.npz") as theirs:
         np.testing.assert_array_equal(ours["boxes"], theirs["boxes"])
     assert kept.stat().st_mtime_ns == drawn_at
+
+
+def test_what_was_deleted_is_drawn_again(drawn: Synthetic, tmp_path: Path) -> None:
+    dataset = small(tmp_path)
+    dataset.prepare()
+    for path in ("nuances.npz", "cam1/0001/0001.jpg", "exp/test_id.txt"):
+        (dataset.root / path).unlink()
+    dataset.prepare()
+    assert contents(dataset.root) == contents(drawn.root)
+    assert Annotations.read(dataset.root, dataset.read().test) is not None
+
+
+def test_the_full_check_is_that_of_this_world(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = small(tmp_path)
+    dataset.prepare()
+    _, _, module, *arguments = shlex.split(dataset.check_command)
+    assert module == "mpanet_pl.prepare"
+    monkeypatch.setattr(sys, "argv", [module, *arguments, "data.identities_per_batch=2"])
+    main()
+    assert f"{dataset.root}/.mpanet_cache" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == [dataset.root]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_killed_drawing_leaves_no_worker_behind(tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "mpanet_pl.synthesize", f"out={tmp_path}/it", "identities=400", "workers=2"]
+    with subprocess.Popen([*line, "images_per_camera=40"], stderr=subprocess.DEVNULL) as drawing:
+        children = Path(f"/proc/{drawing.pid}/task/{drawing.pid}/children")
+        patience = time.monotonic() + 60
+        while len(workers := children.read_text().split()) < 2 and time.monotonic() < patience:
+            time.sleep(0.1)
+        drawing.kill()
+    patience = time.monotonic() + 20
+    while any(Path(f"/proc/{worker}").exists() for worker in workers) and time.monotonic() < patience:
+        time.sleep(0.1)
+    assert len(workers) == 2
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
 
 
 def test_other_settings_get_another_folder(tmp_path: Path) -> None:

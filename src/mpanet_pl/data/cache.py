@@ -81,13 +81,13 @@ def _open_or_build(folder: Path, files: Files, workers: int | None) -> MappedFil
 
 
 def _digest(files: Files) -> str:
-    """Changes with the size asked for and with any image's path, size or time of change."""
+    """Changes with the size asked for and with any image's path, size or times: a renamed file keeps one of the two."""
     digest = hashlib.sha256(f"{DECODED_BY} {files.shape}".encode())
     missing = []
     for path in files.paths:
         try:
             stat = os.stat(files.root / path)
-            digest.update(os.fsencode(f"\0{path}\0{stat.st_size} {stat.st_mtime_ns}"))
+            digest.update(os.fsencode(f"\0{path}\0{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"))
         except OSError:
             missing.append(path)
     if missing:
@@ -138,7 +138,7 @@ def _build(path: Path, files: Files, workers: int | None) -> None:
             if faults:
                 raise UserError(
                     f"{len(faults)} images of {files.root} cannot be read: {listed(faults)}\n"
-                    "The full check: python -m mpanet_pl.prepare"
+                    "The full check: python -m mpanet_pl.prepare dataset=… data_dir=…"
                 )
             os.fsync(file.fileno())
         aside.replace(path)

@@ -2,10 +2,12 @@
 
     data = ReIDDataModule(SYSU(root), height=384, width=128, identities_per_batch=16, images_per_identity=8)
     data.setup()
-    for batch in data.train_dataloader():
+    loader = data.train_dataloader()
+    loader.sampler.set_epoch(0)  # each epoch draws other batches
+    for batch in loader:
         images = data.augmentation(batch.images, batch.index, batch.infrared, seed=1, epoch=0)
 
-With a Lightning trainer the last line is the trainer's: loaders yield uint8, which is augmented on the device.
+With a Lightning trainer the epoch and the last line are its business: loaders yield uint8, augmented on the device.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from mpanet_pl.data.listing import images_in, subfolders
 from mpanet_pl.errors import UserError
 
 MODALITIES = (("visible", False), ("infrared", True))
-CAMERA_IN_NAME = re.compile(r"(?:^|[^a-z0-9])c(\d+)_", re.IGNORECASE)
+CAMERA_IN_NAME = re.compile(r"(?:^|[^a-z0-9])c(\d{1,18})_", re.IGNORECASE)
 
 
 class Image(NamedTuple):

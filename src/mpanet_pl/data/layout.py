@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, NamedTuple
@@ -52,6 +54,9 @@ class DatasetOnDisk(ABC):
             faults.add("missing folders", [self.root])
         else:
             splits = self._read(faults)
+            for catalogue in (splits.train, splits.test):
+                often = (path for path, count in Counter(catalogue.paths).items() if count > 1)
+                faults.add("images listed as visible and as infrared", often)
             if not faults:
                 faults.add("splits without images of a modality", _missing_modalities(splits))
         if faults:
@@ -61,11 +66,22 @@ class DatasetOnDisk(ABC):
 
     @property
     def check_command(self) -> str:
-        return f"python -m mpanet_pl.prepare dataset={self.config} {shlex.quote(f'data_dir={self.root}')}"
+        return f"python -m mpanet_pl.prepare dataset={self.config} {typed('data_dir', self.root)}"
 
     @abstractmethod
     def _read(self, faults: Faults) -> Splits:
         """The splits as far as they can be read; what is wrong goes into `faults`."""
+
+
+def typed(key: str, value: object) -> str:
+    """KEY=VALUE as a shell and the command line's grammar take it.
+
+    >>> print(typed("data_dir", "/data/my cameras"), typed("data_dir", "x=1"))
+    'data_dir=/data/my cameras' 'data_dir="x=1"'
+    """
+    text = str(value)
+    quoted = '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' if re.search(r"[^\w\s./+~-]", text) else text
+    return shlex.quote(f"{key}={quoted}")
 
 
 def _missing_modalities(splits: Splits) -> Iterator[str]:

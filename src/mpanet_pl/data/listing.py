@@ -29,6 +29,14 @@ def is_image(name: str) -> bool:
     return not name.startswith(".") and PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
+def is_number(text: str) -> bool:
+    """
+    >>> [is_number(text) for text in ("0012", "twelve", "9" * 19)]  # the last is more than a column of numbers holds
+    [True, False, False]
+    """
+    return text.isdecimal() and len(text) < 19
+
+
 def missing_files(root: Path, paths: Iterable[str]) -> list[str]:
     """Those of `paths` that are no files under `root`; each folder is listed once, no file is touched."""
     present: dict[PurePosixPath, set[str]] = {}
@@ -54,9 +62,9 @@ def read_identities(root: Path, name: str, faults: Faults) -> set[int]:
     """Identities separated by commas (or white space)."""
     fields = re.findall(r"[^,\s]+", _read_text(root, name, faults))
     faults.add(
-        "entries that are not an identity's number", [f"{name}: '{field}'" for field in fields if not field.isdecimal()]
+        "entries that are not an identity's number", [f"{name}: '{field}'" for field in fields if not is_number(field)]
     )
-    return {int(field) for field in fields if field.isdecimal()}
+    return {int(field) for field in fields if is_number(field)}
 
 
 def read_labelled_paths(root: Path, name: str, faults: Faults) -> dict[str, int]:
@@ -68,7 +76,7 @@ def read_labelled_paths(root: Path, name: str, faults: Faults) -> dict[str, int]
         place = f"{name}:{number} '{line.strip()}'"
         *given, label = line.replace("\\", "/").rsplit(maxsplit=1)
         path = PurePosixPath(given[0].strip()) if given else PurePosixPath()
-        if not (given and label.isdecimal()):
+        if not (given and is_number(label)):
             faults.add("lines that are not a path and a label", [place])
         elif path.is_absolute() or ".." in path.parts:
             faults.add("paths that lead out of the dataset", [place])

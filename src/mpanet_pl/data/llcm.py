@@ -52,7 +52,7 @@ def camera_of(path: str) -> int:
     >>> [camera_of(path) for path in ("vis/0001/0001_c03_s1.jpg", "train_vis/cam4/0001/a.jpg", "vis/0001/a.jpg")]
     [3, 4, 0]
     """
-    found = re.search(r"/cam(\d+)/|_c(\d+)_", f"/{path}")
+    found = re.search(r"/cam(\d{1,18})/|_c(\d{1,18})_", f"/{path}")
     return int(found[1] or found[2]) if found else 0
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 
+from mpanet_pl.data.layout import typed
 from mpanet_pl.data.nuances import Look, World, draw_world
 from mpanet_pl.data.sysu import SYSU
 from mpanet_pl.machine import usable_cores
@@ -37,6 +39,18 @@ class Synthetic(SYSU):
         self.world = World(identities=identities, images_per_camera=images_per_camera, siblings=siblings, look=look)
         self.workers = workers or usable_cores()
         super().__init__(Path(root) / self.world.name)
+
+    @property
+    def check_command(self) -> str:
+        world, look = self.world, self.world.look
+        settings = {
+            "identities": world.identities,
+            "images_per_camera": world.images_per_camera,
+            "siblings": world.siblings,
+            **asdict(look),
+        }
+        words = [typed(f"data.dataset.{key}", value) for key, value in settings.items()]
+        return f"python -m mpanet_pl.prepare {typed('data_dir', self.root.parent)} {' '.join(words)}"
 
     def prepare(self) -> None:
         draw_world(self.root, self.world, self.workers)

@@ -9,7 +9,7 @@ from mpanet_pl.evaluation.protocols import (
 )
 from mpanet_pl.evaluation.rerank import KReciprocal, MutualNeighbours
 from mpanet_pl.evaluation.retrieval import RetrievalMetric
-from mpanet_pl.evaluation.scoring import Scores, evaluate
+from mpanet_pl.evaluation.scoring import Scores, check_matches, evaluate
 from mpanet_pl.evaluation.tables import Results
 
 __all__ = [
@@ -23,5 +23,6 @@ __all__ = [
     "RetrievalProtocol",
     "SYSUProtocol",
     "Scores",
+    "check_matches",
     "evaluate",
 ]

@@ -13,7 +13,7 @@ from mpanet_pl.data.catalogue import Catalogue
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.protocols import RetrievalProtocol
 from mpanet_pl.evaluation.rerank import Reranker
-from mpanet_pl.evaluation.scoring import Scores, evaluate
+from mpanet_pl.evaluation.scoring import Scores, check_matches, evaluate
 
 
 class RetrievalMetric(Metric):
@@ -29,6 +29,7 @@ class RetrievalMetric(Metric):
 
     def __init__(self, catalogue: Catalogue, protocol: RetrievalProtocol, rerank: Reranker | None = None) -> None:
         super().__init__(dist_sync_fn=gather_chunks)
+        check_matches(catalogue, protocol)
         self.catalogue = catalogue
         self.protocol = protocol
         self.rerank = rerank

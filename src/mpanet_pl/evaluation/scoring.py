@@ -180,12 +180,20 @@ class Meeting:
             similarity.masked_fill_(ignored.to(similarity.device), REMOVED)
 
 
+def check_matches(catalogue: Catalogue, protocol: RetrievalProtocol) -> None:
+    """Raise a `UserError` where a setting has nothing to score, whatever the embeddings will be."""
+    evaluate(torch.ones(len(catalogue), 1), catalogue, protocol)
+
+
 def _scores(ranks: AllRanks, measured: str) -> dict[str, Scores]:
     scores = {}
     for setting, trials in ranks.items():
         whole = [Ranks(*(torch.cat(column).cpu() for column in zip(*blocks, strict=True))) for blocks in trials]
         if any(len(trial.first) == 0 for trial in whole):
-            raise UserError(f"{setting}: no query has a true match in the gallery, so there is nothing to score")
+            raise UserError(
+                f"{setting}: no query has a true match in the gallery, so there is nothing to score. (Where a folder's "
+                "camera numbers stand for two cameras each: protocol.same_camera=false.)"
+            )
         length = max(int(trial.first.max()) for trial in whole)
         scores[setting] = Scores(
             torch.stack([cumulative_matches(trial.first, length) for trial in whole]),

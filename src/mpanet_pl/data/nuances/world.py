@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -24,6 +27,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mpanet_pl.data.listing import missing_files
 from mpanet_pl.data.nuances import layouts
 from mpanet_pl.data.nuances.census import CAMERAS, even_census, full_census
 from mpanet_pl.data.nuances.parts import visible_boxes
@@ -60,7 +64,7 @@ class World:
             raise UserError(f"siblings is the share of identities who have one, between 0 and 1, got {self.siblings}")
         if self.look.seed < 0:
             raise UserError(f"seed is 0 or more, got {self.look.seed}")
-        if self.look.hardness < 0:
+        if not 0 <= self.look.hardness < math.inf:
             raise UserError(f"hardness is 0 (a studio) or more, got {self.look.hardness}")
         if min(self.look.height, self.look.width) < 16:
             raise UserError(f"images are at least 16 × 16, got {self.look.height} × {self.look.width}")
@@ -94,9 +98,11 @@ class World:
 
 def draw_world(root: Path, world: World, workers: int) -> None:
     """Draw the tree into `root`, or what is missing of it. An existing tree with other settings is a `UserError`."""
-    if not _claim(root, world):
-        return
+    _claim(root, world)
     layout, people = world.lay_out(), world.people()
+    wanted = [*(shot.path for shot in layout.shots), *layout.files, "nuances.json", "nuances.npz", MANIFEST]
+    if not missing_files(root, wanted):
+        return
     for path, content in layout.files.items():
         _write(root / path, content)
     chunks = [layout.shots[start : start + CHUNK] for start in range(0, len(layout.shots), CHUNK)]
@@ -109,17 +115,16 @@ def draw_world(root: Path, world: World, workers: int) -> None:
     (root / UNFINISHED).unlink(missing_ok=True)
 
 
-def _claim(root: Path, world: World) -> bool:
-    """Whether anything is left to draw in a folder that is new, or ours with the same settings."""
+def _claim(root: Path, world: World) -> None:
+    """Mark a new folder as ours; refuse one that is another's, or was drawn with other settings."""
     for name in (MANIFEST, UNFINISHED):
         if (root / name).is_file():
-            if json.loads((root / name).read_bytes()) != json.loads(_manifest(world)):
+            if (root / name).read_bytes() != _manifest(world):
                 raise UserError(f"{root} holds images drawn with other settings (see its {name}): name another folder")
-            return name == UNFINISHED
+            return
     if root.is_dir() and any(not entry.name.startswith(".") for entry in root.iterdir()):
         raise UserError(f"{root} is not empty and was not drawn by this package: name another folder")
     _write(root / UNFINISHED, _manifest(world))
-    return True
 
 
 def _manifest(world: World) -> bytes:
@@ -150,8 +155,19 @@ def _in_parallel(draw: Callable[[Job], list[np.ndarray]], jobs: list[Job], worke
         yield from chain.from_iterable(map(draw, jobs))
         return
     start = "fork" if sys.platform == "linux" else "spawn"  # as torch's loaders do
-    with ProcessPoolExecutor(workers, get_context(start)) as pool:
+    with ProcessPoolExecutor(workers, get_context(start), _leave_with, (os.getpid(),)) as pool:
         yield from chain.from_iterable(pool.map(draw, jobs))
+
+
+def _leave_with(parent: int) -> None:
+    """A killed parent tells its workers nothing: they look whether it is still there."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _who_is_who(seed: int, people: dict[int, Person]) -> dict[str, object]:
