@@ -95,14 +95,18 @@ def test_every_job_of_a_sweep_is_checked_before_the_first(
     assert ran == []
 
 
-@pytest.mark.parametrize(("name", "task"), [("evaluate", evaluate), ("synthesize", synthesize)])
+@pytest.mark.parametrize(("name", "task", "key"), [("evaluate", evaluate, "ckpt"), ("synthesize", synthesize, "out")])
 def test_what_must_be_said_is_asked_for(
-    name: str, task: Callable[[DictConfig], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str,
+    task: Callable[[DictConfig], None],
+    key: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert type_in(name, task, [], monkeypatch) == 2
-    assert (
-        capsys.readouterr().err == f"{name}: Add {'ckpt' if name == 'evaluate' else 'out'}=…. --help shows examples.\n"
-    )
+    assert capsys.readouterr().err == f"{name}: Add {key}=…. --help shows examples.\n"
+    assert type_in(name, task, [f"{key}=null"], monkeypatch) == 2
+    assert f"{key} must be a word, got 'None'" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_made_is_named(

@@ -173,14 +173,16 @@ def _check_values(name: str, cfg: DictConfig, overrides: list[str]) -> None:
     defaults = hydra.compose(name, overrides=[override for override in overrides if override not in values])
     for override in values:
         key = override.split("=")[0].lstrip("+~")
-        default, value = (_plain_value(OmegaConf.select(tree, key)) for tree in (defaults, cfg))
+        default, value = _value(defaults, key), _value(cfg, key)
         if value is None and (default is None or key in NULLABLE):
             continue
         if expected := _expected(key, default, value):
             raise UserError(f"{key} must be {expected}, got '{value}'.")
 
 
-def _plain_value(value: Any) -> Any:
+def _value(cfg: DictConfig, key: str) -> Any:
+    """In plain containers; "???" where it has to be given."""
+    value = "???" if OmegaConf.is_missing(cfg, key) else OmegaConf.select(cfg, key)
     return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 

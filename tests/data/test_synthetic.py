@@ -140,7 +140,8 @@ def test_two_processes_draw_what_one_does(drawn: Synthetic, tmp_path: Path) -> N
         ({"siblings": 1.5}, "siblings is the share of identities who have one, between 0 and 1, got 1.5"),
         ({"seed": -1}, "seed is 0 or more, got -1"),
         ({"hardness": -1.0}, r"hardness is 0 \(a studio\) or more, got -1.0"),
-        ({"height": 8}, "images are at least 16 × 16, got 8 × 64"),
+        ({"height": 8}, "images are 16 to 4096 pixels a side, got 8 × 64"),
+        ({"width": 70_000}, "images are 16 to 4096 pixels a side, got 128 × 70000"),
     ],
 )
 def test_what_cannot_be_drawn_is_said(tmp_path: Path, settings: dict, sentence: str) -> None:

@@ -66,8 +66,8 @@ class World:
             raise UserError(f"seed is 0 or more, got {self.look.seed}")
         if not 0 <= self.look.hardness < math.inf:
             raise UserError(f"hardness is 0 (a studio) or more, got {self.look.hardness}")
-        if min(self.look.height, self.look.width) < 16:
-            raise UserError(f"images are at least 16 × 16, got {self.look.height} × {self.look.width}")
+        if not all(16 <= side <= 4096 for side in (self.look.height, self.look.width)):
+            raise UserError(f"images are 16 to 4096 pixels a side, got {self.look.height} × {self.look.width}")
 
     def lay_out(self) -> layouts.Layout:
         if self.identities is None:
