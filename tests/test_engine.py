@@ -59,6 +59,7 @@ def test_wandb_stays_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (kept,) = (tmp_path / "run/wandb").glob("offline-run-*")
     assert list(kept.glob("files/media/table/results_*")), "the final table"
     assert list(kept.glob("files/media/images/rank_list_*")), "a rank list"
+    assert sys.modules["wandb"].run is None, "the next run of a sweep begins another"
     assert (tmp_path / "run/metrics.csv").exists(), "metrics.csv is written whatever the logger"
 
 
@@ -72,6 +73,14 @@ def test_two_processes_make_one_run(tmp_path: Path) -> None:
     for job in ("0", "1"):
         assert scores_of(tmp_path / "sweep" / job)["last"]["all/single"]["r1"]["mean"] > 0
     assert not (tmp_path / "runs").exists()
+    told = []
+    for trainer in ("cpu", "ddp_cpu"):
+        line = [sys.executable, "-m", "mpanet_pl.evaluate", "ckpt=sweep/0/checkpoints/last.ckpt", f"trainer={trainer}"]
+        tested = subprocess.run([*line, f"folder={trainer}"], cwd=tmp_path, env=ONE_THREAD, capture_output=True)
+        assert tested.returncode == 0, tested.stderr
+        told.append(json.loads((tmp_path / trainer / "results.json").read_text()))
+    assert told[0]["scores"] == told[1]["scores"]
+    assert told[0]["nuances"] == pytest.approx(told[1]["nuances"])
 
 
 @pytest.mark.slow
@@ -134,13 +143,18 @@ def test_a_run_killed_while_it_saves_goes_on(tmp_path: Path) -> None:
     line = [sys.executable, "-c", KILLED_IN_A_CHECKPOINT, *world, "folder=run"]
     killed = subprocess.run(line, cwd=tmp_path, env=ONE_THREAD, capture_output=True, timeout=300)
     assert killed.returncode == -signal.SIGKILL
+    begun = (tmp_path / "run/config.yaml").stat().st_mtime_ns
     again = subprocess.Popen(
         [sys.executable, "-m", "mpanet_pl.train", "resume=run"], cwd=tmp_path, env=ONE_THREAD, stderr=subprocess.DEVNULL
     )
-    time.sleep(6)
+    while (tmp_path / "run/config.yaml").stat().st_mtime_ns == begun and again.poll() is None:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    assert again.poll() is None, "it trains"
     again.kill()
     again.wait()
     done = command("resume=run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run/metrics.csv").read_bytes() == (tmp_path / "whole/metrics.csv").read_bytes()
     assert scores_of(tmp_path / "run") == scores_of(tmp_path / "whole")
+    assert not list((tmp_path / "run").rglob("*.part"))

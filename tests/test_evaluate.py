@@ -64,6 +64,28 @@ def test_saved_embeddings_give_the_same_scores(trained: Path, tmp_path: Path, mo
         assert len(stored["embeddings"]) == len(stored["paths"])
 
 
+def test_embeddings_that_are_no_numbers_leave_no_folder(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run([f"ckpt={trained}/checkpoints/last.ckpt", "embeddings=e.npz", "folder=one"], monkeypatch) == 0
+    with np.load("e.npz", allow_pickle=False) as stored:
+        columns = dict(stored)
+    columns["embeddings"][3, 2] = np.nan
+    np.savez("broken.npz", **columns)
+    assert run(["ckpt=broken.npz", "folder=two"], monkeypatch) == 2
+    assert str(columns["paths"][3]) in capsys.readouterr().err
+    assert not Path("two").exists()
+
+
+def test_another_number_of_drawn_people_tests_some_that_were_trained_on(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [f"ckpt={trained}/checkpoints/last.ckpt", "+data.dataset.identities=6", f"data_dir={tmp_path}/few"]
+    assert run(arguments, monkeypatch) == 2
+    assert "trained with data.dataset.identities=10" in capsys.readouterr().err
+
+
 def test_reranked_rows_stand_beside_the_plain_ones(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,7 +162,7 @@ def test_a_folder_is_tested_on_the_people_held_out(
     assert run([checkpoint, *own[:2], "folder=same"], monkeypatch) == 0
     assert rows(tmp_path / "same", "last") == rows(tmp_path / "run", "last")
     assert run([checkpoint, *own[:2], "data.dataset.seed=6", "folder=other"], monkeypatch) == 2
-    assert "people it was trained on are tested" in capsys.readouterr().err
+    assert "with data.dataset.seed=6, people that it was trained on" in capsys.readouterr().err
     assert run([checkpoint, *own[:2], "data.dataset.seed=6", "other_trial=true", "folder=other"], monkeypatch) == 0
 
 
@@ -207,7 +229,7 @@ def test_regdb_checkpoints_know_their_trial(
     assert run([checkpoint, f"folder={tmp_path}/own"], monkeypatch) == 0
     assert json.loads((tmp_path / "own/results.json").read_text())["provenance"]["trial"] == 2
     assert run([checkpoint, "trial=3", f"folder={tmp_path}/other"], monkeypatch) == 2
-    assert "was trained on RegDB trial 2" in capsys.readouterr().err
+    assert "was trained with trial=2" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
     assert run([checkpoint, "trial=3", "other_trial=true", f"folder={tmp_path}/other"], monkeypatch) == 0
 

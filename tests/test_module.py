@@ -126,6 +126,18 @@ def test_gradients_are_clipped_in_mixed_precision(fused: bool | None, tmp_path: 
     trainer(tmp_path, precision="bf16-mixed", gradient_clip_val=1.0).fit(module, loader(1))
 
 
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_resumed_optimiser_steps_as_it_is_configured(fused: bool) -> None:
+    """Clipping, which fused steps do not go with, may be switched on or off when a run is continued."""
+    earlier, now = (
+        tiny(optimizer={"lr": 1e-3, "fused": how}).configure_optimizers()["optimizer"] for how in (not fused, fused)
+    )
+    state = earlier.state_dict()
+    now.load_state_dict(state)
+    assert [group["fused"] for group in now.param_groups] == [fused]
+    assert [group["fused"] for group in state["param_groups"]] == [not fused]
+
+
 def test_a_checkpoint_rebuilds_the_module_in_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = tiny()
     run = trainer(tmp_path)

@@ -7,7 +7,7 @@ import pytest
 from scipy.io import savemat
 from trees import draw_folder, draw_image, draw_regdb, draw_sysu, write
 
-from mpanet_pl.data import SYSU, Folder, RegDB
+from mpanet_pl.data import SYSU, RegDB
 from mpanet_pl.evaluation.protocols import SYSUProtocol
 from mpanet_pl.prepare import check, main
 
@@ -136,19 +136,24 @@ def test_a_training_split_too_small_for_a_batch_is_warned_of(
 ) -> None:
     draw_regdb(tmp_path)
     prepare(monkeypatch, "dataset=regdb", f"data_dir={tmp_path}")
-    assert "a batch takes" not in capsys.readouterr().out
+    assert "A batch takes" not in capsys.readouterr().out
     monkeypatch.setattr(sys, "argv", ["prepare", "dataset=regdb", f"data_dir={tmp_path}", "data.cache=false"])
     main()
-    assert "a batch takes 12 different identities, and the training split has 4" in capsys.readouterr().out
+    assert "A batch takes 12 different identities, but the training split has 4" in capsys.readouterr().out
 
 
-def test_people_seen_in_one_modality_only_are_named(tmp_path: Path) -> None:
+def test_people_seen_in_one_modality_only_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     draw_folder(tmp_path / "train", people=("anna", "bert"))
     draw_folder(tmp_path / "test", people=("cleo",))
     draw_image(tmp_path / "train/infrared/night owl/a.png", 3, infrared=True)
-    (warning,) = check(Folder(tmp_path)).warnings
-    assert "one modality only (1)" in warning
-    assert "train/infrared/night owl/a.png" in warning
+    prepare(monkeypatch, "dataset=folder", f"data_dir={tmp_path}")
+    assert "1 training identities have images of one modality only (train/infrared/night owl/a.png)" in (
+        capsys.readouterr().out
+    )
+    prepare(monkeypatch, "dataset=folder", f"data_dir={tmp_path}", "data.sampler=random")
+    assert "one modality only" not in capsys.readouterr().out
 
 
 def test_a_trial_without_split_files(

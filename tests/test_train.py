@@ -4,6 +4,8 @@ import csv
 import json
 import os
 import shutil
+import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +13,16 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 from commands import SMALL_WORLD, compose, scores_of, type_in
+from hydra.utils import instantiate
 
-from mpanet_pl import MPANetModule
+from mpanet_pl import MPANetModule, runs
+from mpanet_pl.callbacks import FiniteGuard
+from mpanet_pl.engine import build_trainer, quiet
 from mpanet_pl.errors import RunStopped, UserError
 from mpanet_pl.files import written_aside
-from mpanet_pl.train import train
+from mpanet_pl.train import build_module, train
 
 
 @pytest.fixture(scope="module")
@@ -139,11 +145,64 @@ def test_resuming_may_train_longer(
     assert_same_run(tmp_path / "run", finished)
 
 
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("model.optimizer.lr=1.0", "A resumed run keeps its own configuration"),
+        ("trainer.accumulate_grad_batches=2", "A resumed run keeps its own configuration"),
+        ("trainer.max_epochs=2", "has done 3 epochs, which trainer.max_epochs=2 cuts off"),
+    ],
+)
 def test_a_resumed_run_keeps_its_configuration(
-    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    change: str, sentence: str, finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert type_in("train", train, [f"resume={finished}", "model.optimizer.lr=1.0"], monkeypatch) == 2
-    assert "A resumed run keeps its own configuration" in capsys.readouterr().err
+    before = (finished / "config.yaml").read_text()
+    assert type_in("train", train, [f"resume={finished}", change], monkeypatch) == 2
+    assert sentence in capsys.readouterr().err
+    assert (finished / "config.yaml").read_text() == before
+
+
+def test_what_made_it_another_run_is_said_of_its_results(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    train(compose("train", small(world, run, "trainer.max_epochs=1")))
+    change = ["trainer.max_epochs=2", "trainer.gradient_clip_val=1.0"]
+    assert type_in("train", train, [f"resume={run}", *change], monkeypatch) == 0
+    train(compose("train", [f"resume={run}"]))
+    assert (run / "results.md").read_text().count("- after epoch 1: trainer.gradient_clip_val=1.0\n") == 1
+
+
+def test_resuming_needs_no_pretrained_weights(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights, run = tmp_path / "resnet18.pth", tmp_path / "run"
+    torch.save(torchvision.models.resnet18().state_dict(), weights)
+    train(compose("train", small(world, run, "trainer.max_epochs=1", f"model.network.pretrained={weights}")))
+    weights.unlink()
+    assert type_in("train", train, [f"resume={run}", "trainer.max_epochs=2"], monkeypatch) == 0
+
+
+def test_what_a_killed_process_had_half_written_is_removed(finished: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    for half in (run / ".results.json.123.part", run / "checkpoints/.last.ckpt.123.part"):
+        half.touch()
+    train(compose("train", [f"resume={run}"]))
+    assert not list(run.rglob("*.part"))
+
+
+def test_slurm_neither_requeues_nor_resumes_by_itself(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"NTASKS": "1", "JOB_NAME": "night", "JOB_ID": "7", "PROCID": "0", "LOCALID": "0"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    Path("hpc_ckpt_1.ckpt").write_bytes(b"of another run")
+    before = signal.getsignal(signal.SIGUSR1)
+    seen = []
+    monkeypatch.setattr(
+        MPANetModule, "on_train_start", lambda self: seen.append(signal.getsignal(signal.SIGUSR1)), raising=False
+    )
+    train(compose("train", small(world, tmp_path / "run", "trainer.max_epochs=1")))
+    assert seen == [before]
 
 
 @pytest.mark.parametrize("name", ["last", "best"])
@@ -152,6 +211,7 @@ def test_a_truncated_checkpoint_is_named(name: str, finished: Path, tmp_path: Pa
     os.truncate(run / f"checkpoints/{name}.ckpt", 100_000)
     with pytest.raises(UserError, match=rf"{name}\.ckpt cannot be read: it is truncated"):
         train(compose("train", [f"resume={run}"]))
+    assert (run / "results.json").exists()
 
 
 def test_a_run_that_goes_on_is_not_finished(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,6 +239,17 @@ def test_a_loss_that_is_no_number_stops_the_run(world: Path, tmp_path: Path, mon
     assert str(stop.value).count(".jpg") == 8
     kept = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
     assert kept["epoch"] == 0
+
+
+def test_weights_that_are_no_numbers_are_not_scored(world: Path, tmp_path: Path) -> None:
+    """By a trainer that only validates, too."""
+    cfg = compose("train", small(world, tmp_path))
+    data = instantiate(cfg.data)
+    data.setup()
+    module = build_module(cfg, data.num_identities)
+    module.network.trunk.conv1.weight.data.fill_(torch.nan)
+    with quiet(), pytest.raises(RunStopped, match=r"network\.trunk\.conv1\.weight first.* Its batch: none yet\."):
+        build_trainer(cfg.trainer, [FiniteGuard(data.train.paths)]).validate(module, data)
 
 
 def test_weights_that_are_no_numbers_are_not_kept(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,6 +334,19 @@ def test_out_of_memory_names_the_keys_that_help(world: Path, tmp_path: Path, mon
 def test_keys_that_change_how_a_run_computes(key: str, world: Path, tmp_path: Path) -> None:
     train(compose("train", small(world, tmp_path / "run", "trainer.max_epochs=1", key)))
     assert all(float(row["train/total"]) > 0 for row in metrics(tmp_path / "run"))
+
+
+def test_the_commit_is_this_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed inside somebody's checkout it has none."""
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=she", "-c", "user.email=she@home"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    (tmp_path / "runs.py").touch()
+    monkeypatch.setattr(runs, "__file__", str(tmp_path / "runs.py"))
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "hers"], check=True)
+    assert runs._commit() is None
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "ours"], check=True)
+    assert len(runs._commit() or "") == 40
 
 
 def test_two_runs_in_the_same_second_do_not_collide(tmp_path: Path) -> None:

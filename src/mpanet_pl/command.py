@@ -6,6 +6,7 @@ Everything that Hydra knows stays here, in `configuration` and in the commands.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,6 +28,7 @@ CHILD_CONFIG = "MPANET_PL_CHILD_CONFIG"  # tells the ranks that a run starts whi
 
 def run_command(name: str, task: Callable[[DictConfig], None]) -> None:
     """Run `task` on the configuration that `conf/NAME.yaml` and the command line compose."""
+    sys.argv[1:] = [_at_home(argument) for argument in sys.argv[1:]]
     asked = os.environ.get("HYDRA_FULL_ERROR", "0")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra passes errors on; what to show of them is decided here
     try:
@@ -68,6 +70,15 @@ def _run(name: str, task: Callable[[DictConfig], None]) -> None:
     hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=name)(single_or_job)()
     if mistakes:
         raise mistakes[0]
+
+
+def _at_home(argument: str) -> str:
+    """KEY=~/… as a path, which not every shell makes of it.
+
+    >>> _at_home("data_dir=~/sysu") == f"data_dir={Path.home()}/sysu"
+    True
+    """
+    return re.sub(r"^([^=]+=['\"]?)~(?=/)", lambda key: f"{key[1]}{Path.home()}", argument)
 
 
 def is_child_rank() -> bool:

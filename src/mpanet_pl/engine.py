@@ -18,6 +18,7 @@ import torch
 from lightning_fabric.utilities.warnings import PossibleUserWarning
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ProgressBar
+from pytorch_lightning.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from mpanet_pl.callbacks import AtomicCheckpoints
@@ -40,7 +41,8 @@ def build_trainer(cfg: DictConfig, callbacks: Sequence[pl.Callback] = (), logger
             **keys,
             callbacks=list(callbacks),
             logger=list(loggers),
-            plugins=[AtomicCheckpoints()],
+            plugins=[AtomicCheckpoints(), *_cluster()],
+            default_root_dir=os.devnull,  # under SLURM a hpc_ckpt_*.ckpt that lies there would be loaded unasked
             enable_model_summary=False,
             enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
             num_sanity_val_steps=0,
@@ -48,6 +50,13 @@ def build_trainer(cfg: DictConfig, callbacks: Sequence[pl.Callback] = (), logger
         )
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise UserError(f"The trainer's keys do not fit together: {error}") from error
+
+
+def _cluster() -> list[ClusterEnvironment]:
+    """SLURM without Lightning's requeueing, whose checkpoints are of the middle of an epoch."""
+    if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
+        return [SLURMEnvironment(auto_requeue=False)]
+    return []  # Lightning finds any other by itself
 
 
 def _best_precision(accelerator: str) -> str:
@@ -85,12 +94,14 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def own_ranks() -> Iterator[None]:
-    """Leave no trace of a run's ranks behind, so that the next run of a sweep starts its own."""
+def on_its_own() -> Iterator[None]:
+    """Leave no trace of a run's ranks and logs behind, so that the next run of a sweep starts its own."""
     before = dict(os.environ)
     try:
         yield
     finally:
+        if wandb := sys.modules.get("wandb"):
+            wandb.finish(exit_code=int(sys.exc_info()[0] is not None))
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
         os.environ.clear()

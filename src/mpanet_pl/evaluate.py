@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,10 +19,11 @@ from mpanet_pl.callbacks import RetrievalScoring
 from mpanet_pl.command import is_child_rank, overrides_given, run_command
 from mpanet_pl.configuration import check_targets, plain, with_overrides
 from mpanet_pl.data import Catalogue
-from mpanet_pl.engine import build_trainer, own_ranks, quiet
+from mpanet_pl.engine import build_trainer, on_its_own, quiet
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import RetrievalMetric
 from mpanet_pl.evaluation import evaluate as score
+from mpanet_pl.evaluation.protocols import RetrievalProtocol
 from mpanet_pl.evaluation.rerank import RERANKERS, Reranker
 from mpanet_pl.evaluation.tables import Results
 from mpanet_pl.files import written_aside
@@ -32,6 +34,12 @@ from mpanet_pl.runs import make_folder, provenance
 from mpanet_pl.testing import Examiner, Tested
 
 OF_TRAINING = ("dataset", "data_dir", "trial", "seed", "data", "protocol")  # taken from the checkpoint unless given
+
+CHOICE_OF_PEOPLE = {  # what says which people are trained on and which are tested
+    "regdb": ["trial"],
+    "folder": ["data.dataset.test_share", "data.dataset.seed"],
+    "synthetic": ["data.dataset.identities"],
+}
 
 OF_A_CHECKPOINT = {"state_dict", "hyper_parameters", "pytorch-lightning_version"}
 
@@ -56,48 +64,69 @@ class Saved(NamedTuple):
 
 
 def evaluate(cfg: DictConfig) -> None:
-    path = Path(cfg.ckpt)
-    subject = read_subject(path, cfg.last_stride)
+    subject = read_subject(Path(cfg.ckpt), cfg.last_stride)
     if not is_child_rank():
         cfg = settings(cfg, subject)
     if cfg.embeddings and not str(cfg.embeddings).endswith(".npz"):
         raise UserError(f"embeddings is the path of an .npz file, got {cfg.embeddings}.")
-    rerank, protocol = _reranker(cfg.rerank), instantiate(cfg.protocol)
-    with quiet(), own_ranks():
+    with quiet(), on_its_own():
         if subject.saved:
-            folder, saved, device = make_folder(cfg), subject.saved, torch.device("cpu")
-            precision = str(saved.embeddings.dtype)
-            tested = Tested(score(saved.embeddings, saved.catalogue, protocol, rerank=rerank), {}, saved.embeddings)
+            score_saved(cfg, subject.saved)
         else:
-            assert subject.module
-            data = instantiate(cfg.data)
-            data.prepare_data()
-            data.setup("test")
-            metric = RetrievalMetric(data.test, protocol, rerank=rerank)
-            examiner = Examiner(data, RetrievalScoring(metric, flip=cfg.flip))
-            trainer = build_trainer(cfg.trainer, examiner.callbacks)
-            folder = make_folder(cfg)
-            tested = examiner.test(trainer, subject.module)
-            device, precision = trainer.strategy.root_device, trainer.precision
-            if not trainer.is_global_zero:
-                return
-            draw_pictures(folder, tested, examiner, subject.module)
-            flipped = ["each embedding is the mean over image and mirror image"] if cfg.flip else []
-            notes = (f"network: {cfg.ckpt}, in {precision}", *subject.notes, *flipped)
-            saved = Saved(tested.embeddings, data.test, examiner.annotations is not None, path.stem, notes)
-        results = Results.of(
-            {saved.name: tested.scores},
-            {} if saved.drawn else protocol.published,
-            provenance(cfg, device, precision),
-            nuances=tested.nuances,
-            notes=saved.notes,
-        )
-        draw_cmc({setting: result.cmc for setting, result in tested.scores.items()}, folder / "cmc.png")
-        results.write(folder)
-        results.print()
-        print(f"\nFiles: {folder}")
-        if cfg.embeddings:
-            save_embeddings(Path(cfg.embeddings), saved, cfg)
+            test_network(cfg, subject)
+
+
+def score_saved(cfg: DictConfig, saved: Saved) -> None:
+    """Embeddings meet the protocol again, without the network that made them."""
+    protocol = instantiate(cfg.protocol)
+    scores = score(saved.embeddings, saved.catalogue, protocol, rerank=_reranker(cfg.rerank))
+    folder = make_folder(cfg)
+    draw_cmc({setting: result.cmc for setting, result in scores.items()}, folder / "cmc.png")
+    origin = provenance(cfg, torch.device("cpu"), str(saved.embeddings.dtype))
+    report(folder, cfg, saved, protocol, Tested(scores, {}, saved.embeddings), origin)
+
+
+def test_network(cfg: DictConfig, subject: Subject) -> None:
+    """Every rank embeds its share of the test images; the first tells the scores."""
+    assert subject.module
+    data, protocol = instantiate(cfg.data), instantiate(cfg.protocol)
+    data.prepare_data()
+    data.setup("test")
+    metric = RetrievalMetric(data.test, protocol, rerank=_reranker(cfg.rerank))
+    examiner = Examiner(data, RetrievalScoring(metric, flip=cfg.flip))
+    trainer = build_trainer(cfg.trainer, examiner.callbacks)
+    folder = make_folder(cfg)
+    tested = examiner.test(trainer, subject.module)
+    if not trainer.is_global_zero:
+        return
+    flipped = ["each embedding is the mean over image and mirror image"] if cfg.flip else []
+    notes = (f"network: {cfg.ckpt}, in {trainer.precision}", *subject.notes, *flipped)
+    saved = Saved(tested.embeddings, data.test, examiner.annotations is not None, Path(cfg.ckpt).stem, notes)
+    origin = provenance(cfg, trainer.strategy.root_device, trainer.precision, trainer.world_size)
+    report(folder, cfg, saved, protocol, tested, origin)
+    draw_pictures(folder, tested, examiner, subject.module)
+
+
+def report(
+    folder: Path,
+    cfg: DictConfig,
+    saved: Saved,
+    protocol: RetrievalProtocol,
+    tested: Tested,
+    origin: Mapping[str, Any],
+) -> None:
+    results = Results.of(
+        {saved.name: tested.scores},
+        {} if saved.drawn else protocol.published,
+        origin,
+        nuances=tested.nuances,
+        notes=saved.notes,
+    )
+    results.write(folder)
+    results.print()
+    print(f"\nFiles: {folder}")
+    if cfg.embeddings:
+        save_embeddings(Path(cfg.embeddings), saved, cfg)
 
 
 def read_subject(path: Path, last_stride: int = 1) -> Subject:
@@ -111,7 +140,8 @@ def read_subject(path: Path, last_stride: int = 1) -> Subject:
     if not content.keys() >= OF_A_CHECKPOINT:
         raise UserError(f"{path} is neither a checkpoint of mpanet_pl.train nor a released MPANet state dict.")
     trained = _configuration(content["config"], path) if "config" in content else None
-    return Subject(trained, MPANetModule.load_from_checkpoint(path))
+    changes = trained.get("changes", []) if trained else []
+    return Subject(trained, MPANetModule.load_from_checkpoint(path), notes=tuple(changes))
 
 
 def _configuration(stored: object, path: Path) -> DictConfig:
@@ -171,16 +201,12 @@ def _check_held_out(cfg: DictConfig, trained: DictConfig) -> None:
     """Another choice of test people than the trained one tests on people that were trained on: it measures memory."""
     if cfg.dataset != trained.dataset or cfg.other_trial:
         return
-    if cfg.dataset == "regdb" and cfg.trial != trained.trial:
-        raise UserError(
-            f"{cfg.ckpt} was trained on RegDB trial {trained.trial}; half of trial {cfg.trial}'s test people were "
-            "trained on. Test its own trial, or say other_trial=true."
-        )
-    for key in ("test_share", "seed"):
-        if cfg.dataset == "folder" and cfg.data.dataset[key] != trained.data.dataset[key]:
+    for key in CHOICE_OF_PEOPLE.get(cfg.dataset, []):
+        was, asked = OmegaConf.select(trained, key), OmegaConf.select(cfg, key)
+        if was != asked:
             raise UserError(
-                f"{cfg.ckpt} was trained with data.dataset.{key}={trained.data.dataset[key]}; with another one, people "
-                "it was trained on are tested. Leave it, or say other_trial=true."
+                f"{cfg.ckpt} was trained with {key}={was}: with {key}={asked}, people that it was trained on are among "
+                "the test people. Test its own, or say other_trial=true."
             )
 
 

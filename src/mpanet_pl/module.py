@@ -1,6 +1,7 @@
 """MPANet as a Lightning module: one training step, its optimiser, what it logs."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,7 @@ class MPANetModule(pl.LightningModule):
             milestones = torch.optim.lr_scheduler.MultiStepLR(adam, **self.hparams["schedule"])
         except (TypeError, ValueError) as error:
             raise UserError(f"model.optimizer or model.schedule is refused: {error}") from error
+        adam.register_load_state_dict_pre_hook(partial(_keep_fused, settings["fused"]))
         return {"optimizer": adam, "lr_scheduler": milestones}
 
     def _clips(self) -> bool:
@@ -110,8 +112,14 @@ class MPANetModule(pl.LightningModule):
         stored = weights.read(checkpoint_path).get("hyper_parameters")
         if not isinstance(stored, Mapping) or not isinstance(stored.get("network"), Mapping):
             raise UserError(f"{checkpoint_path} is no checkpoint of MPANetModule: it has no hyper_parameters.")
-        keywords = {"weights_only": True, "network": {**stored["network"], "pretrained": False}, **keywords}
+        own = {"network": {**stored["network"], "pretrained": False}}
+        keywords = {"map_location": "cpu", "weights_only": True, **own, **keywords}
         try:
             return super().load_from_checkpoint(checkpoint_path, **keywords)
         except (RuntimeError, TypeError, ValueError, AttributeError, KeyError) as error:
             raise UserError(f"{checkpoint_path} is no whole checkpoint of MPANetModule: {error}") from error
+
+
+def _keep_fused(fused: bool, _: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """A state from before gradients were clipped, or were no longer, does not say how this optimiser steps."""
+    return {**state, "param_groups": [{**group, "fused": fused} for group in state["param_groups"]]}

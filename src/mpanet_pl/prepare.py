@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from mpanet_pl.command import run_command
-from mpanet_pl.data import SYSU, Catalogue, Dataset, Splits, open_images
+from mpanet_pl.data import SYSU, Catalogue, Dataset, ReIDDataModule, Splits, open_images
 from mpanet_pl.data.cache import cache_folder
 from mpanet_pl.data.decode import Unreadable, in_threads, read_rgb
-from mpanet_pl.data.faults import BrokenDataset, Faults, listed
+from mpanet_pl.data.faults import BrokenDataset, Faults
 from mpanet_pl.data.layout import Counts, DatasetOnDisk
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import check_matches
@@ -41,11 +41,8 @@ def prepare(cfg: DictConfig) -> None:
         protocol, refused = None, [error.__cause__ or error]
     splits, faults, warnings = check(dataset, protocol, workers=workers)
     faults.add("what the protocol asks for", refused)
-    if 0 < splits.train.num_identities < data.identities_per_batch:
-        warnings.append(
-            f"a batch takes {data.identities_per_batch} different identities, and the training split has "
-            f"{splits.train.num_identities}: train with a smaller data.identities_per_batch."
-        )
+    if splits.train.paths:
+        warnings.extend(_untrainable(data, splits.train))
     if splits.train.paths or splits.test.paths:
         console.print(table(splits))
     for warning in warnings:
@@ -73,8 +70,7 @@ def check(dataset: Dataset, protocol: RetrievalProtocol | None = None, *, worker
             check_matches(splits.test, protocol)
         except UserError as error:
             faults.add("what the protocol asks for", [error])
-    warnings = [*_uncommon_counts(dataset, splits), *_one_sided(splits.train), *_another_draw(dataset, protocol)]
-    return Report(splits, faults, warnings)
+    return Report(splits, faults, [*_uncommon_counts(dataset, splits), *_another_draw(dataset, protocol)])
 
 
 def table(splits: Splits) -> Table:
@@ -113,17 +109,13 @@ def _uncommon_counts(dataset: Dataset, splits: Splits) -> Iterator[str]:
             yield f"the {split} split has {found}; published are {expected}."
 
 
-def _one_sided(train: Catalogue) -> Iterator[str]:
-    seen = [set(train.identities[rows].tolist()) for rows in (train.infrared, ~train.infrared)]
-    if one_sided := seen[0] ^ seen[1]:
-        first: dict[int, str] = {}
-        for path, identity in zip(train.paths, train.identities.tolist(), strict=True):
-            first.setdefault(identity, path)
-        examples = listed(first[identity] for identity in sorted(one_sided))
-        yield (
-            f"training identities with images of one modality only ({len(one_sided)}), which only data.sampler=random "
-            f"can train on: {examples}"
-        )
+def _untrainable(data: ReIDDataModule, train: Catalogue) -> Iterator[str]:
+    """Why no batch can be drawn from the training split; it can be tested on nevertheless."""
+    data.train = train
+    try:
+        data.training_batches()
+    except UserError as error:
+        yield str(error)
 
 
 def _another_draw(dataset: Dataset, protocol: RetrievalProtocol | None) -> Iterator[str]:

@@ -48,7 +48,8 @@ def _both_modalities(test: Catalogue) -> Tensor:
 
 @torch.inference_mode()
 def _maps(module: MPANetModule, images: Tensor) -> Tensor:
-    return module.eval().network(normalise(images).to(module.device)).maps
+    network = module.eval().network
+    return network.patterns(network.trunk(normalise(images).to(module.device)))
 
 
 def tell(logger: Logger, results: Results, folder: Path) -> None:

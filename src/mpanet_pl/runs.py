@@ -14,19 +14,36 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from mpanet_pl.callbacks.checkpoints import epochs_done
 from mpanet_pl.command import CHILD_CONFIG, is_child_rank, overrides_given, sweep_folder
 from mpanet_pl.configuration import check_targets, plain, with_overrides
 from mpanet_pl.errors import UserError
-from mpanet_pl.files import written_aside
+from mpanet_pl.files import sweep_up, written_aside
 from mpanet_pl.machine import usable_cores
 
 CONFIG = "config.yaml"
-MAY_CHANGE = ("trainer.", "data_dir", "data.workers", "data.cache", "data.eval_batch_size")  # and stay the same run
+CHECKPOINTS = "checkpoints"
+SAME_RUN = (  # what may change when a run is continued, and leaves it the same run
+    "trainer.max_epochs",
+    "trainer.log_every_n_steps",
+    "data_dir",
+    "data.workers",
+    "data.cache",
+    "data.eval_batch_size",
+)
+ANOTHER_RUN = (  # what may change, and is said of the results
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.strategy",
+    "trainer.precision",
+    "trainer.gradient_clip_val",
+)
 LIBRARIES = ("mpanet_pl", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "numpy", "pillow")
 
 
 def reopen(folder: str | Path) -> DictConfig:
-    """The configuration of the run in `folder`, with those overrides given now that leave it the same run."""
+    """The configuration of the run in `folder` with what is typed now, `changes` saying what made it another run."""
     path = Path(folder).absolute()
     if not (path / CONFIG).is_file():
         raise UserError(f"{folder} is no run's folder: it has no {CONFIG}.")
@@ -36,14 +53,19 @@ def reopen(folder: str | Path) -> DictConfig:
         raise UserError(f"{folder} holds an evaluation, not a training run.")
     overrides = [text for text in overrides_given() if not text.startswith(("resume=", "hydra."))]
     for override in overrides:
-        if not override.startswith(MAY_CHANGE):
+        if override.split("=")[0] not in SAME_RUN + ANOTHER_RUN:
             raise UserError(
                 f"A resumed run keeps its own configuration, so {override} cannot apply; only "
-                f"{', '.join(key.rstrip('.') for key in MAY_CHANGE)} may change. Start a new run for anything else."
+                f"{', '.join(SAME_RUN + ANOTHER_RUN)} may change. Start a new run for anything else."
             )
     cfg = with_overrides(cfg, overrides)
     cfg.folder = str(path)
     check_targets(cfg, str(path / CONFIG))
+    done = epochs_done(path / CHECKPOINTS)
+    if done > cfg.trainer.max_epochs:
+        raise UserError(f"{folder} has done {done} epochs, which trainer.max_epochs={cfg.trainer.max_epochs} cuts off.")
+    if changes := [override for override in overrides if override.split("=")[0] in ANOTHER_RUN]:
+        cfg.changes = [*cfg.get("changes", []), f"after epoch {done}: {', '.join(changes)}"]
     return cfg
 
 
@@ -59,6 +81,9 @@ def make_folder(cfg: DictConfig, resumed: bool = False) -> Path:
         return folder
     if not resumed and (folder / CONFIG).exists():
         raise UserError(f"{folder} already holds a run: choose another folder. (train resume={folder} continues it.)")
+    if resumed:
+        for place in (folder, folder / CHECKPOINTS):
+            sweep_up(place)
     try:
         with written_aside(folder / CONFIG) as aside:
             OmegaConf.save(cfg, aside)
@@ -73,7 +98,9 @@ def begun_in_sweep(cfg: DictConfig) -> Path | None:
     folder = sweep_folder()
     if folder is None or not (folder / CONFIG).exists():
         return None
-    if OmegaConf.to_container(OmegaConf.load(folder / CONFIG)) != plain(cfg):
+    earlier = OmegaConf.load(folder / CONFIG)
+    assert isinstance(earlier, DictConfig)
+    if plain(earlier) | {"folder": None} != plain(cfg) | {"folder": None}:
         raise UserError(f"{folder} holds a run of another configuration: give the sweep another hydra.sweep.dir.")
     return folder
 
@@ -101,8 +128,9 @@ def _rank_of_outer_launcher() -> int | None:
     return None
 
 
-def provenance(cfg: DictConfig, device: torch.device, precision: str) -> dict[str, Any]:
+def provenance(cfg: DictConfig, device: torch.device, precision: str, ranks: int = 1) -> dict[str, Any]:
     """Everything that a result came from."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {usable_cores()} cores"
     return {
         "dataset": cfg.dataset,
         "trial": cfg.trial,
@@ -111,17 +139,21 @@ def provenance(cfg: DictConfig, device: torch.device, precision: str) -> dict[st
         "config": plain(cfg),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
         "commit": _commit(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {usable_cores()} cores",
+        "device": name if ranks == 1 else f"{ranks} × {name}",
         "precision": precision,
         "date": datetime.now().isoformat(timespec="seconds"),
     }
 
 
 def _commit() -> str | None:
-    """The checkout's commit, marked where files differ from it; None outside a checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    """The checkout's commit, marked where files differ from it; None outside a checkout, or in somebody else's."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        return git("describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
     except (OSError, subprocess.SubprocessError):
         return None
-    return answer.stdout.strip()

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from mpanet_pl.errors import UserError
-from mpanet_pl.evaluation.nuance_score import COLUMNS as NUANCES
-from mpanet_pl.evaluation.nuance_score import nuance_remarks
+from mpanet_pl.evaluation.nuance_table import COLUMNS as NUANCES
+from mpanet_pl.evaluation.nuance_table import nuance_remarks
 from mpanet_pl.evaluation.repeats import Group, Run, grouped
 from mpanet_pl.evaluation.tables import (
     COLUMNS,

@@ -32,7 +32,7 @@ def synthesize(cfg: DictConfig) -> None:
         siblings=cfg.siblings,
         look=Look(seed=cfg.seed, height=cfg.height, width=cfg.width, hardness=cfg.hardness),
     )
-    root = Path(cfg.out).expanduser()
+    root = Path(cfg.out)
     draw_world(root, world, cfg.workers or usable_cores())
     draw_contact_sheet(root, world, root / "contact_sheet.png")
     print(f"{root} holds {len(world.lay_out().shots)} images; have a look at {root / 'contact_sheet.png'}")

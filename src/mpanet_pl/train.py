@@ -9,14 +9,14 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from mpanet_pl import weights
 from mpanet_pl.callbacks import Checkpoints, FiniteGuard, LiveProgress, RetrievalScoring, RunLogger, Timing
+from mpanet_pl.callbacks.checkpoints import epochs_done
 from mpanet_pl.callbacks.scoring import MONITOR
 from mpanet_pl.command import run_command
 from mpanet_pl.configuration import plain
-from mpanet_pl.engine import build_trainer, failures_explained, own_ranks, quiet
+from mpanet_pl.engine import build_trainer, failures_explained, on_its_own, quiet
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import RetrievalMetric
 from mpanet_pl.evaluation.tables import JSON as RESULTS
@@ -24,7 +24,7 @@ from mpanet_pl.evaluation.tables import MARKDOWN, Results
 from mpanet_pl.module import MPANetModule
 from mpanet_pl.pictures import draw_curves
 from mpanet_pl.report import draw_pictures, tell
-from mpanet_pl.runs import begun_in_sweep, make_folder, provenance, reopen
+from mpanet_pl.runs import CHECKPOINTS, begun_in_sweep, make_folder, provenance, reopen
 from mpanet_pl.testing import Examiner
 
 NEXT = """
@@ -41,13 +41,14 @@ def train(cfg: DictConfig) -> None:
     resumed = cfg.resume is not None
     if resumed:
         cfg = reopen(cfg.resume)
-    cfg.data_dir = str(Path(cfg.data_dir).expanduser().absolute())
+    cfg.data_dir = str(Path(cfg.data_dir).absolute())
     if begun := begun_in_sweep(cfg):
         if (begun / RESULTS).exists():
             print(f"{begun} is finished and stays as it is.")
             return
-        resumed = True
-    with quiet(), own_ranks():
+        resumed, cfg.folder = True, str(begun)
+    done = epochs_done(Path(cfg.folder) / CHECKPOINTS) if cfg.folder else 0
+    with quiet(), on_its_own():
         # What can be refused is refused before there is a folder.
         world = build_trainer(cfg.trainer).world_size
         seed_everything(cfg.seed)
@@ -57,13 +58,13 @@ def train(cfg: DictConfig) -> None:
         data.training_batches(world=world)
         metric = RetrievalMetric(data.test, instantiate(cfg.protocol))
         examiner = Examiner(data, RetrievalScoring(metric, **cfg.validation))
-        module = build_module(cfg, data.num_identities)
+        module = build_module(cfg, data.num_identities, new=not done)
         module.configure_optimizers()
         folder = make_folder(cfg, resumed)
         for file in (RESULTS, MARKDOWN):
             (folder / file).unlink(missing_ok=True)  # a run that goes on has none yet
         with failures_explained(folder):
-            fit_and_test(cfg, folder, module, examiner)
+            fit_and_test(cfg, folder, module, examiner, done)
 
 
 def seed_everything(seed: int) -> None:
@@ -73,8 +74,10 @@ def seed_everything(seed: int) -> None:
         raise UserError(f"seed: {error}.") from error
 
 
-def build_module(cfg: DictConfig, num_identities: int) -> MPANetModule:
-    module: MPANetModule = instantiate(cfg.model, num_identities)
+def build_module(cfg: DictConfig, num_identities: int, *, new: bool = True) -> MPANetModule:
+    """As configured; pretrained weights are for a new one, which no checkpoint brings its own to."""
+    model = cfg.model if new else OmegaConf.merge(cfg.model, {"network": {"pretrained": False}})
+    module: MPANetModule = instantiate(model, num_identities)
     if cfg.channels_last:
         module = module.to(memory_format=torch.channels_last)
     if cfg.compile:
@@ -83,13 +86,10 @@ def build_module(cfg: DictConfig, num_identities: int) -> MPANetModule:
     return module
 
 
-def fit_and_test(cfg: DictConfig, folder: Path, module: MPANetModule, examiner: Examiner) -> None:
-    checkpoints = Checkpoints(folder / "checkpoints", MONITOR, config=plain(cfg))
-    goes_on = checkpoints.last.exists()
-    epochs_done = weights.read(checkpoints.last)["epoch"] + 1 if goes_on else 0
-    if checkpoints.best.exists():
-        weights.read(checkpoints.best)  # says what is wrong with it before anything is trained
-    records = RunLogger(folder, epochs_done)
+def fit_and_test(cfg: DictConfig, folder: Path, module: MPANetModule, examiner: Examiner, done: int) -> None:
+    """Train from the end of epoch `done` on, test, and leave the results in the run's folder."""
+    checkpoints = Checkpoints(folder / CHECKPOINTS, MONITOR, config=plain(cfg))
+    records = RunLogger(folder, done)
     trainer = build_trainer(
         cfg.trainer,
         [FiniteGuard(examiner.data.train.paths), *examiner.callbacks, Timing(folder), LiveProgress(), checkpoints],
@@ -98,8 +98,8 @@ def fit_and_test(cfg: DictConfig, folder: Path, module: MPANetModule, examiner: 
     trainer.fit(
         module,
         datamodule=examiner.data,
-        ckpt_path=checkpoints.last if goes_on else None,
-        weights_only=True if goes_on else None,
+        ckpt_path=checkpoints.last if done else None,
+        weights_only=True if done else None,
     )
     tested = {"last": examiner.test(trainer, module, checkpoints.last)}
     if checkpoints.best_epoch not in (None, trainer.current_epoch):
@@ -110,16 +110,16 @@ def fit_and_test(cfg: DictConfig, folder: Path, module: MPANetModule, examiner: 
         results = Results.of(
             {row: result.scores for row, result in tested.items()},
             examiner.published,
-            provenance(cfg, trainer.strategy.root_device, trainer.precision),
+            provenance(cfg, trainer.strategy.root_device, trainer.precision, trainer.world_size),
             nuances=tested["last"].nuances,
-            notes=[examiner.chance],
+            notes=[examiner.chance, *cfg.get("changes", [])],
         )
         results.write(folder)
+        results.print()
         draw_curves(folder / "metrics.csv", folder / "curves.png")
         draw_pictures(folder, tested["last"], examiner, module)
         for logger in trainer.loggers:
             tell(logger, results, folder)
-        results.print()
         print(NEXT.format(folder=folder, files=_files_of(folder)))
 
 

@@ -242,6 +242,7 @@ def test_images_travel_to_another_process_by_name(root: Path) -> None:
     assert images[ALL].shape == (len(PATHS), 3, HEIGHT, WIDTH)  # who has it open keeps it
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells it")
 def test_gathering_leaves_no_page_in_this_process(root: Path) -> None:
     images = open_images(root, PATHS, HEIGHT, WIDTH)
     images[ALL]

@@ -1,5 +1,6 @@
 """The data module by itself and under a trainer: what a step sees is a function of (seed, epoch), nothing else."""
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -112,6 +113,27 @@ def test_one_loader_holds_every_test_image_once(root, tmp_path):
     assert torch.equal(torch.cat(trainer.predict(witness, data)), rows)
 
 
+def test_the_disk_is_read_once(root, tmp_path):
+    """What is trained, scored and pictured is the same, whatever happens to the folder meanwhile."""
+    shutil.copytree(root, tmp_path / "sysu")
+    data, witness = module_of(tmp_path / "sysu"), Witness()
+    data.prepare_data()
+    data.setup()
+    test = data.test
+    next((tmp_path / "sysu/cam1/0009").iterdir()).unlink()
+    trainer_of(tmp_path, 1).test(witness, data, verbose=False)
+    assert data.test is test
+    assert sum(len(batch.index) for batch in witness.test_batches) == len(test)
+
+
+def test_ranks_of_a_machine_share_its_cores(root, monkeypatch):
+    monkeypatch.setattr("mpanet_pl.data.datamodule.usable_cores", lambda: 8)
+    data = module_of(root, cache=False)
+    data.trainer = SimpleNamespace(num_devices=4, overfit_batches=0, global_rank=0, world_size=4)
+    data.setup()
+    assert data.test_dataloader().num_workers == 2
+
+
 def test_training_is_augmented_by_epoch_and_row(root, tmp_path):
     steps = steps_of(module_of(root), tmp_path, 2)
     data = module_of(root)
@@ -125,6 +147,7 @@ def test_training_is_augmented_by_epoch_and_row(root, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")  # it is resumed in place
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine of one core
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_resumed_run_sees_what_the_whole_one_sees(root, tmp_path, workers):
     whole = steps_of(module_of(root), tmp_path / "whole", 3)

@@ -11,8 +11,6 @@ from mpanet_pl.evaluation.nuance_score import (
     NuanceScore,
     activation_map,
     coverage,
-    nuance_remarks,
-    nuance_table,
     one_map,
     overlap,
     pairings,
@@ -21,6 +19,7 @@ from mpanet_pl.evaluation.nuance_score import (
     score_maps,
     some_map,
 )
+from mpanet_pl.evaluation.nuance_table import nuance_remarks, nuance_table
 
 HIDDEN = [math.nan] * 4
 

@@ -10,7 +10,7 @@ from mpanet_pl.data.catalogue import Catalogue
 from mpanet_pl.evaluation.protocols import FolderProtocol, LLCMProtocol, RegDBProtocol, SYSUProtocol
 from mpanet_pl.pictures.patterns import BOX, draw_patterns
 from mpanet_pl.pictures.ranks import RIGHT, WRONG, RankList, best_ranked, draw_rank_list
-from mpanet_pl.pictures.sheet import GAP, LINE, TILE_HEIGHT, draw_sheet
+from mpanet_pl.pictures.sheet import GAP, LINE, TILE_HEIGHT
 
 WIDTH = TILE_HEIGHT // 2  # of a tile of a 16×8 image
 FIRST, HEAD = GAP, LINE + GAP  # where a sheet with titles has its first tile
@@ -24,18 +24,6 @@ def grey(count, level=100):
 def pixels(path):
     with Image.open(path) as picture:
         return picture.convert("RGB")
-
-
-def test_a_sheet_has_its_images_in_reading_order(tmp_path):
-    images = torch.arange(5, dtype=torch.uint8)[:, None, None, None].expand(-1, 3, 16, 8) * 50
-    draw_sheet(images, tmp_path / "sheet.png", captions=[f"number {i}" for i in range(5)], columns=3)
-    sheet = pixels(tmp_path / "sheet.png")
-    rows, columns = TILE_HEIGHT + LINE + GAP, STEP
-    assert sheet.size == (3 * columns + GAP, 2 * rows + GAP)
-    for i in range(5):
-        middle = (GAP + i % 3 * columns + WIDTH // 2, GAP + i // 3 * rows + TILE_HEIGHT // 2)
-        assert sheet.getpixel(middle) == (50 * i,) * 3
-    assert sheet.getpixel((GAP + 2 * columns + WIDTH // 2, GAP + rows + TILE_HEIGHT // 2)) == (255, 255, 255)
 
 
 CATALOGUE = Catalogue.from_rows(

@@ -13,7 +13,11 @@ import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint
 
+from mpanet_pl import weights
+from mpanet_pl.errors import UserError
 from mpanet_pl.files import written_aside
+
+LAST, BEST = "last.ckpt", "best.ckpt"
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -24,6 +28,19 @@ class AtomicCheckpoints(TorchCheckpointIO):
             torch.save(checkpoint, file)
 
 
+def epochs_done(folder: Path) -> int:
+    """How far the checkpoints of a run go. A broken one is a `UserError`, before anything is trained on it."""
+    last, best = folder / LAST, folder / BEST
+    if best.exists():
+        weights.read(best)
+    if not last.exists():
+        return 0
+    epoch = weights.read(last).get("epoch")
+    if not isinstance(epoch, int):
+        raise UserError(f"{last} is no checkpoint of a training run: it has no epoch.")
+    return epoch + 1
+
+
 class Checkpoints(Checkpoint):
     """Saves `folder`/last.ckpt at each epoch's end, and `folder`/best.ckpt where `monitor` was highest.
 
@@ -31,7 +48,7 @@ class Checkpoints(Checkpoint):
     """
 
     def __init__(self, folder: Path, monitor: str, config: dict[str, Any]) -> None:
-        self.last, self.best = folder / "last.ckpt", folder / "best.ckpt"
+        self.last, self.best = folder / LAST, folder / BEST
         self.monitor, self.config = monitor, config
         self.best_score = float("-inf")
         self.best_epoch: int | None = None

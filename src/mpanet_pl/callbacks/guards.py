@@ -28,13 +28,14 @@ class FiniteGuard(pl.Callback):
     def __init__(self, paths: Sequence[str]) -> None:
         self.paths = paths
         self.steps: list[tuple[int, dict[str, Tensor], Tensor]] = []  # number, terms, the batch's rows; not yet seen
+        self.latest = torch.empty(0, dtype=torch.int64)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         terms: Mapping[str, Tensor] = outputs["terms"]
         self.steps.append((trainer.global_step, dict(terms), batch.index))
-        self.rows = batch.index
+        self.latest = batch.index
         if len(self.steps) >= trainer.log_every_n_steps:  # type: ignore[attr-defined]
             self.look()
 
@@ -52,7 +53,7 @@ class FiniteGuard(pl.Callback):
         if broken := [name for name, is_fine in zip(floating, finite, strict=True) if not is_fine]:
             raise RunStopped(
                 f"{len(broken)} weights, {broken[0]} first, are no numbers after step {trainer.global_step}. "
-                f"{self._batch(self.rows)} {ADVICE}"
+                f"{self._batch(self.latest)} {ADVICE}"
             )
 
     def look(self) -> None:
@@ -69,4 +70,4 @@ class FiniteGuard(pl.Callback):
         raise RunStopped(f"The loss is no number at step {number}: {', '.join(broken)}. {self._batch(rows)} {ADVICE}")
 
     def _batch(self, rows: Tensor) -> str:
-        return f"Its batch: {', '.join(self.paths[row] for row in rows.tolist())}."
+        return f"Its batch: {', '.join(self.paths[row] for row in rows.tolist()) or 'none yet'}."

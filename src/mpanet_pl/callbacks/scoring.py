@@ -55,7 +55,8 @@ class RetrievalScoring(pl.Callback):
         self.metric.update(outputs, batch.index)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        scores = self._compute()
+        scores = self.metric.compute()
+        self.metric.reset()
         for setting, score in scores.items():
             for name in ("r1", "r10", "mAP", "mINP"):
                 module.log(f"val/{setting}/{name}", float(getattr(score, name)))
@@ -72,12 +73,8 @@ class RetrievalScoring(pl.Callback):
 
     def on_test_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.embeddings = self.metric.embeddings()
-        self.scores = self._compute()
-
-    def _compute(self) -> dict[str, Scores]:
-        scores = self.metric.compute()
+        self.scores = self.metric.score(self.embeddings)
         self.metric.reset()
-        return scores
 
 
 class NuanceScoring(pl.Callback):

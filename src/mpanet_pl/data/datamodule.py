@@ -37,7 +37,8 @@ class ReIDDataModule(LightningDataModule):
 
     A batch has `identities_per_batch` × `images_per_identity` images over all ranks. `sampler` is "balanced",
     "uniform" or "random" (see `sampler.py`), `augment` holds `Augmentation`'s fields. `workers` are processes that
-    fetch ahead; None means none with the cache, from which a batch takes milliseconds, and one per core without it.
+    fetch ahead; None means none with the cache, from which a batch takes milliseconds, and one per core without it,
+    shared among the ranks of a machine.
     """
 
     train: Catalogue
@@ -76,7 +77,7 @@ class ReIDDataModule(LightningDataModule):
         self.sampler = sampler
         self.augmentation = _augmentation(augment or {})
         self.eval_batch_size = eval_batch_size
-        self.workers = workers if workers is not None else (0 if cache else usable_cores())
+        self.workers = workers
         self.cache = cache
         self.seed = seed
 
@@ -85,8 +86,14 @@ class ReIDDataModule(LightningDataModule):
         """Of the training split; known after `setup`."""
         return self.train.num_identities
 
+    @property
+    def _is_read(self) -> bool:
+        return hasattr(self, "_images")
+
     def prepare_data(self) -> None:
         """Make the folder where the dataset can be made, and the cache; on one process per node."""
+        if self._is_read:
+            return
         self.dataset.prepare()
         if self.cache:
             self._open(self.dataset.read())
@@ -95,6 +102,8 @@ class ReIDDataModule(LightningDataModule):
         """Read the splits and map the images: `train`, `test` and the loaders exist from here on."""
         if self.trainer is not None:
             _refuse_overfitting(self.trainer)
+        if self._is_read:  # what is trained, scored and pictured is one and the same reading of the disk
+            return
         splits = self.dataset.read()
         self.train, self.test = splits.train, splits.test
         self._images = self._open(splits)
@@ -145,19 +154,28 @@ class ReIDDataModule(LightningDataModule):
     def _rank_and_world(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
+    def _workers(self) -> int:
+        if self.workers is not None:
+            return self.workers
+        if self.cache:
+            return 0
+        ranks_here = self.trainer.num_devices if self.trainer is not None else 1
+        return max(1, usable_cores() // ranks_here)
+
     def _open(self, splits: Splits) -> Images:
         paths = splits.train.paths + splits.test.paths
         return open_images(self.dataset.root, paths, self.height, self.width, cache=self.cache)
 
     def _loader(self, catalogue: Catalogue, batches: Sampler[list[int]]) -> DataLoader[Batch]:
-        if self.workers == 0:  # the trainer would advise against what is the fastest here
+        workers = self._workers()
+        if workers == 0:  # the trainer would advise against what is the fastest here
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
         return DataLoader(
             _Rows(self.images(catalogue), catalogue),
             sampler=batches,
             batch_size=None,
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
+            num_workers=workers,
+            persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
 

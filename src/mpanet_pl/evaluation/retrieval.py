@@ -44,13 +44,16 @@ class RetrievalMetric(Metric):
         self.rows.append(index.cpu())
 
     def compute(self) -> dict[str, Scores]:
-        embeddings = self._in_order().to(self.ranked_on)
-        return evaluate(embeddings, self.catalogue, self.protocol, rerank=self.rerank)
+        return self.score(self._in_order())
 
     def embeddings(self) -> Tensor:
         """(N, D) of all ranks in the catalogue's order; every rank has to ask."""
         with self.sync_context(dist_sync_fn=self.dist_sync_fn, should_sync=self._to_sync):
             return self._in_order()
+
+    def score(self, embeddings: Tensor) -> dict[str, Scores]:
+        """Of embeddings (N, D) in the catalogue's order."""
+        return evaluate(embeddings.to(self.ranked_on), self.catalogue, self.protocol, rerank=self.rerank)
 
     def _in_order(self) -> Tensor:
         chunks = self.chunks if isinstance(self.chunks, list) else [self.chunks]  # one tensor once synchronised

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mpanet_pl.errors import UserError
-from mpanet_pl.evaluation.nuance_score import nuance_remarks, nuance_table
+from mpanet_pl.evaluation.nuance_table import nuance_remarks, nuance_table
 from mpanet_pl.evaluation.published import Published
 from mpanet_pl.evaluation.scoring import Scores
 from mpanet_pl.files import written_aside

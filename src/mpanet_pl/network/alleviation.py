@@ -76,6 +76,6 @@ class _ScaleAndShift(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         features, scale = ctx.saved_tensors
         product = gradient * features
-        of_scale = product.sum(POSITIONS, keepdim=True).to(scale.dtype)
-        of_shift = gradient.sum(POSITIONS, keepdim=True).to(scale.dtype)
+        of_scale = product.sum(POSITIONS, keepdim=True, dtype=scale.dtype)
+        of_shift = gradient.sum(POSITIONS, keepdim=True, dtype=scale.dtype)
         return torch.mul(gradient, scale.to(gradient.dtype), out=product), of_scale, of_shift

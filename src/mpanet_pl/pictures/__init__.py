@@ -4,7 +4,6 @@ from mpanet_pl.pictures.curves import draw_cmc, draw_curves
 from mpanet_pl.pictures.embeddings import draw_embeddings, draw_similarities
 from mpanet_pl.pictures.patterns import draw_patterns
 from mpanet_pl.pictures.ranks import best_ranked, draw_rank_list
-from mpanet_pl.pictures.sheet import draw_sheet
 
 __all__ = [
     "best_ranked",
@@ -13,6 +12,5 @@ __all__ = [
     "draw_embeddings",
     "draw_patterns",
     "draw_rank_list",
-    "draw_sheet",
     "draw_similarities",
 ]

@@ -18,14 +18,6 @@ INK = "#222222"
 PAPER = "white"
 
 
-def draw_sheet(images: Tensor, path: Path, *, captions: Sequence[str] = (), columns: int = 8) -> None:
-    """Images (N, 3, H, W) uint8, row by row, each over its caption."""
-    tiles = [tile(image) for image in images]
-    if captions:
-        tiles = [_captioned(one, caption) for one, caption in zip(tiles, captions, strict=True)]
-    save(lay_out([tiles[i : i + columns] for i in range(0, len(tiles), columns)]), path)
-
-
 def tile(image: Tensor) -> Image.Image:
     """An image (3, H, W) uint8 at a sheet's size."""
     picture = Image.fromarray(image.permute(1, 2, 0).cpu().numpy())
@@ -55,18 +47,10 @@ def lay_out(
     return sheet
 
 
-def _captioned(picture: Image.Image, caption: str) -> Image.Image:
-    canvas = Image.new("RGB", (picture.width, picture.height + LINE), PAPER)
-    canvas.paste(picture)
-    middle = (picture.width / 2, picture.height + LINE - 3)
-    ImageDraw.Draw(canvas).text(middle, caption, INK, font(11), anchor="md")
-    return canvas
-
-
-def font(size: int = 13) -> ImageFont.FreeTypeFont:
+def font() -> ImageFont.FreeTypeFont:
     """The font of the diagrams, which matplotlib brings along."""
     file = f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf"
-    return ImageFont.truetype(file, size, layout_engine=ImageFont.Layout.BASIC)
+    return ImageFont.truetype(file, 13, layout_engine=ImageFont.Layout.BASIC)
 
 
 def save(sheet: Image.Image, path: Path) -> None:

@@ -34,6 +34,7 @@ from mpanet_pl.data.nuances.parts import visible_boxes
 from mpanet_pl.data.nuances.people import NUANCES, Person, populate
 from mpanet_pl.data.nuances.shot import Look, Shot
 from mpanet_pl.errors import UserError
+from mpanet_pl.files import written_aside
 from mpanet_pl.progress import track
 
 VERSION = 1  # of the drawing: another version draws other pixels from the same seed
@@ -186,8 +187,5 @@ def _boxes_file(shots: list[Shot], boxes: np.ndarray) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write aside and rename: nobody ever reads half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_bytes(content)
-    os.replace(aside, path)
+    with written_aside(path, durable=False) as aside:  # a sync for each image would take longer than to draw it
+        aside.write_bytes(content)
