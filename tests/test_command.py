@@ -1,5 +1,7 @@
 """What a user mistypes becomes one sentence with the way out, exit code 2, and no folder."""
 
+import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +9,8 @@ import pytest
 from commands import type_in
 from omegaconf import DictConfig
 
+from mpanet_pl.arguments import typed
+from mpanet_pl.command import run_command
 from mpanet_pl.configuration import check, with_overrides
 from mpanet_pl.errors import RunStopped, UserError
 from mpanet_pl.evaluate import evaluate
@@ -26,15 +30,25 @@ MISTAKES = {
     "compile=3": "compile must be true or false",
     "data.width=null": "data.width must be a whole number, got 'None'",
     "data.cache=null": "data.cache must be true, false or a path",
-    "data_dir=null": "data_dir must be a word",
+    "data_dir=null": "data_dir must be a path",
+    "data.workers=1.5": "data.workers must be a whole number, got '1.5'",
+    "trainer.benchmark=7": "trainer.benchmark must be true or false",
+    "resume=3": "3 is no run's folder",
+    "resume=true": "resume must be a path",
     "compile=maybe": "compile must be true or false",
     "model.schedule.milestones=[soon]": "milestones must be a list such as [13,18]",
     "data.augment.grayscale=foo": "grayscale must be true, false or a probability",
-    "trainer=3": "Got int",
+    "trainer=3": "A group takes the name of one of its choices: trainer=3",
     "trial=1,2": "add -m",
     "=3": "'=3' is not KEY=VALUE.",
     "data.height": "'data.height' is not KEY=VALUE.",
-    "model.criterion.mutual=[2": "quote what the shell reads",
+    "model.criterion.mutual=[2": "model.criterion.mutual must be a number, got '[2'",
+    "dataset=": "It is one of: ",
+    "dataset=null": "A group takes the name of one of its choices: dataset=null",
+    "trainer.accelerator=tpu": "trainer.accelerator is one of auto, cpu, gpu, got tpu",
+    "trainer.num_nodes=2": "torchrun or srun",
+    "trainer.limit_train_batches=0": "trainer.limit_train_batches must be more than 0",
+    "validation.monitor=[1]": "takes all/single, all/multi, indoor/single, indoor/multi, got 1.",
     "dataset=sysu data_dir=nowhere": "SYSU-MM01 in ",
     "dataset=regdb trial=11": "RegDB has trials 1 to 10, got 11",
     "resume=nowhere": "nowhere is no run's folder",
@@ -57,18 +71,19 @@ MISTAKES = {
     "validation.every=0": "validation.every must be at least 1",
     "validation.monitor=[nope]": "takes all/single, all/multi, indoor/single, indoor/multi, got nope",
     "folder=/proc/x": "The run's folder /proc/x cannot be written",
-    "trainer.precision=12-true": "The trainer's keys do not fit together",
+    "trainer.precision=16-true": "trainer.precision is one of auto, 32-true, bf16-mixed, 16-mixed, got 16-true",
+    "trainer.strategy=nothing": "The trainer's keys do not fit together",
     "model.network.trunk=resnet19": "trunk must be one of",
     "sampler=random data.sampler=unbalanced": "There is no key 'sampler'",
 }
 
 
-@pytest.mark.parametrize("typed", MISTAKES)
+@pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_a_sentence(
-    typed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    mistake: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    if typed == "trainer=gpu":
+    if mistake == "trainer=gpu":
         monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     small = [
         "data.dataset.identities=10",
@@ -77,10 +92,10 @@ def test_a_mistake_is_a_sentence(
         "data.width=24",
         "data.identities_per_batch=2",
     ]
-    arguments = [*([] if "dataset=" in typed else small), *typed.split()]
+    arguments = [*([] if "dataset=" in mistake else small), *mistake.split()]
     assert type_in("train", train, arguments, monkeypatch) == 2
     said = capsys.readouterr().err
-    assert MISTAKES[typed] in said
+    assert MISTAKES[mistake] in said
     assert "Traceback" not in said
     assert not (tmp_path / "runs").exists()
 
@@ -106,7 +121,7 @@ def test_what_must_be_said_is_asked_for(
     assert type_in(name, task, [], monkeypatch) == 2
     assert capsys.readouterr().err == f"{name}: Add {key}=…. --help shows examples.\n"
     assert type_in(name, task, [f"{key}=null"], monkeypatch) == 2
-    assert f"{key} must be a word, got 'None'" in capsys.readouterr().err
+    assert f"{key} must be a path, got 'None'" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_made_is_named(
@@ -116,14 +131,74 @@ def test_a_folder_that_cannot_be_made_is_named(
     assert "/proc/x" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("typed", ["data.augment.grayscale=0.3", "data.cache=false", "trainer.devices=[0]"])
-def test_some_keys_take_more_than_their_default(typed: str) -> None:
-    check("train", [typed])
+@pytest.mark.parametrize("name", ["my cameras", "café", "a=b", "one,two", "(x)", "it's", 'the "best"', "tail\\", "#1"])
+def test_a_line_that_was_printed_can_be_pasted(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[str] = []
+    arguments = shlex.split(typed("data_dir", f"/data/{name}"))
+    assert type_in("train", lambda cfg: given.append(cfg.data_dir), arguments, monkeypatch) == 0
+    assert given == [f"/data/{name}"]
+
+
+@pytest.mark.parametrize("path", ["/home/josé/x=1", "~/sysu", "'~/sysu'", "/data/[old", "3"])
+def test_paths_need_no_quotes_of_the_grammars_own(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[str] = []
+    assert type_in("train", lambda cfg: given.append(cfg.data_dir), [f"data_dir={path}"], monkeypatch) == 0
+    assert given == [path.strip("'").replace("~", str(Path.home()))]
+
+
+def test_several_runs_may_be_asked_for_at_the_end_of_the_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    seeds: list[int] = []
+    assert type_in("train", lambda cfg: seeds.append(cfg.seed), ["seed=1,2", "-m"], monkeypatch) == 0
+    assert seeds == [1, 2]
+
+
+def test_every_job_that_fails_says_why(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def fails(cfg: DictConfig) -> None:
+        raise RunStopped(f"seed {cfg.seed} is unlucky")
+
+    monkeypatch.chdir(tmp_path)
+    assert type_in("train", fails, ["-m", "seed=1,2", "hydra.sweep.dir=sweep"], monkeypatch) == 1
+    said = capsys.readouterr().err
+    assert "sweep/0: seed 1 is unlucky" in said
+    assert "sweep/1: seed 2 is unlucky" in said
+
+
+@pytest.mark.parametrize("asked", ["0", "1"])
+def test_processes_that_a_run_starts_know_whether_full_errors_were_asked_for(
+    asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr("sys.argv", ["train"])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", asked)
+    run_command("train", lambda cfg: seen.append(os.environ["HYDRA_FULL_ERROR"]))
+    assert seen == [asked]
+
+
+@pytest.mark.parametrize("lightning", [False, True])
+def test_ctrl_c_is_a_word_and_no_traceback(
+    lightning: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(cfg: DictConfig) -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            if not lightning:
+                raise
+            raise SystemExit(1)  # noqa: B904
+
+    assert type_in("evaluate", stopped, ["ckpt=x"], monkeypatch) == 130
+    assert "evaluate: stopped" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("override", ["data.augment.grayscale=0.3", "data.cache=false", "trainer.devices=[0]"])
+def test_some_keys_take_more_than_their_default(override: str) -> None:
+    check("train", [override])
 
 
 def test_full_errors_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mpanet_pl.command import run_command
-
     monkeypatch.setattr("sys.argv", ["train", "dataset=regbd"])
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(UserError, match="regdb"):

@@ -15,6 +15,7 @@ from trees import draw_regdb
 
 from mpanet_pl import engine
 from mpanet_pl.engine import build_trainer
+from mpanet_pl.errors import RunStopped
 from mpanet_pl.train import train
 
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -61,6 +62,16 @@ def test_wandb_stays_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert list(kept.glob("files/media/images/rank_list_*")), "a rank list"
     assert sys.modules["wandb"].run is None, "the next run of a sweep begins another"
     assert (tmp_path / "run/metrics.csv").exists(), "metrics.csv is written whatever the logger"
+
+
+def test_a_logger_that_cannot_begin_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_account(*_: object) -> None:
+        raise ValueError("No API key configured")
+
+    monkeypatch.setattr(WandbLogger, "log_hyperparams", no_account)
+    overrides = [*SMALL_WORLD, f"data_dir={tmp_path}", f"folder={tmp_path}/run", "logger=wandb", "logger.offline=false"]
+    with pytest.raises(RunStopped, match=r"No API key configured \(logger\.offline=true needs no account"):
+        train(compose("train", overrides))
 
 
 @pytest.mark.slow

@@ -86,6 +86,30 @@ def test_another_number_of_drawn_people_tests_some_that_were_trained_on(
     assert "trained with data.dataset.identities=10" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        ("trial=x", "trial must be a whole number, got 'x'"),
+        ("trained=3", "trained must be left to the checkpoint"),
+        ("last_stride=2", "last_stride is for released checkpoints"),
+        ("protocol=null", "protocol=null leaves nothing to measure by"),
+        ("embeddings=/proc/e.npz", "/proc/e.npz cannot be written"),
+    ],
+)
+def test_a_mistake_is_a_sentence(
+    typed: str,
+    sentence: str,
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run([f"ckpt={trained}/checkpoints/last.ckpt", "folder=two", typed], monkeypatch) == 2
+    assert sentence in capsys.readouterr().err
+    assert not Path("two").exists()
+
+
 def test_reranked_rows_stand_beside_the_plain_ones(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

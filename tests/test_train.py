@@ -21,7 +21,7 @@ from mpanet_pl import MPANetModule, runs
 from mpanet_pl.callbacks import FiniteGuard
 from mpanet_pl.engine import build_trainer, quiet
 from mpanet_pl.errors import RunStopped, UserError
-from mpanet_pl.files import written_aside
+from mpanet_pl.files import alone_in, written_aside
 from mpanet_pl.train import build_module, train
 
 
@@ -214,6 +214,57 @@ def test_a_truncated_checkpoint_is_named(name: str, finished: Path, tmp_path: Pa
     assert (run / "results.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "sentence"),
+    [
+        ("config.yaml", b"\xff\xfe", "config.yaml is damaged"),
+        ("config.yaml", b"a: [", "config.yaml is damaged"),
+        ("config.yaml", b"- a", "config.yaml is damaged: it holds no keys"),
+        ("config.yaml", b"", "config.yaml is damaged: it holds no keys"),
+        ("metrics.csv", b"\xff\xfe", "metrics.csv is damaged"),
+        ("metrics.csv", b"epoch,step\nsoon,1\n", "metrics.csv is damaged"),
+        ("checkpoints/best.ckpt", None, "best.ckpt is missing: put it back, or begin a new run"),
+    ],
+)
+def test_a_damaged_run_is_not_continued(
+    file: str, content: bytes | None, sentence: str, finished: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    if content is None:
+        (run / file).unlink()
+    else:
+        (run / file).write_bytes(content)
+    with pytest.raises(UserError, match=sentence):
+        train(compose("train", [f"resume={run}"]))
+    assert (run / "results.json").exists()
+
+
+def test_a_checkpoint_without_all_of_a_run_is_named(finished: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    last = run / "checkpoints/last.ckpt"
+    content = torch.load(last, weights_only=True)
+    torch.save({key: value for key, value in content.items() if key not in ("epoch", "optimizer_states")}, last)
+    with pytest.raises(UserError, match=r"last\.ckpt is no checkpoint .*: it has no epoch, optimizer_states\."):
+        train(compose("train", [f"resume={run}"]))
+
+
+def test_a_checkpoint_of_another_network_than_configured(finished: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace("patterns: 6", "patterns: 2"))
+    with pytest.raises(RunStopped, match=r"is of another network than its config\.yaml describes"):
+        train(compose("train", [f"resume={run}"]))
+
+
+def test_one_process_at_a_time_works_in_a_folder(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    with alone_in(run), pytest.raises(UserError, match="Another process is at work in"):
+        train(compose("train", [f"resume={run}"]))
+    train(compose("train", [f"resume={run}"]))
+
+
 def test_a_run_that_goes_on_is_not_finished(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = shutil.copytree(finished, tmp_path / "run")
     kill_at(monkeypatch, "training_step", 1)
@@ -283,7 +334,9 @@ def test_a_full_disk_stops_the_run_and_keeps_the_last_checkpoint(
 
     with monkeypatch.context() as patched:
         patched.setattr("mpanet_pl.callbacks.checkpoints.written_aside", full)
-        with pytest.raises(RunStopped, match=r"(?s)The disk of .* is full.*resume="):
+        with pytest.raises(
+            RunStopped, match=r"(?s)run cannot take more: No space left on device\. .*epoch is kept.*resume="
+        ):
             train(compose("train", small(world, tmp_path / "run")))
     train(compose("train", [f"resume={tmp_path / 'run'}"]))
     assert_same_run(tmp_path / "run", finished)
@@ -308,6 +361,23 @@ def test_ctrl_c_says_how_to_go_on(
     assert f"python -m mpanet_pl.train resume={tmp_path / 'run'}" in capsys.readouterr().err
     train(compose("train", [f"resume={tmp_path / 'run'}"]))
     assert_same_run(tmp_path / "run", finished)
+
+
+def test_ctrl_c_in_the_middle_of_a_checkpoint(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """torch writes its file's end on the way out, which fails, and buries the interruption."""
+
+    def interrupted(*_: Any) -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("unexpected pos 35356288 vs 35356184")
+
+    monkeypatch.setattr("mpanet_pl.callbacks.checkpoints.torch.save", interrupted)
+    with pytest.raises(SystemExit, match="130"):
+        train(compose("train", small(world, tmp_path / "run")))
+    assert "Stopped. No epoch was finished yet. Begin again with: python" in capsys.readouterr().err
 
 
 def test_out_of_memory_names_the_keys_that_help(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

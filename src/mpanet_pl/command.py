@@ -6,7 +6,6 @@ Everything that Hydra knows stays here, in `configuration` and in the commands.
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,39 +18,46 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mpanet_pl.configuration import check, config_folder, plain
+from mpanet_pl.configuration import check, config_folder, paths_as_text, plain, readable
 from mpanet_pl.errors import RunStopped, UserError
 
 MISTAKES = (UserError, RunStopped, HydraException, OmegaConfBaseException, OSError)
+STOPPED = 130  # the exit code of what Ctrl-C stopped
+MULTIRUN = ("-m", "--multirun")
 CHILD_CONFIG = "MPANET_PL_CHILD_CONFIG"  # tells the ranks that a run starts which composed configuration is theirs
 
 
 def run_command(name: str, task: Callable[[DictConfig], None]) -> None:
     """Run `task` on the configuration that `conf/NAME.yaml` and the command line compose."""
-    sys.argv[1:] = [_at_home(argument) for argument in sys.argv[1:]]
+    arguments = [readable(argument) for argument in sys.argv[1:]]
+    sys.argv[1:] = sorted(arguments, key=lambda argument: argument not in MULTIRUN)  # it has to come first
     asked = os.environ.get("HYDRA_FULL_ERROR", "0")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra passes errors on; what to show of them is decided here
     try:
-        _run(name, task)
-    except KeyboardInterrupt:
-        print(f"\n{name}: stopped", file=sys.stderr)
-        sys.exit(130)
+        _run(name, task, asked)
+    except (KeyboardInterrupt, SystemExit) as leaving:
+        if isinstance(leaving, SystemExit) and (
+            leaving.code == STOPPED or not isinstance(leaving.__context__, KeyboardInterrupt)
+        ):
+            raise
+        print(f"\n{name}: stopped", file=sys.stderr)  # Lightning answers Ctrl-C with a SystemExit of its own
+        sys.exit(STOPPED)
     except MISTAKES as error:
         if asked not in ("", "0"):
             raise
         mistake = _root(error)
         print(f"{name}: {_sentence(mistake)}", file=sys.stderr)
-        sys.exit(1 if isinstance(mistake, RunStopped | OSError) else 2)
+        sys.exit(1 if isinstance(mistake, RunStopped | OSError) and not isinstance(mistake, HydraException) else 2)
     finally:
         os.environ["HYDRA_FULL_ERROR"] = asked
 
 
-def _run(name: str, task: Callable[[DictConfig], None]) -> None:
+def _run(name: str, task: Callable[[DictConfig], None], full_error: str) -> None:
     if is_child_rank():
         task(OmegaConf.create(plain(OmegaConf.load(os.environ[CHILD_CONFIG]))))  # type: ignore[arg-type]
         return
     arguments = sys.argv[1:]
-    if not any(argument.startswith("-") and argument not in ("-m", "--multirun") for argument in arguments):
+    if not any(argument.startswith("-") and argument not in MULTIRUN for argument in arguments):
         check(name, arguments)
     mistakes: list[Exception] = []
 
@@ -59,26 +65,22 @@ def _run(name: str, task: Callable[[DictConfig], None]) -> None:
         try:
             if missing := [str(key) for key in cfg if OmegaConf.is_missing(cfg, key)]:
                 raise UserError(f"Add {', '.join(f'{key}=…' for key in missing)}. --help shows examples.")
+            paths_as_text(cfg)
+            os.environ["HYDRA_FULL_ERROR"] = full_error  # for the processes that the task starts
             task(cfg)
         except MISTAKES as mistake:
             if folder := sweep_folder():
+                print(f"{name}: {folder}: {_sentence(_root(mistake))}", file=sys.stderr)
                 with suppress(OSError):
                     folder.rmdir()  # goes only where nothing was run
                 raise  # after the other jobs, Hydra says which one it was
             mistakes.append(mistake)
+        finally:
+            os.environ["HYDRA_FULL_ERROR"] = "1"
 
     hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=name)(single_or_job)()
     if mistakes:
         raise mistakes[0]
-
-
-def _at_home(argument: str) -> str:
-    """KEY=~/… as a path, which not every shell makes of it.
-
-    >>> _at_home("data_dir=~/sysu") == f"data_dir={Path.home()}/sysu"
-    True
-    """
-    return re.sub(r"^([^=]+=['\"]?)~(?=/)", lambda key: f"{key[1]}{Path.home()}", argument)
 
 
 def is_child_rank() -> bool:

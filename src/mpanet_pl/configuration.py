@@ -20,14 +20,35 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from mpanet_pl.arguments import quoted
 from mpanet_pl.errors import UserError
 
-WIDER: dict[str, tuple[Any, str]] = {  # keys that take more than what their default is
-    "model.network.pretrained": (bool | str, "true, false or a path"),
-    "data.cache": (bool | str, "true, false or a path"),
-    "data.augment.grayscale": (bool | int | float, "true, false or a probability"),
-    "data.augment.channel_exchange": (bool | int | float, "true, false or a probability"),
-    "trainer.devices": (int | str | list, "a number of devices, or a list of them"),
+Kind = tuple[tuple[type, ...], str]  # what a value may be, and that in words
+PATH: Kind = ((str, int, float), "a path")
+COUNT: Kind = ((int,), "a whole number")
+NUMBER: Kind = ((int, float), "a number")
+WORD: Kind = ((str, int, float), "a word")
+SWITCH: Kind = ((bool,), "true or false")
+PATH_OR_SWITCH: Kind = ((bool, str), "true, false or a path")
+CHANCE: Kind = ((bool, int, float), "true, false or a probability")
+KINDS: dict[str, Kind] = {  # of keys whose default does not show it
+    **dict.fromkeys(("resume", "folder", "data_dir", "ckpt", "embeddings", "out"), PATH),
+    **dict.fromkeys(("model.network.pretrained", "data.cache"), PATH_OR_SWITCH),
+    **dict.fromkeys(("data.augment.grayscale", "data.augment.channel_exchange"), CHANCE),
+    **dict.fromkeys(("data.workers", "workers", "identities", "trial", "last_stride"), COUNT),
+    "trainer.devices": ((int, str, list), "a number of devices, or a list of them"),
+    "trainer.gradient_clip_val": NUMBER,
+    "trainer.benchmark": SWITCH,
+    "logger.name": ((str,), "a word"),
+    "rerank": WORD,
+    "trained": ((), "left to the checkpoint"),
+}
+BY_DEFAULT: dict[type, Kind] = {
+    bool: SWITCH,
+    int: COUNT,
+    float: NUMBER,
+    dict: ((dict,), "a group of keys, not a single value"),
+    str: WORD,
 }
 
 NULLABLE = ("validation.monitor", "protocol.permutations")
@@ -60,8 +81,24 @@ def parse(typed: Sequence[str]) -> list[Override]:
     try:
         return OverridesParser.create().parse_overrides(list(typed))
     except HydraException as error:
-        said = _one_line(error)
-        raise UserError(f"Not understood, {said}. An argument is KEY=VALUE; quote what the shell reads.") from error
+        raise UserError(f"Not understood, {_one_line(error)}. An argument is KEY=VALUE.") from error
+
+
+def readable(argument: str) -> str:
+    """KEY=VALUE with ~/ for a home, and with its value quoted where the grammar stumbles over it.
+
+    >>> print(readable("data_dir=/home/josé/x=1"), readable("trial=1,2"), readable("data.cache=~/cache") != "~/cache")
+    data_dir="/home/josé/x=1" trial=1,2 True
+    """
+    if not (parts := re.fullmatch(r"([\w./@:+]+=)(['\"]?)(~(?=/))?(.*)", argument, re.DOTALL)):
+        return argument
+    key, quote, home, rest = parts.groups()
+    value = quote + (str(Path.home()) if home else "") + rest
+    try:
+        OverridesParser.create().parse_override(key + value)
+    except HydraException:
+        value = quoted(value)
+    return key + value
 
 
 def with_overrides(cfg: DictConfig, typed: Sequence[str]) -> DictConfig:
@@ -129,7 +166,9 @@ def _compose(name: str, overrides: list[str]) -> DictConfig:
 
 def _explain(error: Exception, name: str, overrides: list[str]) -> str:
     """Hydra's complaint about a group's choice, a key, or anything else, with the nearest valid name."""
-    if match := re.search(r"Could not (?:find|load) '([^']+)/([^'/]+)'", str(error)):
+    if "Config group override must be" in str(error):
+        return f"A group takes the name of one of its choices: {', '.join(filter(_is_group, overrides))}."
+    if match := re.search(r"Could not (?:find|load) '([^'/]+)/([^'/]*)'", str(error)):
         group, choice = match.groups()
         choices = GlobalHydra.instance().config_loader().get_group_options(group)
         return f"{group} has no '{choice}'.{_nearest(choice, choices)} It is one of: {', '.join(choices)}."
@@ -188,26 +227,20 @@ def _value(cfg: DictConfig, key: str) -> Any:
 
 def _expected(key: str, default: Any, value: Any) -> str | None:
     """What a value should have been, judged by the default in its place; None where it fits."""
-    if key in WIDER:
-        allowed, words = WIDER[key]
-        return None if isinstance(value, allowed) else words
-    if isinstance(default, list):
+    if isinstance(default, list) and key not in KINDS:
         fits = isinstance(value, list) and not any(
             _expected(key, item, other) for item in default[:1] for other in value
         )
         return None if fits else f"a list such as [{','.join(map(str, default))}]"
-    kinds: list[tuple[type, Any, str]] = [  # of the default, of the value, in words
-        (bool, bool, "true or false"),
-        (int, int, "a whole number"),
-        (float, int | float, "a number"),
-        (dict, dict, "a group of keys, not a single value"),
-        (str, str | int | float, "a word"),
-    ]
-    for kind, allowed, words in kinds:
-        if isinstance(default, kind):
-            fits = isinstance(value, allowed) and (kind is bool or not isinstance(value, bool))
-            return None if fits else words
-    return None
+    kinds, words = KINDS.get(key) or BY_DEFAULT.get(type(default)) or ((type(value),), "")
+    return None if type(value) in kinds else words
+
+
+def paths_as_text(cfg: DictConfig) -> None:
+    """A folder called 3 is a number to the grammar."""
+    for key in cfg:
+        if KINDS.get(str(key)) is PATH and not OmegaConf.is_missing(cfg, key) and cfg[key] is not None:
+            cfg[key] = str(cfg[key])
 
 
 def _one_line(error: Exception) -> str:

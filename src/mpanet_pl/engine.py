@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytorch_lightning as pl
 import torch
@@ -21,19 +21,31 @@ from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from mpanet_pl.arguments import typed
 from mpanet_pl.callbacks import AtomicCheckpoints
-from mpanet_pl.command import is_child_rank
+from mpanet_pl.callbacks.checkpoints import LAST
+from mpanet_pl.command import STOPPED, is_child_rank
 from mpanet_pl.errors import RunStopped, UserError
+
+CHOICES = {
+    "accelerator": ("auto", "cpu", "gpu"),  # the augmentation's hash needs float64, which Apple's GPUs lack
+    "precision": ("auto", "32-true", "bf16-mixed", "16-mixed"),  # what losses in float32 go with
+}
 
 
 def build_trainer(cfg: DictConfig, callbacks: Sequence[pl.Callback] = (), loggers: Sequence[Any] = ()) -> pl.Trainer:
     keys: dict[str, Any] = {str(key): value for key, value in OmegaConf.to_container(cfg, resolve=True).items()}  # type: ignore[union-attr]
-    if keys["accelerator"] == "auto":  # CUDA or the CPU: the augmentation's hash needs float64, which MPS lacks
+    for key, choices in CHOICES.items():
+        if keys[key] not in choices:
+            raise UserError(f"trainer.{key} is one of {', '.join(choices)}, got {keys[key]}.")
+    if keys["accelerator"] == "auto":
         keys["accelerator"] = "gpu" if torch.cuda.is_available() else "cpu"
     _check_devices(keys["accelerator"], keys["devices"])
     for key in ("max_epochs", "log_every_n_steps", "accumulate_grad_batches"):
         if keys[key] < 1:
             raise UserError(f"trainer.{key} must be at least 1, got {keys[key]}.")
+    if not keys["limit_train_batches"] > 0:
+        raise UserError(f"trainer.limit_train_batches must be more than 0, got {keys['limit_train_batches']}.")
     if keys["precision"] == "auto":
         keys["precision"] = _best_precision(keys["accelerator"])
     try:
@@ -66,7 +78,7 @@ def _best_precision(accelerator: str) -> str:
 
 
 def _check_devices(accelerator: str, devices: Any) -> None:
-    if accelerator not in ("gpu", "cuda"):
+    if accelerator != "gpu":
         return
     found = torch.cuda.device_count()
     if not found:
@@ -111,28 +123,47 @@ def on_its_own() -> Iterator[None]:
 @contextmanager
 def failures_explained(folder: Path) -> Iterator[None]:
     """What stops a run, in a sentence that says how to go on."""
-    go_on = f"Continue with: python -m mpanet_pl.train resume={folder}"
     try:
         yield
     except RunStopped as stop:
-        raise RunStopped(f"{stop}\n{go_on}") from stop
+        raise RunStopped(f"{stop}\n{_how_to_go_on(folder)}") from stop
     except (SystemExit, KeyboardInterrupt) as stop:  # Lightning answers Ctrl-C with the first
-        if not is_child_rank():
-            print(f"\nStopped. {go_on}", file=sys.stderr)
-        raise SystemExit(130) from stop
+        _stop(folder, stop)
     except (OSError, RuntimeError) as fault:
+        if any(isinstance(buried, KeyboardInterrupt) for buried in _down_to_the_cause(fault)):
+            _stop(folder, fault)
         if (why := _why_it_stopped(fault, folder)) is None:
             raise
-        raise RunStopped(f"{why}\n{go_on}") from fault
+        raise RunStopped(f"{why}\n{_how_to_go_on(folder)}") from fault
+
+
+def _stop(folder: Path, stop: BaseException) -> NoReturn:
+    if not is_child_rank():
+        print(f"\nStopped. {_how_to_go_on(folder)}", file=sys.stderr)
+    raise SystemExit(STOPPED) from stop
+
+
+def _how_to_go_on(folder: Path) -> str:
+    again = f"python -m mpanet_pl.train {typed('resume', folder)}"
+    if (folder / LAST).exists():
+        return f"The last finished epoch is kept. Continue with: {again}"
+    return f"No epoch was finished yet. Begin again with: {again}"
+
+
+def _down_to_the_cause(fault: BaseException | None) -> Iterator[BaseException]:
+    """torch buries a full disk, or Ctrl-C, under what it could not finish."""
+    while fault is not None:
+        yield fault
+        fault = fault.__cause__ or fault.__context__
 
 
 def _why_it_stopped(fault: BaseException, folder: Path) -> str | None:
     """Of what the machine lacked; None where it is something else."""
-    seen: BaseException | None = fault
-    while seen is not None:  # torch buries a full disk under what it could not finish
-        if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
-            return f"The disk of {folder} is full; the last good checkpoint is kept. Free some space."
-        seen = seen.__cause__ or seen.__context__
+    for buried in _down_to_the_cause(fault):
+        if isinstance(buried, OSError) and buried.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return f"{folder} cannot take more: {buried.strerror}. Free some space."
+    if "loading state_dict" in str(fault):
+        return f"The checkpoint in {folder} is of another network than its config.yaml describes: {fault}"
     if isinstance(fault, torch.OutOfMemoryError) or "can't allocate memory" in str(fault):
         return "Out of memory. Lower data.identities_per_batch, or halve the bytes with trainer.precision=bf16-mixed."
     if torch.distributed.is_initialized() and re.search("Connection (closed|reset|refused)", str(fault)):

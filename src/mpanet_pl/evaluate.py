@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,7 +31,7 @@ from mpanet_pl.files import written_aside
 from mpanet_pl.module import MPANetModule
 from mpanet_pl.pictures import draw_cmc
 from mpanet_pl.report import draw_pictures
-from mpanet_pl.runs import make_folder, provenance
+from mpanet_pl.runs import provenance, run_folder
 from mpanet_pl.testing import Examiner, Tested
 
 OF_TRAINING = ("dataset", "data_dir", "trial", "seed", "data", "protocol")  # taken from the checkpoint unless given
@@ -67,8 +68,7 @@ def evaluate(cfg: DictConfig) -> None:
     subject = read_subject(Path(cfg.ckpt), cfg.last_stride)
     if not is_child_rank():
         cfg = settings(cfg, subject)
-    if cfg.embeddings and not str(cfg.embeddings).endswith(".npz"):
-        raise UserError(f"embeddings is the path of an .npz file, got {cfg.embeddings}.")
+    _check_settings(cfg)
     with quiet(), on_its_own():
         if subject.saved:
             score_saved(cfg, subject.saved)
@@ -76,14 +76,29 @@ def evaluate(cfg: DictConfig) -> None:
             test_network(cfg, subject)
 
 
+def _check_settings(cfg: DictConfig) -> None:
+    if cfg.protocol is None:
+        raise UserError("protocol=null leaves nothing to measure by: leave it out.")
+    if not cfg.embeddings:
+        return
+    place = Path(cfg.embeddings)
+    if place.suffix != ".npz":
+        raise UserError(f"embeddings is the path of an .npz file, got {place}.")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=place.parent).close()
+    except OSError as error:
+        raise UserError(f"embeddings={place} cannot be written: {error.strerror}.") from error
+
+
 def score_saved(cfg: DictConfig, saved: Saved) -> None:
     """Embeddings meet the protocol again, without the network that made them."""
     protocol = instantiate(cfg.protocol)
     scores = score(saved.embeddings, saved.catalogue, protocol, rerank=_reranker(cfg.rerank))
-    folder = make_folder(cfg)
-    draw_cmc({setting: result.cmc for setting, result in scores.items()}, folder / "cmc.png")
     origin = provenance(cfg, torch.device("cpu"), str(saved.embeddings.dtype))
-    report(folder, cfg, saved, protocol, Tested(scores, {}, saved.embeddings), origin)
+    with run_folder(cfg) as folder:
+        draw_cmc({setting: result.cmc for setting, result in scores.items()}, folder / "cmc.png")
+        report(folder, cfg, saved, protocol, Tested(scores, {}, saved.embeddings), origin)
 
 
 def test_network(cfg: DictConfig, subject: Subject) -> None:
@@ -95,16 +110,16 @@ def test_network(cfg: DictConfig, subject: Subject) -> None:
     metric = RetrievalMetric(data.test, protocol, rerank=_reranker(cfg.rerank))
     examiner = Examiner(data, RetrievalScoring(metric, flip=cfg.flip))
     trainer = build_trainer(cfg.trainer, examiner.callbacks)
-    folder = make_folder(cfg)
-    tested = examiner.test(trainer, subject.module)
-    if not trainer.is_global_zero:
-        return
-    flipped = ["each embedding is the mean over image and mirror image"] if cfg.flip else []
-    notes = (f"network: {cfg.ckpt}, in {trainer.precision}", *subject.notes, *flipped)
-    saved = Saved(tested.embeddings, data.test, examiner.annotations is not None, Path(cfg.ckpt).stem, notes)
-    origin = provenance(cfg, trainer.strategy.root_device, trainer.precision, trainer.world_size)
-    report(folder, cfg, saved, protocol, tested, origin)
-    draw_pictures(folder, tested, examiner, subject.module)
+    with run_folder(cfg) as folder:
+        tested = examiner.test(trainer, subject.module)
+        if not trainer.is_global_zero:
+            return
+        flipped = ["each embedding is the mean over image and mirror image"] if cfg.flip else []
+        notes = (f"network: {cfg.ckpt}, in {trainer.precision}", *subject.notes, *flipped)
+        saved = Saved(tested.embeddings, data.test, examiner.annotations is not None, Path(cfg.ckpt).stem, notes)
+        origin = provenance(cfg, trainer.strategy.root_device, trainer.precision, trainer.world_size)
+        report(folder, cfg, saved, protocol, tested, origin)
+        draw_pictures(folder, tested, examiner, subject.module)
 
 
 def report(
@@ -129,16 +144,19 @@ def report(
         save_embeddings(Path(cfg.embeddings), saved, cfg)
 
 
-def read_subject(path: Path, last_stride: int = 1) -> Subject:
+def read_subject(path: Path, last_stride: int | None = None) -> Subject:
     """A file of saved embeddings, a checkpoint of this package, or a released state dict."""
     if path.suffix == ".npz":
         return read_embeddings(path)
     content = weights.read(path)
     if official.is_official(content):
-        module = official.module_from_official(content, last_stride=last_stride)
-        return Subject(None, module, notes=(f"last stride {last_stride}, which a released file does not say",))
+        stride = 1 if last_stride is None else last_stride
+        module = official.module_from_official(content, last_stride=stride)
+        return Subject(None, module, notes=(f"last stride {stride}, which a released file does not say",))
     if not content.keys() >= OF_A_CHECKPOINT:
         raise UserError(f"{path} is neither a checkpoint of mpanet_pl.train nor a released MPANet state dict.")
+    if last_stride is not None:
+        raise UserError(f"last_stride is for released checkpoints: {path} says its own.")
     trained = _configuration(content["config"], path) if "config" in content else None
     changes = trained.get("changes", []) if trained else []
     return Subject(trained, MPANetModule.load_from_checkpoint(path), notes=tuple(changes))

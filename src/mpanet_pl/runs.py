@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from importlib.metadata import version
 from itertools import count
@@ -13,16 +15,18 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
-from mpanet_pl.callbacks.checkpoints import epochs_done
+from mpanet_pl.arguments import typed
+from mpanet_pl.callbacks.checkpoints import LAST, epochs_done
 from mpanet_pl.command import CHILD_CONFIG, is_child_rank, overrides_given, sweep_folder
 from mpanet_pl.configuration import check_targets, plain, with_overrides
 from mpanet_pl.errors import UserError
-from mpanet_pl.files import sweep_up, written_aside
+from mpanet_pl.files import alone_in, sweep_up, written_aside
 from mpanet_pl.machine import usable_cores
 
 CONFIG = "config.yaml"
-CHECKPOINTS = "checkpoints"
 SAME_RUN = (  # what may change when a run is continued, and leaves it the same run
     "trainer.max_epochs",
     "trainer.log_every_n_steps",
@@ -45,10 +49,7 @@ LIBRARIES = ("mpanet_pl", "torch", "torchvision", "pytorch-lightning", "torchmet
 def reopen(folder: str | Path) -> DictConfig:
     """The configuration of the run in `folder` with what is typed now, `changes` saying what made it another run."""
     path = Path(folder).absolute()
-    if not (path / CONFIG).is_file():
-        raise UserError(f"{folder} is no run's folder: it has no {CONFIG}.")
-    cfg = OmegaConf.load(path / CONFIG)
-    assert isinstance(cfg, DictConfig)
+    cfg = _stored_config(path)
     if "resume" not in cfg:
         raise UserError(f"{folder} holds an evaluation, not a training run.")
     overrides = [text for text in overrides_given() if not text.startswith(("resume=", "hydra."))]
@@ -61,7 +62,7 @@ def reopen(folder: str | Path) -> DictConfig:
     cfg = with_overrides(cfg, overrides)
     cfg.folder = str(path)
     check_targets(cfg, str(path / CONFIG))
-    done = epochs_done(path / CHECKPOINTS)
+    done = epochs_done(path)
     if done > cfg.trainer.max_epochs:
         raise UserError(f"{folder} has done {done} epochs, which trainer.max_epochs={cfg.trainer.max_epochs} cuts off.")
     if changes := [override for override in overrides if override.split("=")[0] in ANOTHER_RUN]:
@@ -69,28 +70,57 @@ def reopen(folder: str | Path) -> DictConfig:
     return cfg
 
 
-def make_folder(cfg: DictConfig, resumed: bool = False) -> Path:
-    """The run's folder, made new unless the run is resumed, with its configuration in it; every rank gets the same."""
+def _stored_config(folder: Path) -> DictConfig:
+    if not (folder / CONFIG).is_file():
+        raise UserError(f"{folder} is no run's folder: it has no {CONFIG}.")
+    try:
+        cfg = OmegaConf.load(folder / CONFIG)
+    except (YAMLError, OmegaConfBaseException, ValueError) as error:
+        raise UserError(f"{folder / CONFIG} is damaged: {error}") from error
+    if not isinstance(cfg, DictConfig) or not cfg:
+        raise UserError(f"{folder / CONFIG} is damaged: it holds no keys.")
+    return cfg
+
+
+@contextmanager
+def run_folder(cfg: DictConfig, resumed: bool = False) -> Iterator[Path]:
+    """The run's folder, made new unless the run is resumed, with its configuration in it; every rank gets the same.
+
+    Nobody else runs in it meanwhile.
+    """
     if is_child_rank():
-        return Path(os.environ[CHILD_CONFIG]).parent
+        yield Path(os.environ[CHILD_CONFIG]).parent
+        return
     outer_rank = _rank_of_outer_launcher()
+    if outer_rank is None and cfg.trainer.num_nodes > 1:
+        raise UserError("trainer.num_nodes is for processes that torchrun or srun starts on every machine.")
     if outer_rank is not None and not cfg.folder:
         raise UserError("Processes started from outside (torchrun, srun) must agree on a folder: add folder=PATH.")
     folder = Path(cfg.folder).absolute() if cfg.folder else sweep_folder() or _new_folder(Path("runs") / cfg.dataset)
     if outer_rank:
-        return folder
-    if not resumed and (folder / CONFIG).exists():
-        raise UserError(f"{folder} already holds a run: choose another folder. (train resume={folder} continues it.)")
+        yield folder
+        return
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(alone_in(folder))
+            _claim(folder, cfg, resumed)
+        except OSError as error:
+            raise UserError(f"The run's folder {folder} cannot be written: {error.strerror}.") from error
+        yield folder
+
+
+def _claim(folder: Path, cfg: DictConfig, resumed: bool) -> None:
+    """Leave the configuration there, for a later start and for the ranks that this process starts."""
     if resumed:
-        for place in (folder, folder / CHECKPOINTS):
+        for place in (folder, (folder / LAST).parent):
             sweep_up(place)
-    try:
-        with written_aside(folder / CONFIG) as aside:
-            OmegaConf.save(cfg, aside)
-    except OSError as error:
-        raise UserError(f"The run's folder {folder} cannot be written: {error.strerror}.") from error
+    elif (folder / CONFIG).exists():
+        go_on = f"python -m mpanet_pl.train {typed('resume', folder)}"
+        raise UserError(f"{folder} already holds a run: choose another folder. ({go_on} continues it.)")
+    with written_aside(folder / CONFIG) as aside:
+        OmegaConf.save(cfg, aside)
     os.environ[CHILD_CONFIG] = str(folder / CONFIG)
-    return folder
 
 
 def begun_in_sweep(cfg: DictConfig) -> Path | None:
@@ -98,9 +128,7 @@ def begun_in_sweep(cfg: DictConfig) -> Path | None:
     folder = sweep_folder()
     if folder is None or not (folder / CONFIG).exists():
         return None
-    earlier = OmegaConf.load(folder / CONFIG)
-    assert isinstance(earlier, DictConfig)
-    if plain(earlier) | {"folder": None} != plain(cfg) | {"folder": None}:
+    if plain(_stored_config(folder)) | {"folder": None} != plain(cfg) | {"folder": None}:
         raise UserError(f"{folder} holds a run of another configuration: give the sweep another hydra.sweep.dir.")
     return folder
 

@@ -11,20 +11,21 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from mpanet_pl.arguments import typed
 from mpanet_pl.callbacks import Checkpoints, FiniteGuard, LiveProgress, RetrievalScoring, RunLogger, Timing
-from mpanet_pl.callbacks.checkpoints import epochs_done
+from mpanet_pl.callbacks.checkpoints import LAST, epochs_done
 from mpanet_pl.callbacks.scoring import MONITOR
 from mpanet_pl.command import run_command
 from mpanet_pl.configuration import plain
 from mpanet_pl.engine import build_trainer, failures_explained, on_its_own, quiet
-from mpanet_pl.errors import UserError
+from mpanet_pl.errors import RunStopped, UserError
 from mpanet_pl.evaluation import RetrievalMetric
 from mpanet_pl.evaluation.tables import JSON as RESULTS
 from mpanet_pl.evaluation.tables import MARKDOWN, Results
 from mpanet_pl.module import MPANetModule
 from mpanet_pl.pictures import draw_curves
 from mpanet_pl.report import draw_pictures, tell
-from mpanet_pl.runs import CHECKPOINTS, begun_in_sweep, make_folder, provenance, reopen
+from mpanet_pl.runs import begun_in_sweep, provenance, reopen, run_folder
 from mpanet_pl.testing import Examiner
 
 NEXT = """
@@ -32,8 +33,8 @@ Files of the run: {folder}
 {files}
 
 Next
-  python -m mpanet_pl.evaluate ckpt={folder}/checkpoints/last.ckpt rerank=k_reciprocal
-  python -m mpanet_pl.train resume={folder} trainer.max_epochs=…      train longer
+  python -m mpanet_pl.evaluate {ckpt} rerank=k_reciprocal
+  python -m mpanet_pl.train {resume} trainer.max_epochs=…      train longer
   python -m mpanet_pl.train dataset=sysu data_dir=…                   your dataset: sysu, regdb, llcm, folder"""
 
 
@@ -47,7 +48,7 @@ def train(cfg: DictConfig) -> None:
             print(f"{begun} is finished and stays as it is.")
             return
         resumed, cfg.folder = True, str(begun)
-    done = epochs_done(Path(cfg.folder) / CHECKPOINTS) if cfg.folder else 0
+    done = epochs_done(Path(cfg.folder)) if cfg.folder else 0
     with quiet(), on_its_own():
         # What can be refused is refused before there is a folder.
         world = build_trainer(cfg.trainer).world_size
@@ -60,10 +61,7 @@ def train(cfg: DictConfig) -> None:
         examiner = Examiner(data, RetrievalScoring(metric, **cfg.validation))
         module = build_module(cfg, data.num_identities, new=not done)
         module.configure_optimizers()
-        folder = make_folder(cfg, resumed)
-        for file in (RESULTS, MARKDOWN):
-            (folder / file).unlink(missing_ok=True)  # a run that goes on has none yet
-        with failures_explained(folder):
+        with run_folder(cfg, resumed) as folder, failures_explained(folder):
             fit_and_test(cfg, folder, module, examiner, done)
 
 
@@ -88,13 +86,15 @@ def build_module(cfg: DictConfig, num_identities: int, *, new: bool = True) -> M
 
 def fit_and_test(cfg: DictConfig, folder: Path, module: MPANetModule, examiner: Examiner, done: int) -> None:
     """Train from the end of epoch `done` on, test, and leave the results in the run's folder."""
-    checkpoints = Checkpoints(folder / CHECKPOINTS, MONITOR, config=plain(cfg))
+    checkpoints = Checkpoints(folder, MONITOR, config=plain(cfg))
     records = RunLogger(folder, done)
     trainer = build_trainer(
         cfg.trainer,
         [FiniteGuard(examiner.data.train.paths), *examiner.callbacks, Timing(folder), LiveProgress(), checkpoints],
         [records, *extra_loggers(cfg, folder)],
     )
+    for file in (RESULTS, MARKDOWN):
+        (folder / file).unlink(missing_ok=True)  # a run that goes on has none yet
     trainer.fit(
         module,
         datamodule=examiner.data,
@@ -114,13 +114,14 @@ def fit_and_test(cfg: DictConfig, folder: Path, module: MPANetModule, examiner: 
             nuances=tested["last"].nuances,
             notes=[examiner.chance, *cfg.get("changes", [])],
         )
-        results.write(folder)
         results.print()
         draw_curves(folder / "metrics.csv", folder / "curves.png")
         draw_pictures(folder, tested["last"], examiner, module)
         for logger in trainer.loggers:
             tell(logger, results, folder)
-        print(NEXT.format(folder=folder, files=_files_of(folder)))
+        results.write(folder)  # last: a run that has results is finished
+        ckpt, resume = typed("ckpt", folder / LAST), typed("resume", folder)
+        print(NEXT.format(folder=folder, files=_files_of(folder), ckpt=ckpt, resume=resume))
 
 
 def _files_of(folder: Path) -> str:
@@ -137,7 +138,10 @@ def extra_loggers(cfg: DictConfig, folder: Path) -> list[Any]:
     if not cfg.logger:
         return []
     logger = instantiate(cfg.logger, save_dir=folder)
-    logger.log_hyperparams(plain(cfg))
+    try:
+        logger.log_hyperparams(plain(cfg))
+    except Exception as error:  # no account, no network, no such project: there is no end to the kinds
+        raise RunStopped(f"The logger cannot begin: {error} (logger.offline=true needs no account.)") from error
     return [logger]
 
 

@@ -17,7 +17,17 @@ from mpanet_pl import weights
 from mpanet_pl.errors import UserError
 from mpanet_pl.files import written_aside
 
-LAST, BEST = "last.ckpt", "best.ckpt"
+LAST, BEST = "checkpoints/last.ckpt", "checkpoints/best.ckpt"  # in a run's folder
+OF_A_RUN = {
+    "callbacks",
+    "epoch",
+    "global_step",
+    "loops",
+    "lr_schedulers",
+    "optimizer_states",
+    "pytorch-lightning_version",
+    "state_dict",
+}
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -29,20 +39,22 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
 
 def epochs_done(folder: Path) -> int:
-    """How far the checkpoints of a run go. A broken one is a `UserError`, before anything is trained on it."""
+    """How far the checkpoints in a run's folder go. A broken one is a `UserError`, before anything is touched."""
     last, best = folder / LAST, folder / BEST
     if best.exists():
         weights.read(best)
     if not last.exists():
         return 0
-    epoch = weights.read(last).get("epoch")
-    if not isinstance(epoch, int):
-        raise UserError(f"{last} is no checkpoint of a training run: it has no epoch.")
-    return epoch + 1
+    checkpoint = weights.read(last)
+    if missing := OF_A_RUN - checkpoint.keys():
+        raise UserError(f"{last} is no checkpoint of a training run: it has no {', '.join(sorted(missing))}.")
+    if checkpoint["callbacks"].get(Checkpoints.__qualname__, {}).get("best_epoch") and not best.exists():
+        raise UserError(f"{best} is missing: put it back, or begin a new run.")
+    return int(checkpoint["epoch"]) + 1
 
 
 class Checkpoints(Checkpoint):
-    """Saves `folder`/last.ckpt at each epoch's end, and `folder`/best.ckpt where `monitor` was highest.
+    """Saves last.ckpt into a run's folder at each epoch's end, and best.ckpt where `monitor` was highest.
 
     Each file also holds `config`, the run's composed configuration, so that it says what it was trained on.
     """

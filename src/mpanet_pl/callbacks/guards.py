@@ -16,8 +16,8 @@ from mpanet_pl.data import Batch
 from mpanet_pl.errors import RunStopped
 
 ADVICE = (
-    "The last good checkpoint is kept. A lower model.optimizer.lr, trainer.gradient_clip_val=1 or "
-    "trainer.precision=32-true may help."
+    "What may help: trainer.gradient_clip_val=1 or trainer.precision=32-true, also when the run is continued; or a new "
+    "run with a lower model.optimizer.lr."
 )
 
 

@@ -13,6 +13,7 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from mpanet_pl.data import Batch
+from mpanet_pl.errors import UserError
 from mpanet_pl.files import written_aside
 
 
@@ -65,9 +66,14 @@ def _rows_before(path: Path, epochs: int) -> list[dict[str, str]]:
     """The rows of the first `epochs` epochs, without their blanks."""
     if not epochs or not path.exists():
         return []
-    with path.open(newline="") as file:
-        rows = [{name: value for name, value in row.items() if value} for row in csv.DictReader(file)]
-    return [row for row in rows if int(row["epoch"]) <= epochs]
+    try:
+        with path.open(newline="") as file:
+            rows = [{name: value for name, value in row.items() if value} for row in csv.DictReader(file)]
+        return [row for row in rows if int(row["epoch"]) <= epochs]
+    except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+        raise UserError(
+            f"{path} is damaged ({error}): mend it, or remove it to go on without a record of the epochs before."
+        ) from error
 
 
 class Timing(pl.Callback):

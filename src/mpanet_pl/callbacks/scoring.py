@@ -38,8 +38,8 @@ class RetrievalScoring(pl.Callback):
         if every < 1:
             raise UserError(f"validation.every must be at least 1, got {every}.")
         settings = [name for search in metric.protocol.searches(metric.catalogue) for name in search.galleries]
-        if unknown := set(monitor or ()) - set(settings):
-            raise UserError(f"validation.monitor takes {', '.join(settings)}, got {', '.join(sorted(unknown))}.")
+        if unknown := [str(name) for name in monitor or () if name not in settings]:
+            raise UserError(f"validation.monitor takes {', '.join(settings)}, got {', '.join(unknown)}.")
         self.metric, self.start, self.every, self.monitor, self.flip = metric, start, every, monitor, flip
         self.scores: dict[str, Scores] = {}
         self.embeddings: Tensor | None = None  # (N, D) of the last test, in the catalogue's order

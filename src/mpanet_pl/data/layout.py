@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
-import shlex
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, NamedTuple
 
+from mpanet_pl.arguments import typed
 from mpanet_pl.data.catalogue import Catalogue, Splits
 from mpanet_pl.data.faults import BrokenDataset, Faults
 
@@ -71,17 +70,6 @@ class DatasetOnDisk(ABC):
     @abstractmethod
     def _read(self, faults: Faults) -> Splits:
         """The splits as far as they can be read; what is wrong goes into `faults`."""
-
-
-def typed(key: str, value: object) -> str:
-    """KEY=VALUE as a shell and the command line's grammar take it.
-
-    >>> print(typed("data_dir", "/data/my cameras"), typed("data_dir", "x=1"))
-    'data_dir=/data/my cameras' 'data_dir="x=1"'
-    """
-    text = str(value)
-    quoted = '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' if re.search(r"[^\w\s./+~-]", text) else text
-    return shlex.quote(f"{key}={quoted}")
 
 
 def _missing_modalities(splits: Splits) -> Iterator[str]:

@@ -6,7 +6,7 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-from mpanet_pl.data.layout import typed
+from mpanet_pl.arguments import typed
 from mpanet_pl.data.nuances import Look, World, draw_world
 from mpanet_pl.data.sysu import SYSU
 from mpanet_pl.machine import usable_cores
