@@ -71,9 +71,9 @@ def evaluate(cfg: DictConfig) -> None:
     _check_settings(cfg)
     with quiet(), on_its_own():
         if subject.saved:
-            score_saved(cfg, subject.saved)
+            measure_saved(cfg, subject.saved)
         else:
-            test_network(cfg, subject)
+            measure_network(cfg, subject)
 
 
 def _check_settings(cfg: DictConfig) -> None:
@@ -91,7 +91,7 @@ def _check_settings(cfg: DictConfig) -> None:
         raise UserError(f"embeddings={place} cannot be written: {error.strerror}.") from error
 
 
-def score_saved(cfg: DictConfig, saved: Saved) -> None:
+def measure_saved(cfg: DictConfig, saved: Saved) -> None:
     """Embeddings meet the protocol again, without the network that made them."""
     protocol = instantiate(cfg.protocol)
     scores = score(saved.embeddings, saved.catalogue, protocol, rerank=_reranker(cfg.rerank))
@@ -101,7 +101,7 @@ def score_saved(cfg: DictConfig, saved: Saved) -> None:
         report(folder, cfg, saved, protocol, Tested(scores, {}, saved.embeddings), origin)
 
 
-def test_network(cfg: DictConfig, subject: Subject) -> None:
+def measure_network(cfg: DictConfig, subject: Subject) -> None:
     """Every rank embeds its share of the test images; the first tells the scores."""
     assert subject.module
     data, protocol = instantiate(cfg.data), instantiate(cfg.protocol)

@@ -42,7 +42,7 @@ def train(cfg: DictConfig) -> None:
     resumed = cfg.resume is not None
     if resumed:
         cfg = reopen(cfg.resume)
-    cfg.data_dir = str(Path(cfg.data_dir).absolute())
+    cfg.data_dir = str(Path(cfg.data_dir).expanduser().absolute())
     if begun := begun_in_sweep(cfg):
         if (begun / RESULTS).exists():
             print(f"{begun} is finished and stays as it is.")
