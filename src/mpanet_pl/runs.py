@@ -15,8 +15,6 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from mpanet_pl.arguments import typed
 from mpanet_pl.callbacks.checkpoints import LAST, epochs_done
@@ -75,7 +73,7 @@ def _stored_config(folder: Path) -> DictConfig:
         raise UserError(f"{folder} is no run's folder: it has no {CONFIG}.")
     try:
         cfg = OmegaConf.load(folder / CONFIG)
-    except (YAMLError, OmegaConfBaseException, ValueError) as error:
+    except Exception as error:  # whatever a parser of garbage stumbles over: there is no end to the kinds
         raise UserError(f"{folder / CONFIG} is damaged: {error}") from error
     if not isinstance(cfg, DictConfig) or not cfg:
         raise UserError(f"{folder / CONFIG} is damaged: it holds no keys.")
