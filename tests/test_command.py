@@ -34,7 +34,7 @@ MISTAKES = {
     "data.workers=1.5": "data.workers must be a whole number, got '1.5'",
     "trainer.benchmark=7": "trainer.benchmark must be true or false",
     "resume=3": "3 is no run's folder",
-    "resume=true": "resume must be a path",
+    "resume=true": "true is no run's folder",
     "compile=maybe": "compile must be true or false",
     "model.schedule.milestones=[soon]": "milestones must be a list such as [13,18]",
     "data.augment.grayscale=foo": "grayscale must be true, false or a probability",
@@ -139,11 +139,25 @@ def test_a_line_that_was_printed_can_be_pasted(name: str, monkeypatch: pytest.Mo
     assert given == [f"/data/{name}"]
 
 
-@pytest.mark.parametrize("path", ["/home/josé/x=1", "~/sysu", "'~/sysu'", "/data/[old", "3"])
+@pytest.mark.parametrize("path", ["/home/josé/x=1", "~/sysu", "'~/sysu'", "/data/[old", "3", "2024_03_04", "1e3"])
 def test_paths_need_no_quotes_of_the_grammars_own(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[str] = []
     assert type_in("train", lambda cfg: given.append(cfg.data_dir), [f"data_dir={path}"], monkeypatch) == 0
     assert given == [path.strip("'").replace("~", str(Path.home()))]
+
+
+def test_what_parts_several_values_is_not_guessed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert type_in("train", train, ["-m", "data_dir=/data/josé,/data/jim"], monkeypatch) == 2
+    assert "Not understood" in capsys.readouterr().err
+
+
+def test_globs_choose_among_a_group(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran: list[str] = []
+    assert type_in("train", lambda cfg: ran.append(cfg.dataset), ["-m", "dataset=glob(*l*)"], monkeypatch) == 0
+    assert ran == ["folder", "llcm"]
 
 
 def test_several_runs_may_be_asked_for_at_the_end_of_the_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mpanet_pl.configuration import check, config_folder, paths_as_text, plain, readable
+from mpanet_pl.configuration import check, config_folder, plain, readable
 from mpanet_pl.errors import RunStopped, UserError
 
 MISTAKES = (UserError, RunStopped, HydraException, OmegaConfBaseException, OSError)
@@ -29,7 +29,8 @@ CHILD_CONFIG = "MPANET_PL_CHILD_CONFIG"  # tells the ranks that a run starts whi
 
 def run_command(name: str, task: Callable[[DictConfig], None]) -> None:
     """Run `task` on the configuration that `conf/NAME.yaml` and the command line compose."""
-    arguments = [readable(argument) for argument in sys.argv[1:]]
+    several = any(argument in MULTIRUN for argument in sys.argv)
+    arguments = [readable(argument, several=several) for argument in sys.argv[1:]]
     sys.argv[1:] = sorted(arguments, key=lambda argument: argument not in MULTIRUN)  # it has to come first
     asked = os.environ.get("HYDRA_FULL_ERROR", "0")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra passes errors on; what to show of them is decided here
@@ -65,7 +66,6 @@ def _run(name: str, task: Callable[[DictConfig], None], full_error: str) -> None
         try:
             if missing := [str(key) for key in cfg if OmegaConf.is_missing(cfg, key)]:
                 raise UserError(f"Add {', '.join(f'{key}=…' for key in missing)}. --help shows examples.")
-            paths_as_text(cfg)
             os.environ["HYDRA_FULL_ERROR"] = full_error  # for the processes that the task starts
             task(cfg)
         except MISTAKES as mistake:

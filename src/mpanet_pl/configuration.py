@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -24,7 +25,7 @@ from mpanet_pl.arguments import quoted
 from mpanet_pl.errors import UserError
 
 Kind = tuple[tuple[type, ...], str]  # what a value may be, and that in words
-PATH: Kind = ((str, int, float), "a path")
+PATH: Kind = ((str,), "a path")
 COUNT: Kind = ((int,), "a whole number")
 NUMBER: Kind = ((int, float), "a number")
 WORD: Kind = ((str, int, float), "a word")
@@ -41,6 +42,7 @@ KINDS: dict[str, Kind] = {  # of keys whose default does not show it
     "trainer.benchmark": SWITCH,
     "logger.name": ((str,), "a word"),
     "rerank": WORD,
+    "protocol": ((dict,), "a group of keys, not a single value"),
     "trained": ((), "left to the checkpoint"),
 }
 BY_DEFAULT: dict[type, Kind] = {
@@ -65,7 +67,8 @@ def config_folder() -> Path:
 def check(name: str, arguments: Sequence[str]) -> None:
     """Compose every job that the arguments of a command ask for; raise the first mistake as a `UserError`."""
     typed = [argument for argument in arguments if not argument.startswith("-")]
-    overrides = parse(typed)
+    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+        overrides = parse(typed, GlobalHydra.instance().config_loader())
     sweeps = [override.input_line for override in overrides if override.is_sweep_override()]
     if sweeps and len(typed) == len(arguments):
         raise UserError(f"{sweeps[0]} asks for several runs: add -m. (A list is written key=[a,b].)")
@@ -74,18 +77,20 @@ def check(name: str, arguments: Sequence[str]) -> None:
             _check_values(name, _compose(name, job), job)
 
 
-def parse(typed: Sequence[str]) -> list[Override]:
+def parse(typed: Sequence[str], groups: ConfigLoader | None = None) -> list[Override]:
+    """`groups` are what a glob() chooses from."""
     for text in typed:
         if not re.match(r"(\+*[\w./@:-]+=|~)", text):
             raise UserError(f"'{text}' is not KEY=VALUE.")
     try:
-        return OverridesParser.create().parse_overrides(list(typed))
+        return OverridesParser.create(groups).parse_overrides(list(typed))
     except HydraException as error:
         raise UserError(f"Not understood, {_one_line(error)}. An argument is KEY=VALUE.") from error
 
 
-def readable(argument: str) -> str:
-    """KEY=VALUE with ~/ for a home, and with its value quoted where the grammar stumbles over it.
+def readable(argument: str, *, several: bool = False) -> str:
+    """KEY=VALUE with ~/ for a home, and its value quoted where the grammar stumbles over it or reads a folder's name
+    as a number. Of `several` runs a comma may part the values, which nobody else can quote.
 
     >>> print(readable("data_dir=/home/josé/x=1"), readable("trial=1,2"), readable("data.cache=~/cache") != "~/cache")
     data_dir="/home/josé/x=1" trial=1,2 True
@@ -95,10 +100,11 @@ def readable(argument: str) -> str:
     key, quote, home, rest = parts.groups()
     value = quote + (str(Path.home()) if home else "") + rest
     try:
-        OverridesParser.create().parse_override(key + value)
+        parsed = OverridesParser.create().parse_override(key + value)
+        as_it_stands = KINDS.get(key.strip("+=")) is PATH and isinstance(parsed.value(), int | float)
     except HydraException:
-        value = quoted(value)
-    return key + value
+        as_it_stands = not (several and "," in value)
+    return key + (quoted(value) if as_it_stands else value)
 
 
 def with_overrides(cfg: DictConfig, typed: Sequence[str]) -> DictConfig:
@@ -234,13 +240,6 @@ def _expected(key: str, default: Any, value: Any) -> str | None:
         return None if fits else f"a list such as [{','.join(map(str, default))}]"
     kinds, words = KINDS.get(key) or BY_DEFAULT.get(type(default)) or ((type(value),), "")
     return None if type(value) in kinds else words
-
-
-def paths_as_text(cfg: DictConfig) -> None:
-    """A folder called 3 is a number to the grammar."""
-    for key in cfg:
-        if KINDS.get(str(key)) is PATH and not OmegaConf.is_missing(cfg, key) and cfg[key] is not None:
-            cfg[key] = str(cfg[key])
 
 
 def _one_line(error: Exception) -> str:

@@ -31,7 +31,7 @@ from mpanet_pl.files import written_aside
 from mpanet_pl.module import MPANetModule
 from mpanet_pl.pictures import draw_cmc
 from mpanet_pl.report import draw_pictures
-from mpanet_pl.runs import provenance, run_folder
+from mpanet_pl.runs import provenance, rank_of_outer_launcher, run_folder
 from mpanet_pl.testing import Examiner, Tested
 
 OF_TRAINING = ("dataset", "data_dir", "trial", "seed", "data", "protocol")  # taken from the checkpoint unless given
@@ -92,7 +92,9 @@ def _check_settings(cfg: DictConfig) -> None:
 
 
 def measure_saved(cfg: DictConfig, saved: Saved) -> None:
-    """Embeddings meet the protocol again, without the network that made them."""
+    """Embeddings meet the protocol again, without the network that made them; one process is enough."""
+    if rank_of_outer_launcher():
+        return
     protocol = instantiate(cfg.protocol)
     scores = score(saved.embeddings, saved.catalogue, protocol, rerank=_reranker(cfg.rerank))
     origin = provenance(cfg, torch.device("cpu"), str(saved.embeddings.dtype))

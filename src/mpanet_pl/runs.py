@@ -57,13 +57,14 @@ def reopen(folder: str | Path) -> DictConfig:
                 f"A resumed run keeps its own configuration, so {override} cannot apply; only "
                 f"{', '.join(SAME_RUN + ANOTHER_RUN)} may change. Start a new run for anything else."
             )
-    cfg = with_overrides(cfg, overrides)
+    before, cfg = cfg, with_overrides(cfg, overrides)
     cfg.folder = str(path)
     check_targets(cfg, str(path / CONFIG))
     done = epochs_done(path)
     if done > cfg.trainer.max_epochs:
         raise UserError(f"{folder} has done {done} epochs, which trainer.max_epochs={cfg.trainer.max_epochs} cuts off.")
-    if changes := [override for override in overrides if override.split("=")[0] in ANOTHER_RUN]:
+    changed = [key for key in ANOTHER_RUN if OmegaConf.select(before, key) != OmegaConf.select(cfg, key)]
+    if changes := [override for override in overrides if override.split("=")[0] in changed]:
         cfg.changes = [*cfg.get("changes", []), f"after epoch {done}: {', '.join(changes)}"]
     return cfg
 
@@ -89,7 +90,7 @@ def run_folder(cfg: DictConfig, resumed: bool = False) -> Iterator[Path]:
     if is_child_rank():
         yield Path(os.environ[CHILD_CONFIG]).parent
         return
-    outer_rank = _rank_of_outer_launcher()
+    outer_rank = rank_of_outer_launcher()
     if outer_rank is None and cfg.trainer.num_nodes > 1:
         raise UserError("trainer.num_nodes is for processes that torchrun or srun starts on every machine.")
     if outer_rank is not None and not cfg.folder:
@@ -114,8 +115,9 @@ def _claim(folder: Path, cfg: DictConfig, resumed: bool) -> None:
         for place in (folder, (folder / LAST).parent):
             sweep_up(place)
     elif (folder / CONFIG).exists():
-        go_on = f"python -m mpanet_pl.train {typed('resume', folder)}"
-        raise UserError(f"{folder} already holds a run: choose another folder. ({go_on} continues it.)")
+        go_on = f" (python -m mpanet_pl.train {typed('resume', folder)} continues it.)"
+        trained = "resume" in _stored_config(folder)
+        raise UserError(f"{folder} already holds a run: choose another folder.{go_on if trained else ''}")
     with written_aside(folder / CONFIG) as aside:
         OmegaConf.save(cfg, aside)
     os.environ[CHILD_CONFIG] = str(folder / CONFIG)
@@ -146,7 +148,7 @@ def _new_folder(parent: Path) -> Path:
     raise AssertionError("count() does not end")
 
 
-def _rank_of_outer_launcher() -> int | None:
+def rank_of_outer_launcher() -> int | None:
     """This process's rank among those that torchrun or SLURM started; None where there is one process alone."""
     for world, rank in (("WORLD_SIZE", "RANK"), ("SLURM_NTASKS", "SLURM_PROCID")):
         if int(os.environ.get(world, "1")) > 1 and rank in os.environ:

@@ -48,7 +48,7 @@ def train(cfg: DictConfig) -> None:
             print(f"{begun} is finished and stays as it is.")
             return
         resumed, cfg.folder = True, str(begun)
-    done = epochs_done(Path(cfg.folder)) if cfg.folder else 0
+        epochs_done(begun)  # says what is wrong with its checkpoints
     with quiet(), on_its_own():
         # What can be refused is refused before there is a folder.
         world = build_trainer(cfg.trainer).world_size
@@ -59,10 +59,11 @@ def train(cfg: DictConfig) -> None:
         data.training_batches(world=world)
         metric = RetrievalMetric(data.test, instantiate(cfg.protocol))
         examiner = Examiner(data, RetrievalScoring(metric, **cfg.validation))
-        module = build_module(cfg, data.num_identities, new=not done)
+        goes_on = bool(cfg.folder) and (Path(cfg.folder) / LAST).exists()
+        module = build_module(cfg, data.num_identities, new=not goes_on)
         module.configure_optimizers()
         with run_folder(cfg, resumed) as folder, failures_explained(folder):
-            fit_and_test(cfg, folder, module, examiner, done)
+            fit_and_test(cfg, folder, module, examiner)
 
 
 def seed_everything(seed: int) -> None:
@@ -84,8 +85,9 @@ def build_module(cfg: DictConfig, num_identities: int, *, new: bool = True) -> M
     return module
 
 
-def fit_and_test(cfg: DictConfig, folder: Path, module: MPANetModule, examiner: Examiner, done: int) -> None:
-    """Train from the end of epoch `done` on, test, and leave the results in the run's folder."""
+def fit_and_test(cfg: DictConfig, folder: Path, module: MPANetModule, examiner: Examiner) -> None:
+    """Train from the last finished epoch on, test, and leave the results in the run's folder."""
+    done = epochs_done(folder)
     checkpoints = Checkpoints(folder, MONITOR, config=plain(cfg))
     records = RunLogger(folder, done)
     trainer = build_trainer(
@@ -93,8 +95,9 @@ def fit_and_test(cfg: DictConfig, folder: Path, module: MPANetModule, examiner: 
         [FiniteGuard(examiner.data.train.paths), *examiner.callbacks, Timing(folder), LiveProgress(), checkpoints],
         [records, *extra_loggers(cfg, folder)],
     )
-    for file in (RESULTS, MARKDOWN):
-        (folder / file).unlink(missing_ok=True)  # a run that goes on has none yet
+    if trainer.is_global_zero:
+        for file in (RESULTS, MARKDOWN):
+            (folder / file).unlink(missing_ok=True)  # a run that goes on has none yet
     trainer.fit(
         module,
         datamodule=examiner.data,
@@ -135,13 +138,13 @@ def _files_of(folder: Path) -> str:
 
 
 def extra_loggers(cfg: DictConfig, folder: Path) -> list[Any]:
-    if not cfg.logger:
+    if not cfg.get("logger"):
         return []
     logger = instantiate(cfg.logger, save_dir=folder)
     try:
         logger.log_hyperparams(plain(cfg))
     except Exception as error:  # no account, no network, no such project: there is no end to the kinds
-        raise RunStopped(f"The logger cannot begin: {error} (logger.offline=true needs no account.)") from error
+        raise RunStopped(f"The logger cannot begin: {error} (A new run with logger.offline=true can.)") from error
     return [logger]
 
 

@@ -86,7 +86,7 @@ class Results:
             mapping.items()
 
     def write(self, folder: str | Path) -> None:
-        for name, text in ((JSON, json.dumps(asdict(self), indent=1, ensure_ascii=False)), (MARKDOWN, self.markdown())):
+        for name, text in ((MARKDOWN, self.markdown()), (JSON, json.dumps(asdict(self), indent=1, ensure_ascii=False))):
             with written_aside(Path(folder) / name) as aside:
                 aside.write_text(text + "\n", encoding="utf-8")
 
