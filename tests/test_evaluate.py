@@ -1,6 +1,8 @@
 """The evaluate command: this package's checkpoints, released ones, saved embeddings; and what it refuses."""
 
 import json
+import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -76,6 +78,19 @@ def test_embeddings_that_are_no_numbers_leave_no_folder(
     assert run(["ckpt=broken.npz", "folder=two"], monkeypatch) == 2
     assert str(columns["paths"][3]) in capsys.readouterr().err
     assert not Path("two").exists()
+
+
+def test_an_unreadable_image_is_a_sentence_from_a_worker_too(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = shutil.copytree(trained.parent / "world", tmp_path / "world")
+    broken = next(world.rglob("cam3/0010/*.jpg"))
+    os.truncate(broken, 200)
+    arguments = [f"ckpt={trained}/checkpoints/last.ckpt", f"data_dir={world}", f"folder={tmp_path}/run"]
+    assert run([*arguments, "data.cache=false", "data.workers=1"], monkeypatch) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"evaluate: {broken} cannot be read: ")
+    assert "Traceback" not in said
 
 
 def test_another_number_of_drawn_people_tests_some_that_were_trained_on(

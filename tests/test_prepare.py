@@ -28,10 +28,10 @@ def test_a_good_dataset_is_told_in_a_table_and_cached(
     told = capsys.readouterr()
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in told.out.splitlines() if "│" in line]
     assert rows == [
-        ["train", "visible", "4", "12", "1 2"],
-        ["train", "infrared", "4", "12", "1 2"],
-        ["test", "visible", "2", "6", "1 2"],
-        ["test", "infrared", "2", "6", "1 2"],
+        ["train", "visible", "4", "12", "? 1 2"],
+        ["train", "infrared", "4", "12", "? 1 2"],
+        ["test", "visible", "2", "6", "? 1 2"],
+        ["test", "infrared", "2", "6", "? 1 2"],
     ]
     assert "Warning" not in told.out
     assert f"36 images are cached at 24x12 in {root / '.mpanet_cache'}" in told.out
@@ -154,6 +154,19 @@ def test_people_seen_in_one_modality_only_are_named(
     )
     prepare(monkeypatch, "dataset=folder", f"data_dir={tmp_path}", "data.sampler=random")
     assert "one modality only" not in capsys.readouterr().out
+
+
+def test_test_people_without_a_counterpart_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw_folder(tmp_path / "train", people=("anna", "bert"))
+    draw_folder(tmp_path / "test", people=("cleo", "dora"))
+    (tmp_path / "test/infrared/dora").rename(tmp_path / "test/infrared/Dora")
+    prepare(monkeypatch, "dataset=folder", f"data_dir={tmp_path}")
+    said = capsys.readouterr().out
+    assert "Warning: test people with images of one modality only (2)" in said
+    assert "test/infrared/Dora/" in said
+    assert "test/visible/dora/" in said
 
 
 def test_a_trial_without_split_files(

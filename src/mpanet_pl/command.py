@@ -103,7 +103,9 @@ def overrides_given() -> list[str]:
 def _sentence(mistake: BaseException) -> str:
     if isinstance(mistake, OSError) and mistake.filename:
         return f"{mistake.filename}: {mistake.strerror}"
-    return str(mistake).strip()
+    return (
+        str(mistake).rpartition(f"{UserError.__module__}.{UserError.__qualname__}: ")[2].strip()
+    )  # of a loader's worker
 
 
 def _root(error: BaseException) -> BaseException:

@@ -17,7 +17,7 @@ from mpanet_pl.command import run_command
 from mpanet_pl.data import SYSU, Catalogue, Dataset, ReIDDataModule, Splits, open_images
 from mpanet_pl.data.cache import cache_folder
 from mpanet_pl.data.decode import Unreadable, in_threads, read_rgb
-from mpanet_pl.data.faults import BrokenDataset, Faults
+from mpanet_pl.data.faults import BrokenDataset, Faults, listed
 from mpanet_pl.data.layout import Counts, DatasetOnDisk
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import check_matches
@@ -70,7 +70,8 @@ def check(dataset: Dataset, protocol: RetrievalProtocol | None = None, *, worker
             check_matches(splits.test, protocol)
         except UserError as error:
             faults.add("what the protocol asks for", [error])
-    return Report(splits, faults, [*_uncommon_counts(dataset, splits), *_another_draw(dataset, protocol)])
+    warnings = [*_uncommon_counts(dataset, splits), *_unmatched(splits.test), *_another_draw(dataset, protocol)]
+    return Report(splits, faults, warnings)
 
 
 def table(splits: Splits) -> Table:
@@ -79,7 +80,7 @@ def table(splits: Splits) -> Table:
     for split, catalogue in (("train", splits.train), ("test", splits.test)):
         for modality, rows in (("visible", ~catalogue.infrared), ("infrared", catalogue.infrared)):
             part = catalogue[rows]
-            cameras = " ".join(str(camera) for camera in part.cameras.unique().tolist())
+            cameras = " ".join(str(camera or "?") for camera in part.cameras.unique().tolist())
             drawn.add_row(split, modality, str(part.num_identities), str(len(part)), cameras)
     return drawn
 
@@ -107,6 +108,18 @@ def _uncommon_counts(dataset: Dataset, splits: Splits) -> Iterator[str]:
         expected = published.get(split, found)
         if len(catalogue) and found != expected:
             yield f"the {split} split has {found}; published are {expected}."
+
+
+def _unmatched(test: Catalogue) -> Iterator[str]:
+    infrared, visible = (set(test.identities[rows].tolist()) for rows in (test.infrared, ~test.infrared))
+    if one_sided := infrared ^ visible:
+        first = {
+            identity: path for path, identity in reversed([*zip(test.paths, test.identities.tolist(), strict=True)])
+        }
+        yield (
+            f"test people with images of one modality only ({len(one_sided)}), who are searched for or found in vain: "
+            f"{listed(first[identity] for identity in sorted(one_sided))}"
+        )
 
 
 def _untrainable(data: ReIDDataModule, train: Catalogue) -> Iterator[str]:

@@ -38,12 +38,12 @@ def test_adding_people_moves_nobody(tmp_path: Path) -> None:
     assert people(Folder(tmp_path).read().test.paths) & set(MANY[:20]) == before
 
 
-def test_cameras_are_read_from_names_or_told_by_the_modality(folder: Path) -> None:
+def test_cameras_are_read_from_names_or_unknown(folder: Path) -> None:
     splits = Folder(folder).read()
     for catalogue in (splits.train, splits.test):
         for path, camera, infrared in zip(catalogue.paths, catalogue.cameras, catalogue.infrared, strict=True):
             name = path.split("/")[-1]
-            assert camera == (int(name[1]) if name.startswith("c") else 1 + int(infrared))
+            assert camera == (int(name[1]) if name.startswith("c") else 0)
             assert infrared == path.startswith("infrared/")
 
 

@@ -223,3 +223,62 @@ def test_a_result_says_how_it_was_measured() -> None:
         "Euclidean distance of un-normalised embeddings; plain CMC; all images of the other modality are the gallery; "
         "no re-ranking"
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("protocol", [FolderProtocol(), RegDBProtocol()], ids=["cosine", "euclidean"])
+@pytest.mark.parametrize("queries", [1, 2, 3, 206])
+def test_equal_embeddings_are_ties_wherever_they_stand(
+    queries: int, protocol: FolderProtocol | RegDBProtocol, dtype: torch.dtype
+) -> None:
+    """A matrix product rounds equal columns differently at the edges of its blocks."""
+    rows = [(f"v/{number}", number % 37, 1, False) for number in range(111)]
+    rows += [(f"t/{number}", number % 37, 2, True) for number in range(queries)]
+    alike = torch.randn(300, generator=torch.Generator().manual_seed(queries)).to(dtype).expand(len(rows), -1)
+    scores = evaluate(alike, Catalogue.from_rows(rows), protocol)
+    of_thermal = scores["infrared_to_visible" if protocol.normalise else "thermal_to_visible"]
+    assert of_thermal.r1 == 0
+    assert of_thermal.mINP == pytest.approx(100 * 3 / 111)
+
+
+def test_a_copy_under_another_name_comes_first() -> None:
+    generator = torch.Generator().manual_seed(3)
+    for gallery in range(20, 60):
+        embeddings = torch.randn(gallery + 1, 96, generator=generator)
+        embeddings[gallery - 1] = embeddings[3]
+        rows = [(f"v/{number}", number, 1, False) for number in range(gallery)]
+        embeddings[-1] = embeddings[3] + 0.01
+        catalogue = Catalogue.from_rows([*rows, ("t/3", 3, 2, True)])
+        assert evaluate(embeddings, catalogue, FolderProtocol())["infrared_to_visible"].r1 == 0
+
+
+def test_distances_keep_their_digits_far_from_the_origin() -> None:
+    embeddings, catalogue = made.small(4)
+    embeddings = embeddings + torch.randn(embeddings.shape, generator=torch.Generator().manual_seed(1)) / 8
+    near = evaluate(embeddings, catalogue, RegDBProtocol())
+    far = evaluate((embeddings + 1000).float(), catalogue, RegDBProtocol())
+    for setting, score in near.items():
+        for name, values in score.trials.items():
+            assert far[setting].trials[name] == pytest.approx(values)
+
+
+def test_two_images_of_unknown_cameras_may_meet() -> None:
+    """Numbered visible cameras, and an infrared one without a number."""
+    rows = [(f"v/{person}_{camera}", person, camera, False) for person in range(4) for camera in (1, 2, 3)]
+    rows += [(f"t/{person}", person, 0, True) for person in range(4)]
+    catalogue = Catalogue.from_rows(rows)
+    generator = torch.Generator().manual_seed(5)
+    embeddings = torch.randn(len(rows), 32, generator=generator)
+    embeddings[12:] = embeddings[1:12:3]  # each infrared image is like camera 2's of its person
+    kept = evaluate(embeddings, catalogue, FolderProtocol(same_camera=True))
+    assert kept["infrared_to_visible"].r1 == 100
+    assert (
+        kept["infrared_to_visible"].trials
+        == evaluate(embeddings, catalogue, FolderProtocol())["infrared_to_visible"].trials
+    )
+
+
+def test_queries_without_a_match_are_counted() -> None:
+    rows = [("v/1", 1, 1, False), ("v/2", 2, 1, False), ("t/1", 1, 2, True), ("t/3", 3, 2, True)]
+    scores = evaluate(torch.eye(4), Catalogue.from_rows(rows), FolderProtocol())
+    assert all(score.measured.endswith("; 1 of 2 queries have a true match") for score in scores.values())

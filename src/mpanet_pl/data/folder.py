@@ -3,8 +3,8 @@
     visible/<person>/*.jpg, infrared/<person>/*.jpg      a share of the people is held out for the test
     train/… and test/…, each with the two above          or the user says who is held out
 
-A file name may say its camera as `c<number>_` (`c3_0001.jpg`, `anna_c3_0001.jpg`); otherwise visible images are
-camera 1's and infrared ones camera 2's. People are numbered in the order of their names.
+A file name may say its camera as `c<number>_` (`c3_0001.jpg`, `anna_c3_0001.jpg`), counted from 1; otherwise it is
+unknown, and written 0. People are numbered in the order of their names.
 """
 
 import hashlib
@@ -72,7 +72,7 @@ class Folder(DatasetOnDisk):
             deeper = [f"{person}/{name}" for person in persons for name in subfolders(self.root / person)]
             faults.add("folders inside a person's folder", deeper)
         images = [
-            Image(f"{folder}/{person}/{name}", person, camera_of(name, infrared), infrared)
+            Image(f"{folder}/{person}/{name}", person, camera_of(name), infrared)
             for folder, infrared in folders
             for person in subfolders(self.root / folder)
             for name in images_in(self.root / folder / person)
@@ -88,10 +88,10 @@ def people(images: list[Image]) -> set[str]:
     return {image.person for image in images}
 
 
-def camera_of(name: str, infrared: bool) -> int:
+def camera_of(name: str) -> int:
     """
-    >>> camera_of("c3_0001.jpg", infrared=False), camera_of("anna_c12_1.png", True), camera_of("abc3_1.jpg", True)
-    (3, 12, 2)
+    >>> camera_of("c3_0001.jpg"), camera_of("anna_c12_1.png"), camera_of("abc3_1.jpg")
+    (3, 12, 0)
     """
     said = CAMERA_IN_NAME.search(name)
-    return int(said[1]) if said else 2 if infrared else 1
+    return int(said[1]) if said else 0

@@ -215,4 +215,6 @@ def _in_order(files: Files, cameras: Sequence[int]) -> Iterator[tuple[int, int, 
 
 
 def _same_identity_and_camera(queries: Catalogue, gallery: Catalogue) -> Tensor:
-    return (queries.identities[:, None] == gallery.identities) & (queries.cameras[:, None] == gallery.cameras)
+    """Two images of an unknown camera, which is written 0, may be of two cameras."""
+    same_camera = (queries.cameras[:, None] == gallery.cameras) & (gallery.cameras > 0)
+    return (queries.identities[:, None] == gallery.identities) & same_camera

@@ -98,8 +98,11 @@ def evaluate(
         meeting = Meeting(embeddings, catalogue, protocol)
         for search in protocol.searches(catalogue):
             _check_inhabited(search)
-            plain = _scores(meeting.rank(search), _measured(protocol, "no re-ranking"))
-            reranked = _scores(meeting.rerank(search, rerank), _measured(protocol, str(rerank))) if rerank else {}
+            queries = len(search.queries)
+            plain = _scores(meeting.rank(search), queries, _measured(protocol, "no re-ranking"))
+            reranked = (
+                _scores(meeting.rerank(search, rerank), queries, _measured(protocol, str(rerank))) if rerank else {}
+            )
             for setting, score in plain.items():
                 scores[setting] = score
                 if rerank:
@@ -127,6 +130,7 @@ class Meeting:
         self.catalogue = catalogue
         self.protocol = protocol
         self.identities = catalogue.identities.to(embeddings.device)
+        self.centre = None if protocol.normalise else _far_off(precise(embeddings))  # (D,)
 
     def rank(self, search: Search) -> AllRanks:
         """Every trial of every setting, from one similarity matrix of the queries and all images that a trial uses."""
@@ -137,10 +141,12 @@ class Meeting:
             setting: [(column[images].to(self.embeddings.device), self._gallery(images)) for images in trials]
             for setting, trials in search.galleries.items()
         }
-        embeddings, who = self._embeddings(used), self.catalogue[used]
+        embeddings, who, alike = self._embeddings(used), self.catalogue[used], first_alike(self.embeddings, used)
         ranks: AllRanks = {setting: [[] for _ in trials] for setting, trials in chosen.items()}
         for rows in search.queries.split(max(1, SIMILARITIES_AT_ONCE // len(used))):
             similarity = self._similarity(self._embeddings(rows), embeddings)  # (B, U)
+            if alike is not None:
+                similarity = similarity[:, alike]
             self._remove_ignored(similarity, rows, who)
             identities = self.identities[rows]
             for setting, trials in chosen.items():
@@ -164,9 +170,14 @@ class Meeting:
         return Gallery(self.identities[images])
 
     def _embeddings(self, rows: Tensor) -> Tensor:
-        """A copy of these rows as the protocol compares them, in float32 or better."""
+        """A copy of these rows as the protocol compares them, in float32 or better.
+
+        Distances do not know where the origin is, but their digits do: it is brought to those that are far from it.
+        """
         chosen = precise(self.embeddings[rows])
-        return chosen.div_(chosen.norm(dim=1, keepdim=True).clamp_(min=1e-12)) if self.protocol.normalise else chosen
+        if self.centre is not None:
+            return chosen.sub_(self.centre)
+        return chosen.div_(chosen.norm(dim=1, keepdim=True).clamp_(min=1e-12))
 
     def _similarity(self, queries: Tensor, gallery: Tensor) -> Tensor:
         """Cosines, or what orders each row as negative Euclidean distances do: the query's own square is left out."""
@@ -180,12 +191,42 @@ class Meeting:
             similarity.masked_fill_(ignored.to(similarity.device), REMOVED)
 
 
+def _far_off(embeddings: Tensor) -> Tensor:
+    """The mean of the columns (N, D) whose spread is small beside it, 0 of the others: (D,)."""
+    spread, mean = torch.std_mean(embeddings, dim=0, correction=0)
+    return torch.where(mean.abs() > 2 * spread, mean, 0)
+
+
+def first_alike(embeddings: Tensor, rows: Tensor) -> Tensor | None:
+    """For each of `rows` the place among them of the first equal embedding; None where all differ.
+
+    A matrix product rounds equal columns differently, depending on where they stand: only one of them may count.
+    """
+    prints = torch.cat([_fingerprints(embeddings[some]) for some in rows.split(256)])
+    kinds, kind = prints.unique(return_inverse=True)
+    if len(kinds) == len(rows):
+        return None
+    places = torch.arange(len(rows), device=embeddings.device)
+    first = torch.full_like(kinds, len(rows)).scatter_reduce_(0, kind, places, "amin")[kind]
+    for place in (first != places).nonzero().flatten().tolist():
+        if not torch.equal(embeddings[rows[place]], embeddings[rows[first[place]]]):  # which chance could bring about
+            first[place] = place
+    return first
+
+
+def _fingerprints(embeddings: Tensor) -> Tensor:
+    """(N,) int64, equal for equal embeddings, whole numbers being exact in any order."""
+    bits = (embeddings + 0.0).view({2: torch.int16, 4: torch.int32, 8: torch.int64}[embeddings.element_size()]).long()
+    mixing = torch.randint(2**62, (embeddings.shape[1],), generator=torch.Generator().manual_seed(0)).to(bits.device)
+    return ((bits ^ (bits >> 32)) * (2 * mixing + 1)).sum(1)  # the numbers' differences lie in their upper bits
+
+
 def check_matches(catalogue: Catalogue, protocol: RetrievalProtocol) -> None:
     """Raise a `UserError` where a setting has nothing to score, whatever the embeddings will be."""
     evaluate(torch.ones(len(catalogue), 1), catalogue, protocol)
 
 
-def _scores(ranks: AllRanks, measured: str) -> dict[str, Scores]:
+def _scores(ranks: AllRanks, queries: int, measured: str) -> dict[str, Scores]:
     scores = {}
     for setting, trials in ranks.items():
         whole = [Ranks(*(torch.cat(column).cpu() for column in zip(*blocks, strict=True))) for blocks in trials]
@@ -194,12 +235,14 @@ def _scores(ranks: AllRanks, measured: str) -> dict[str, Scores]:
                 f"{setting}: no query has a true match in the gallery, so there is nothing to score. (Where a folder's "
                 "camera numbers stand for two cameras each: protocol.same_camera=false.)"
             )
+        matched = min(len(trial.first) for trial in whole)
+        left_out = f"; {matched} of {queries} queries have a true match" if matched < queries else ""
         length = max(int(trial.first.max()) for trial in whole)
         scores[setting] = Scores(
             torch.stack([cumulative_matches(trial.first, length) for trial in whole]),
             torch.stack([trial.average_precision.mean() for trial in whole]),
             torch.stack([trial.inverse_negative_penalty.mean() for trial in whole]),
-            measured,
+            measured + left_out,
         )
     return scores
 
@@ -215,7 +258,10 @@ def _check_finite(embeddings: Tensor, catalogue: Catalogue) -> None:
     if broken:
         named = ", ".join(f"row {row} ({catalogue.paths[row]})" for row in broken[:5])
         more = ", …" if len(broken) > 5 else ""
-        raise UserError(f"{len(broken)} of {len(catalogue)} embeddings are not finite numbers: {named}{more}")
+        raise UserError(
+            f"{len(broken)} of {len(catalogue)} embeddings are not finite numbers, "
+            f"or have no finite length: {named}{more}"
+        )
 
 
 def _check_inhabited(search: Search) -> None:
