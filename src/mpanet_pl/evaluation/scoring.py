@@ -202,7 +202,9 @@ def first_alike(embeddings: Tensor, rows: Tensor) -> Tensor | None:
 
     A matrix product rounds equal columns differently, depending on where they stand: only one of them may count.
     """
-    prints = torch.cat([_fingerprints(embeddings[some]) for some in rows.split(256)])
+    prints = torch.empty(len(rows), dtype=torch.int64, device=embeddings.device)
+    for some in torch.arange(len(rows)).split(64):
+        prints[some] = _fingerprints(embeddings[rows[some]])
     kinds, kind = prints.unique(return_inverse=True)
     if len(kinds) == len(rows):
         return None
@@ -216,9 +218,11 @@ def first_alike(embeddings: Tensor, rows: Tensor) -> Tensor | None:
 
 def _fingerprints(embeddings: Tensor) -> Tensor:
     """(N,) int64, equal for equal embeddings, whole numbers being exact in any order."""
-    bits = (embeddings + 0.0).view({2: torch.int16, 4: torch.int32, 8: torch.int64}[embeddings.element_size()]).long()
-    mixing = torch.randint(2**62, (embeddings.shape[1],), generator=torch.Generator().manual_seed(0)).to(bits.device)
-    return ((bits ^ (bits >> 32)) * (2 * mixing + 1)).sum(1)  # the numbers' differences lie in their upper bits
+    kind = {2: torch.int16, 4: torch.int32, 8: torch.int64}[embeddings.element_size()]
+    bits = (embeddings + 0.0).view(kind).long()  # -0 is 0
+    mixing = torch.randint(2**62, (bits.shape[1],), generator=torch.Generator().manual_seed(0)).to(bits.device)
+    bits ^= bits >> 32  # numbers often differ in their upper bits alone, which a product shifts out
+    return bits.mul_(2 * mixing + 1).sum(1)
 
 
 def check_matches(catalogue: Catalogue, protocol: RetrievalProtocol) -> None:
