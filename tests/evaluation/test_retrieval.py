@@ -78,6 +78,7 @@ def one_rank(rank: int, folder: Path) -> None:
         assert torch.equal(metric.embeddings(), embeddings.float())
         torch.save(scores_of(metric), folder / f"{name} {rank}.pt")
         assert sum(map(len, metric.rows)) == len(shares[rank])  # afterwards each rank keeps its own share only
+    dist.barrier()  # who leaves early can leave the other waiting in old gloo
     dist.destroy_process_group()
 
 
