@@ -103,9 +103,8 @@ def overrides_given() -> list[str]:
 def _sentence(mistake: BaseException) -> str:
     if isinstance(mistake, OSError) and mistake.filename:
         return f"{mistake.filename}: {mistake.strerror}"
-    return (
-        str(mistake).rpartition(f"{UserError.__module__}.{UserError.__qualname__}: ")[2].strip()
-    )  # of a loader's worker
+    wrapped_by_a_loader = f"{UserError.__module__}.{UserError.__qualname__}: "
+    return str(mistake).rpartition(wrapped_by_a_loader)[2].strip()
 
 
 def _root(error: BaseException) -> BaseException:

@@ -69,10 +69,9 @@ def check(name: str, arguments: Sequence[str]) -> None:
     typed = [argument for argument in arguments if not argument.startswith("-")]
     with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
         overrides = parse(typed, GlobalHydra.instance().config_loader())
-    sweeps = [override.input_line for override in overrides if override.is_sweep_override()]
-    if sweeps and len(typed) == len(arguments):
-        raise UserError(f"{sweeps[0]} asks for several runs: add -m. (A list is written key=[a,b].)")
-    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+        sweeps = [override.input_line for override in overrides if override.is_sweep_override()]
+        if sweeps and len(typed) == len(arguments):
+            raise UserError(f"{sweeps[0]} asks for several runs: add -m. (A list is written key=[a,b].)")
         for job in _jobs(overrides):
             _check_values(name, _compose(name, job), job)
 

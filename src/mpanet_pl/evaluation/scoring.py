@@ -211,7 +211,9 @@ def first_alike(embeddings: Tensor, rows: Tensor) -> Tensor | None:
     places = torch.arange(len(rows), device=embeddings.device)
     first = torch.full_like(kinds, len(rows)).scatter_reduce_(0, kind, places, "amin")[kind]
     for place in (first != places).nonzero().flatten().tolist():
-        if not torch.equal(embeddings[rows[place]], embeddings[rows[first[place]]]):  # which chance could bring about
+        if not torch.equal(
+            embeddings[rows[place]], embeddings[rows[int(first[place])]]
+        ):  # which chance could bring about
             first[place] = place
     return first
 
