@@ -34,7 +34,7 @@ from torchvision import transforms
 
 from mpanet_pl.data import Batch, Catalogue, ReIDDataModule, Splits
 from mpanet_pl.data.augment import IMAGENET_MEAN, IMAGENET_STD
-from mpanet_pl.machine import usable_cores
+from mpanet_pl.system.cores import usable_cores
 
 IMAGES_PER_PERSON = 40
 GROWTH = 8

@@ -22,10 +22,11 @@ from typing import NamedTuple
 import torch
 import torchvision
 
-from mpanet_pl.data import Batch, ReIDDataModule, Synthetic
-from mpanet_pl.machine import usable_cores
+from mpanet_pl.data import Batch, ReIDDataModule
 from mpanet_pl.module import MPANetModule
 from mpanet_pl.network.trunk import Trunk
+from mpanet_pl.system.cores import usable_cores
+from mpanet_pl.world import Synthetic
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 IMAGES_PER_IDENTITY = 8

@@ -1,15 +1,15 @@
 """Commands in this process: composed as from the command line, small enough for a test."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
 import pytest
 from omegaconf import DictConfig
 
-from mpanet_pl.command import run_command
-from mpanet_pl.configuration import config_folder
+from mpanet_pl.cli.command import Task, run_command
+from mpanet_pl.cli.configuration import config_folder
 
 SMALL = [
     "model.network.trunk=resnet18",
@@ -39,9 +39,7 @@ def compose(name: str, overrides: Sequence[str]) -> DictConfig:
         return hydra.compose(name, list(overrides))
 
 
-def type_in(
-    name: str, task: Callable[[DictConfig], None], arguments: Sequence[str], monkeypatch: pytest.MonkeyPatch
-) -> int:
+def type_in(name: str, task: Task, arguments: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> int:
     """Run a command as if `arguments` had been typed; its exit code."""
     monkeypatch.setattr(sys, "argv", [f"mpanet_pl.{name}", *arguments])
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")

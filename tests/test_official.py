@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from mpanet_pl import weights
 from mpanet_pl.errors import UserError
 from mpanet_pl.module import MPANetModule
 from mpanet_pl.official import is_official, module_from_official, to_official
+from mpanet_pl.system import weights
 
 KEYS = json.loads((Path(__file__).parent / "golden" / "official_keys.json").read_text())
 

@@ -26,7 +26,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_code_configuration_and_types(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     configs = {f"mpanet_pl/conf/{path.relative_to(ROOT / 'conf')}" for path in (ROOT / "conf").rglob("*.yaml")}
-    assert names >= configs | {"mpanet_pl/py.typed", "mpanet_pl/data/sysu_counts.csv"}
+    assert names >= configs | {"mpanet_pl/py.typed", "mpanet_pl/world/sysu_counts.csv"}
     assert not [name for name in names if name.startswith(("tests", "conf", "scripts"))]
 
 

@@ -10,12 +10,12 @@ import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
-from mpanet_pl import weights
 from mpanet_pl.data.catalogue import Batch
 from mpanet_pl.errors import UserError
 from mpanet_pl.losses import MPANetLoss
 from mpanet_pl.network import Embedding, MPANet
-from mpanet_pl.ranks import gather
+from mpanet_pl.system import weights
+from mpanet_pl.system.collective import gather
 
 
 class MPANetModule(pl.LightningModule):
@@ -66,9 +66,9 @@ class MPANetModule(pl.LightningModule):
             self.criterion.follow(epoch)
         embedding, identities, infrared = self._everyone(batch)
         terms = self.criterion(embedding, identities, infrared)
-        told = {name: term.detach() for name, term in terms.items()}
-        self._log(told | self._accuracy(embedding, identities), epoch)
-        return {"loss": terms["total"], "terms": told}
+        detached = {name: term.detach() for name, term in terms.items()}
+        self._log(detached | self._accuracy(embedding, identities), epoch)
+        return {"loss": terms["total"], "terms": detached}
 
     def _accuracy(self, embedding: Embedding, identities: Tensor) -> dict[str, Tensor]:
         if not self.criterion.weights["identity"]:

@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
-from mpanet_pl import weights
 from mpanet_pl.errors import UserError
 from mpanet_pl.module import MPANetModule
+from mpanet_pl.system import weights
 
 PREFIXES = [  # (released, ours), the first that fits
     *(

@@ -91,7 +91,7 @@ def test_what_comes_out():
         assert result.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_an_images_luck_is_its_own():
+def test_an_images_draws_are_its_own():
     images, index = photographs(), torch.arange(100, 132)
     infrared = every_other(32)
     whole = COLOURFUL(images, index, infrared, seed=1, epoch=4)

@@ -115,7 +115,7 @@ def test_many_faults_of_a_kind_are_counted_and_twenty_are_shown(tmp_path: Path) 
 
 
 def test_the_published_counts_are_those_of_the_structure() -> None:
-    with files("mpanet_pl.data").joinpath("sysu_counts.csv").open() as file:
+    with files("mpanet_pl.world").joinpath("sysu_counts.csv").open() as file:
         rows = list(csv.DictReader(file))
     for split, names in (("train", ("train", "val")), ("test", ("test",))):
         people = [row for row in rows if row["split"] in names]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 HERE = Path(__file__).parent
-STRUCTURE = HERE.parents[1] / "src" / "mpanet_pl" / "data" / "sysu_counts.csv"
+STRUCTURE = HERE.parents[1] / "src" / "mpanet_pl" / "world" / "sysu_counts.csv"
 
 
 def weight(key: str, shape: tuple[int, ...], seed: int) -> np.ndarray:

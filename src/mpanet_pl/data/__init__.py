@@ -9,5 +9,4 @@ from mpanet_pl.data.datamodule import ReIDDataModule as ReIDDataModule
 from mpanet_pl.data.folder import Folder as Folder
 from mpanet_pl.data.llcm import LLCM as LLCM
 from mpanet_pl.data.regdb import RegDB as RegDB
-from mpanet_pl.data.synthetic import Synthetic as Synthetic
 from mpanet_pl.data.sysu import SYSU as SYSU

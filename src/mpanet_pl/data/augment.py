@@ -1,8 +1,8 @@
-"""Random transforms of a whole uint8 batch on its device, each image by its own luck.
+"""Random transforms of a whole uint8 batch on its device, each image by draws of its own.
 
 The recipe's: horizontal flip, pad with grey and crop, scale, normalise, random erasing (Zhong et al., AAAI 2020), in
 the distributions of torchvision's per-image transforms. Off by default: random grayscale and channel exchange.
-An image's luck is a hash of (seed, epoch, its row), so neither workers, ranks nor a resumed run change it.
+They are a hash of (seed, epoch, its row), so neither workers, ranks nor a resumed run change it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mpanet_pl.data.luck import uniforms
+from mpanet_pl.data.randomness import uniforms
 from mpanet_pl.errors import UserError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -78,9 +78,9 @@ class Augmentation:
         return self.apply(images, draws)
 
     def draw(self, index: Tensor, infrared: Tensor, height: int, width: int, *, seed: int, epoch: int) -> Draws:
-        luck = uniforms(seed, epoch, index, 9 + 2 * ERASE_TRIES)  # (B, 29)
-        flip, top, left, erase, erase_top, erase_left, grayscale, exchange, channel = luck[:, :9].unbind(1)
-        areas, ratios = luck[:, 9:].chunk(2, dim=1)  # (B, tries)
+        drawn = uniforms(seed, epoch, index, 9 + 2 * ERASE_TRIES)  # (B, 29)
+        flip, top, left, erase, erase_top, erase_left, grayscale, exchange, channel = drawn[:, :9].unbind(1)
+        areas, ratios = drawn[:, 9:].chunk(2, dim=1)  # (B, tries)
         erase_height, erase_width = self._first_fitting_rectangle(areas, ratios, height, width)
         erased = erase < self.erase
         return Draws(
@@ -193,8 +193,8 @@ def _statistics(width: int, device: torch.device) -> Tensor:
     return torch.tensor([(255.0,) * 3, IMAGENET_MEAN, IMAGENET_STD], device=device).repeat(1, width)
 
 
-def _integer_below(luck: Tensor, bound: Tensor | int) -> Tensor:
-    return (luck * bound).long()  # uniform in 0 … bound - 1
+def _integer_below(uniform: Tensor, bound: Tensor | int) -> Tensor:
+    return (uniform * bound).long()  # uniform in 0 … bound - 1
 
 
 def _within(position: Tensor, start: Tensor | int, length: Tensor | int) -> Tensor:

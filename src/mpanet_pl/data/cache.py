@@ -24,7 +24,7 @@ from mpanet_pl.data.decode import Unreadable, in_threads
 from mpanet_pl.data.faults import listed
 from mpanet_pl.data.images import Files, Images, MappedFile
 from mpanet_pl.errors import UserError
-from mpanet_pl.progress import track
+from mpanet_pl.system.progress import track
 
 FOLDER = ".mpanet_cache"  # inside the dataset's root
 DECODED_BY = f"1, Pillow {PIL.__version__}"  # the number counts up when `decode` would give other bytes

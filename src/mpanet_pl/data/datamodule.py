@@ -29,7 +29,7 @@ from mpanet_pl.data.catalogue import Batch, Catalogue, Dataset, Splits
 from mpanet_pl.data.images import Images
 from mpanet_pl.data.sampler import EvaluationBatches, TrainingBatches
 from mpanet_pl.errors import UserError
-from mpanet_pl.machine import usable_cores
+from mpanet_pl.system.cores import usable_cores
 
 
 class ReIDDataModule(LightningDataModule):

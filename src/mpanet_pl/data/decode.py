@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from mpanet_pl.machine import usable_cores
+from mpanet_pl.system.cores import usable_cores
 
 T = TypeVar("T")
 R = TypeVar("R")

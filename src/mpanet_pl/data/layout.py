@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, NamedTuple
 
-from mpanet_pl.arguments import typed
 from mpanet_pl.data.catalogue import Catalogue, Splits
 from mpanet_pl.data.faults import BrokenDataset, Faults
+from mpanet_pl.system.shell import typed
 
 Row = tuple[str, int, int, bool]  # path, identity, camera, infrared
 

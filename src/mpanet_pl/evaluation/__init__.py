@@ -1,5 +1,6 @@
 """Evaluation: embeddings meet a protocol, which yields rankings, scores and a table."""
 
+from mpanet_pl.evaluation.metric import ReIDMetric
 from mpanet_pl.evaluation.protocols import (
     FolderProtocol,
     LLCMProtocol,
@@ -8,7 +9,6 @@ from mpanet_pl.evaluation.protocols import (
     SYSUProtocol,
 )
 from mpanet_pl.evaluation.rerank import KReciprocal, MutualNeighbours
-from mpanet_pl.evaluation.retrieval import RetrievalMetric
 from mpanet_pl.evaluation.scoring import Scores, check_matches, evaluate
 from mpanet_pl.evaluation.tables import Results
 
@@ -17,9 +17,9 @@ __all__ = [
     "KReciprocal",
     "LLCMProtocol",
     "MutualNeighbours",
+    "ReIDMetric",
     "RegDBProtocol",
     "Results",
-    "RetrievalMetric",
     "RetrievalProtocol",
     "SYSUProtocol",
     "Scores",

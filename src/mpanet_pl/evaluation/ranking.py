@@ -17,7 +17,7 @@ CMC = Literal["deduplicated", "plain"]
 REMOVED = float("-inf")
 
 
-class Ranks(NamedTuple):
+class Placements(NamedTuple):
     """What became of each query that has a true match."""
 
     first: Tensor  # (M,) int64, place of the first true match, from 1
@@ -46,8 +46,8 @@ class Gallery:
         return best.scatter_reduce_(1, self.place.expand_as(similarity), similarity, "amax")
 
 
-def rank(similarity: Tensor, query_identities: Tensor, gallery: Gallery, cmc: CMC = "deduplicated") -> Ranks:
-    """Ranks of the queries (rows of `similarity`, (Q, G)) that have a true match, in their order.
+def rank(similarity: Tensor, query_identities: Tensor, gallery: Gallery, cmc: CMC = "deduplicated") -> Placements:
+    """Placements of the queries (rows of `similarity`, (Q, G)) that have a true match, in their order.
 
     `plain` counts places among images; `deduplicated` among identities, each at its best image. Only `first` differs.
 
@@ -73,7 +73,7 @@ def rank(similarity: Tensor, query_identities: Tensor, gallery: Gallery, cmc: CM
     first = wrong[:, 0] + 1
     if cmc == "deduplicated":
         first = (gallery.best_of_each(similarity) >= matches[:, :1]).sum(1)
-    return Ranks(first, precision.sum(1) / count, count / last.double())
+    return Placements(first, precision.sum(1) / count, count / last.double())
 
 
 def cumulative_matches(first: Tensor, length: int) -> Tensor:

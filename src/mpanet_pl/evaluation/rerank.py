@@ -163,10 +163,10 @@ def _shared_weight(vectors: Sparse, queries: int) -> Tensor:
     """(Q, G): the sum over columns of the smaller of the two values, looking only where both have one."""
     count = len(vectors.start)
     gallery = _by_column(vectors, queries)
-    meetings = vectors.value.new_zeros(count, dtype=torch.int64)  # of a row's entries with the gallery's
-    meetings.index_add_(0, vectors.row, gallery.length[vectors.column])
+    shared_entries = vectors.value.new_zeros(count, dtype=torch.int64)  # of a row's entries with the gallery's
+    shared_entries.index_add_(0, vectors.row, gallery.length[vectors.column])
     shared = []
-    for rows in _blocks(meetings[:queries]):
+    for rows in _blocks(shared_entries[:queries]):
         row, entry = vectors.entries_of(rows)
         mine, theirs = gallery.entries_of(vectors.column[entry])
         smaller = torch.minimum(vectors.value[entry][mine], gallery.value[theirs])

@@ -15,13 +15,13 @@ from torch import Tensor
 from mpanet_pl.data.catalogue import Catalogue
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.protocols import RetrievalProtocol, Search
-from mpanet_pl.evaluation.ranking import REMOVED, Gallery, Ranks, cumulative_matches, rank
+from mpanet_pl.evaluation.ranking import REMOVED, Gallery, Placements, cumulative_matches, rank
 from mpanet_pl.evaluation.rerank import Reranker
-from mpanet_pl.precision import precise
+from mpanet_pl.system.precision import precise
 
 SIMILARITIES_AT_ONCE = 2**21  # 8 MB in float32: what follows stays in the cache
 
-AllRanks = dict[str, list[list[Ranks]]]  # setting -> trials x blocks of queries
+AllPlacements = dict[str, list[list[Placements]]]  # setting -> trials x blocks of queries
 
 
 class Scores:
@@ -95,13 +95,13 @@ def evaluate(
     _check_finite(embeddings, catalogue)
     scores: dict[str, Scores] = {}
     with full_precision(embeddings.device):
-        meeting = Meeting(embeddings, catalogue, protocol)
+        retrieval = Retrieval(embeddings, catalogue, protocol)
         for search in protocol.searches(catalogue):
             _check_inhabited(search)
             queries = len(search.queries)
-            plain = _scores(meeting.rank(search), queries, _measured(protocol, "no re-ranking"))
+            plain = _scores(retrieval.rank(search), queries, _measured(protocol, "no re-ranking"))
             reranked = (
-                _scores(meeting.rerank(search, rerank), queries, _measured(protocol, str(rerank))) if rerank else {}
+                _scores(retrieval.rerank(search, rerank), queries, _measured(protocol, str(rerank))) if rerank else {}
             )
             for setting, score in plain.items():
                 scores[setting] = score
@@ -122,7 +122,7 @@ def full_precision(device: torch.device) -> Iterator[None]:
         torch.set_float32_matmul_precision(precision)
 
 
-class Meeting:
+class Retrieval:
     """Embeddings, whom they show, and the protocol under which they meet."""
 
     def __init__(self, embeddings: Tensor, catalogue: Catalogue, protocol: RetrievalProtocol) -> None:
@@ -132,7 +132,7 @@ class Meeting:
         self.identities = catalogue.identities.to(embeddings.device)
         self.centre = None if protocol.normalise else _far_off(precise(embeddings))  # (D,)
 
-    def rank(self, search: Search) -> AllRanks:
+    def rank(self, search: Search) -> AllPlacements:
         """Every trial of every setting, from one similarity matrix of the queries and all images that a trial uses."""
         galleries = [images for trials in search.galleries.values() for images in trials]
         used = torch.tensor(list(dict.fromkeys(torch.cat(galleries).tolist())))  # (U,)
@@ -142,7 +142,7 @@ class Meeting:
             for setting, trials in search.galleries.items()
         }
         embeddings, who, alike = self._embeddings(used), self.catalogue[used], first_alike(self.embeddings, used)
-        ranks: AllRanks = {setting: [[] for _ in trials] for setting, trials in chosen.items()}
+        ranks: AllPlacements = {setting: [[] for _ in trials] for setting, trials in chosen.items()}
         for rows in search.queries.split(max(1, SIMILARITIES_AT_ONCE // len(used))):
             similarity = self._similarity(self._embeddings(rows), embeddings)  # (B, U)
             if alike is not None:
@@ -155,10 +155,10 @@ class Meeting:
                     ranks[setting][trial].append(rank(of_trial, identities, gallery, self.protocol.cmc))
         return ranks
 
-    def rerank(self, search: Search, rerank: Reranker) -> AllRanks:
+    def rerank(self, search: Search, rerank: Reranker) -> AllPlacements:
         """The same after re-ranking, where a trial's similarities depend on its whole gallery."""
         queries, identities = self._embeddings(search.queries), self.identities[search.queries]
-        ranks: AllRanks = {setting: [] for setting in search.galleries}
+        ranks: AllPlacements = {setting: [] for setting in search.galleries}
         for setting, trials in search.galleries.items():
             for images in trials:
                 similarity = rerank(queries, self._embeddings(images))
@@ -232,10 +232,10 @@ def check_matches(catalogue: Catalogue, protocol: RetrievalProtocol) -> None:
     evaluate(torch.ones(len(catalogue), 1), catalogue, protocol)
 
 
-def _scores(ranks: AllRanks, queries: int, measured: str) -> dict[str, Scores]:
+def _scores(ranks: AllPlacements, queries: int, measured: str) -> dict[str, Scores]:
     scores = {}
     for setting, trials in ranks.items():
-        whole = [Ranks(*(torch.cat(column).cpu() for column in zip(*blocks, strict=True))) for blocks in trials]
+        whole = [Placements(*(torch.cat(column).cpu() for column in zip(*blocks, strict=True))) for blocks in trials]
         if any(len(trial.first) == 0 for trial in whole):
             raise UserError(
                 f"{setting}: no query has a true match in the gallery, so there is nothing to score. (Where a folder's "

@@ -12,10 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from mpanet_pl.errors import UserError
-from mpanet_pl.evaluation.nuance_table import nuance_remarks, nuance_table
 from mpanet_pl.evaluation.published import Published
 from mpanet_pl.evaluation.scoring import Scores
-from mpanet_pl.files import written_aside
+from mpanet_pl.system.files import written_aside
 
 JSON = "results.json"
 MARKDOWN = "results.md"
@@ -36,7 +35,8 @@ class Results:
     measured: Mapping[str, str]  # setting -> how
     published: Published
     provenance: Mapping[str, Any]
-    nuances: Mapping[str, float] = field(default_factory=dict)  # as `NuanceScore` and `sibling_accuracy` name them
+    nuances: Mapping[str, float] = field(default_factory=dict)  # "measure/nuance" -> percent, of a drawn dataset
+    tables: Sequence[Grid] = ()  # further ones, for results.md
     notes: Sequence[str] = ()
 
     @classmethod
@@ -47,6 +47,7 @@ class Results:
         provenance: Mapping[str, Any],
         *,
         nuances: Mapping[str, float] | None = None,
+        tables: Sequence[Grid] = (),
         notes: Sequence[str] = (),
     ) -> Results:
         """From `{"last": {setting: Scores}, "best": …}`."""
@@ -55,7 +56,7 @@ class Results:
             for row, settings in scores.items()
         }
         measured = {setting: score.measured for settings in scores.values() for setting, score in settings.items()}
-        return cls(values, measured, published, provenance, nuances or {}, notes)
+        return cls(values, measured, published, provenance, nuances or {}, tables, notes)
 
     @classmethod
     def read(cls, folder: str | Path) -> Results:
@@ -97,10 +98,7 @@ class Results:
         return markdown(self._tables(), self._remarks())
 
     def _tables(self) -> list[Grid]:
-        tables: list[Grid] = [(["setting", "result", *COLUMNS.values()], self._score_rows())]
-        if self.nuances:
-            tables.append(nuance_table(self.nuances))
-        return tables
+        return [(["setting", "result", *COLUMNS.values()], self._score_rows()), *self.tables]
 
     def _score_rows(self) -> list[list[str]]:
         """A setting's rows below one another: the run's own, then the published one."""
@@ -123,8 +121,7 @@ class Results:
         ways = [f"{', '.join(measured)}: {way}" for way, measured in settings.items()]
         spread = ["± is the sample standard deviation over trials"] if self._has_trials() else []
         origin = [f"{key}: {text}" for key, value in self.provenance.items() if (text := _brief(value))]
-        nuances = nuance_remarks(self.nuances) if self.nuances else []
-        return ways + spread + nuances + list(self.notes) + ([", ".join(origin)] if origin else [])
+        return ways + spread + list(self.notes) + ([", ".join(origin)] if origin else [])
 
     def _has_trials(self) -> bool:
         values = (

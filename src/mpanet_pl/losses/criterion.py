@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mpanet_pl.errors import UserError
 from mpanet_pl.losses import functional
 from mpanet_pl.network import Embedding
-from mpanet_pl.precision import precise
+from mpanet_pl.system.precision import precise
 
 
 class MPANetLoss(nn.Module):

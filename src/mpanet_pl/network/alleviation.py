@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mpanet_pl.precision import at_least_float32
+from mpanet_pl.system.precision import at_least_float32
 
 EPSILON = 1e-5
 POSITIONS = (2, 3)

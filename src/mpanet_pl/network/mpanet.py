@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mpanet_pl.errors import UserError
 from mpanet_pl.network.patterns import PatternMaps, describe
 from mpanet_pl.network.trunk import Trunk
-from mpanet_pl.precision import precise
+from mpanet_pl.system.precision import precise
 
 
 class Embedding(NamedTuple):

@@ -7,9 +7,9 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from mpanet_pl import weights
 from mpanet_pl.errors import UserError
 from mpanet_pl.network.alleviation import Alleviation
+from mpanet_pl.system import weights
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 RESNETS = torchvision.models.list_models(module=torchvision.models, include=("resnet*", "resnext*", "wide_resnet*"))

@@ -1,0 +1,1 @@
+"""What was typed: composed, checked, a mistake told as a sentence. The doors alone import it."""

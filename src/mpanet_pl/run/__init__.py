@@ -1,0 +1,1 @@
+"""One run: its configuration, record and folder; training, testing, callbacks, pictures, report."""

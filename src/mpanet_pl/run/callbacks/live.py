@@ -1,0 +1,117 @@
+"""Progress of a run: a live bar with the loss terms and the time left on a terminal, sparse plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ProgressBar
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+from mpanet_pl.run.callbacks.scoring import MONITOR
+from mpanet_pl.system.progress import SECONDS_BETWEEN_LINES
+
+
+class TermsBelow(Progress):
+    """A bar whose task says its loss terms in a line of their own."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        yield from (Text(task.fields["terms"]) for task in self.tasks)
+
+
+class LiveProgress(ProgressBar):
+    """One bar over all epochs. The terms shown are those of the last logged step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bar: Progress | None = None
+        self.said = 0.0
+        self.shown = ""
+
+    def disable(self) -> None:
+        self.quiet = True
+
+    def enable(self) -> None:
+        self.quiet = False
+
+    def setup(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
+        super().setup(trainer, module, stage)
+        self.quiet = not trainer.is_global_zero
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.began, self.first_step = time.monotonic(), self._done(trainer)
+        if not self.quiet and sys.stderr.isatty():
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                TextColumn("left"),
+            )
+            self.bar = TermsBelow(*columns, console=Console(stderr=True))
+            self.task = self.bar.add_task("epoch", total=self._total(trainer), completed=self.first_step, terms="")
+            self.bar.start()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
+        done = self._done(trainer)
+        if self.bar:
+            logged = done % max(1, trainer.log_every_n_steps) == 0  # type: ignore[attr-defined]
+            if logged:
+                self.shown = self._terms(trainer)
+            epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+            self.bar.update(self.task, completed=done, description=epoch, terms=self.shown)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        last = trainer.current_epoch + 1 == trainer.max_epochs
+        if not self.bar and not self.quiet and (last or time.monotonic() - self.said > SECONDS_BETWEEN_LINES):
+            self.said = time.monotonic()
+            self._say(
+                f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {self._terms(trainer)}  {self._left(trainer)}"
+            )
+
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if not self.quiet and MONITOR in trainer.callback_metrics:
+            epoch, score = trainer.current_epoch + 1, float(trainer.callback_metrics[MONITOR])
+            self._say(f"epoch {epoch}/{trainer.max_epochs}  rank-1 on the test images {score:.2f} %")
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self._stop()
+
+    def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self.bar:
+            self.bar.stop()
+            self.bar = None
+
+    def _say(self, line: str) -> None:
+        if self.bar:
+            self.bar.console.print(line, highlight=False)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def _terms(self, trainer: pl.Trainer) -> str:
+        terms = {
+            name.removeprefix("train/"): float(value)
+            for name, value in trainer.logged_metrics.items()
+            if name.startswith("train/") and name not in ("train/lr", "train/alpha")
+        }
+        return "  ".join(f"{name} {value:.2f}" for name, value in terms.items())
+
+    def _left(self, trainer: pl.Trainer) -> str:
+        done, total = self._done(trainer), self._total(trainer)
+        seconds = (time.monotonic() - self.began) / max(done - self.first_step, 1) * (total - done)
+        return f"{seconds / 60:.0f} min left" if seconds > 90 else f"{seconds:.0f} s left"
+
+    def _done(self, trainer: pl.Trainer) -> int:
+        return trainer.fit_loop.epoch_loop.total_batch_idx + 1
+
+    def _total(self, trainer: pl.Trainer) -> int:
+        return int(trainer.num_training_batches) * (trainer.max_epochs or 1)

@@ -1,0 +1,272 @@
+"""`python -m mpanet_pl.evaluate`: test a checkpoint, this package's or a released one, or embeddings saved before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from mpanet_pl import official
+from mpanet_pl.data import Catalogue
+from mpanet_pl.errors import UserError
+from mpanet_pl.evaluation import ReIDMetric
+from mpanet_pl.evaluation import evaluate as score
+from mpanet_pl.evaluation.protocols import RetrievalProtocol
+from mpanet_pl.evaluation.rerank import RERANKERS, Reranker
+from mpanet_pl.evaluation.tables import Results
+from mpanet_pl.module import MPANetModule
+from mpanet_pl.run.callbacks import RetrievalScoring
+from mpanet_pl.run.configuration import NOTHING_TYPED, Request, check_targets, plain
+from mpanet_pl.run.examination import Examiner, Know, Tested, know_nothing
+from mpanet_pl.run.folder import provenance, run_folder
+from mpanet_pl.run.pictures import draw_cmc
+from mpanet_pl.run.report import draw_pictures
+from mpanet_pl.run.trainer import build_trainer, isolated, quiet
+from mpanet_pl.system import weights
+from mpanet_pl.system.files import written_aside
+from mpanet_pl.system.processes import is_child_rank, rank_of_outer_launcher
+
+OF_TRAINING = ("dataset", "data_dir", "trial", "seed", "data", "protocol")  # taken from the checkpoint unless given
+
+CHOICE_OF_PEOPLE = {  # what says which people are trained on and which are tested
+    "regdb": ["trial"],
+    "folder": ["data.dataset.test_share", "data.dataset.seed"],
+    "synthetic": ["data.dataset.identities"],
+}
+
+OF_A_CHECKPOINT = {"state_dict", "hyper_parameters", "pytorch-lightning_version"}
+
+
+class Subject(NamedTuple):
+    """What is to be measured, and the configuration that it was trained with (None where it is not known)."""
+
+    trained: DictConfig | None
+    module: MPANetModule | None = None
+    saved: Saved | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Saved(NamedTuple):
+    """Embeddings of test images, on disk with all that a protocol needs to know of them."""
+
+    embeddings: Tensor  # (N, D)
+    catalogue: Catalogue
+    drawn: bool  # drawn people have no published numbers to stand beside
+    name: str  # of the checkpoint that made them: "last" or "best"
+    notes: tuple[str, ...]  # how
+
+
+def evaluate(cfg: DictConfig, request: Request = NOTHING_TYPED, know: Know = know_nothing) -> None:
+    subject = read_subject(Path(cfg.ckpt), cfg.last_stride)
+    if not is_child_rank():
+        cfg = settings(cfg, request, subject)
+    _check_settings(cfg)
+    with quiet(), isolated():
+        if subject.saved:
+            measure_saved(cfg, request, subject.saved)
+        else:
+            measure_network(cfg, request, subject, know)
+
+
+def _check_settings(cfg: DictConfig) -> None:
+    if cfg.protocol is None:
+        raise UserError("protocol=null leaves nothing to measure by: leave it out.")
+    if not cfg.embeddings:
+        return
+    place = Path(cfg.embeddings)
+    if place.suffix != ".npz":
+        raise UserError(f"embeddings is the path of an .npz file, got {place}.")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=place.parent).close()
+    except OSError as error:
+        raise UserError(f"embeddings={place} cannot be written: {error.strerror}.") from error
+
+
+def measure_saved(cfg: DictConfig, request: Request, saved: Saved) -> None:
+    """Embeddings meet the protocol again, without the network that made them; one process is enough."""
+    if rank_of_outer_launcher():
+        return
+    protocol = instantiate(cfg.protocol)
+    scores = score(saved.embeddings, saved.catalogue, protocol, rerank=_reranker(cfg.rerank))
+    origin = provenance(cfg, request, torch.device("cpu"), str(saved.embeddings.dtype))
+    with run_folder(cfg, request) as folder:
+        draw_cmc({setting: result.cmc for setting, result in scores.items()}, folder / "cmc.png")
+        report(folder, cfg, saved, protocol, Tested(scores, saved.embeddings), origin)
+
+
+def measure_network(cfg: DictConfig, request: Request, subject: Subject, know: Know) -> None:
+    """Every rank embeds its share of the test images; the first tells the scores."""
+    assert subject.module
+    data, protocol = instantiate(cfg.data), instantiate(cfg.protocol)
+    data.prepare_data()
+    data.setup("test")
+    metric = ReIDMetric(data.test, protocol, rerank=_reranker(cfg.rerank))
+    examiner = Examiner(data, RetrievalScoring(metric, flip=cfg.flip), know)
+    trainer = build_trainer(cfg.trainer, examiner.callbacks)
+    with run_folder(cfg, request) as folder:
+        tested = examiner.test(trainer, subject.module)
+        if not trainer.is_global_zero:
+            return
+        flipped = ["each embedding is the mean over image and mirror image"] if cfg.flip else []
+        notes = (f"network: {cfg.ckpt}, in {trainer.precision}", *subject.notes, *flipped)
+        saved = Saved(tested.embeddings, data.test, examiner.knowledge is not None, Path(cfg.ckpt).stem, notes)
+        origin = provenance(cfg, request, trainer.strategy.root_device, trainer.precision, trainer.world_size)
+        report(folder, cfg, saved, protocol, tested, origin)
+        draw_pictures(folder, tested, examiner, subject.module)
+
+
+def report(
+    folder: Path,
+    cfg: DictConfig,
+    saved: Saved,
+    protocol: RetrievalProtocol,
+    tested: Tested,
+    origin: Mapping[str, Any],
+) -> None:
+    results = Results.of(
+        {saved.name: tested.scores},
+        {} if saved.drawn else protocol.published,
+        origin,
+        nuances=tested.nuances,
+        tables=tested.tables,
+        notes=[*tested.remarks, *saved.notes],
+    )
+    results.write(folder)
+    results.print()
+    print(f"\nFiles: {folder}")
+    if cfg.embeddings:
+        save_embeddings(Path(cfg.embeddings), saved, cfg)
+
+
+def read_subject(path: Path, last_stride: int | None = None) -> Subject:
+    """A file of saved embeddings, a checkpoint of this package, or a released state dict."""
+    if path.suffix == ".npz":
+        return read_embeddings(path)
+    content = weights.read(path)
+    if official.is_official(content):
+        stride = 1 if last_stride is None else last_stride
+        module = official.module_from_official(content, last_stride=stride)
+        return Subject(None, module, notes=(f"last stride {stride}, which a released file does not say",))
+    if not content.keys() >= OF_A_CHECKPOINT:
+        raise UserError(f"{path} is neither a checkpoint of mpanet_pl.train nor a released MPANet state dict.")
+    if last_stride is not None:
+        raise UserError(f"last_stride is for released checkpoints: {path} says its own.")
+    trained = _configuration(content["config"], path) if "config" in content else None
+    changes = trained.get("changes", []) if trained else []
+    return Subject(trained, MPANetModule.load_from_checkpoint(path), notes=tuple(changes))
+
+
+def _configuration(stored: object, path: Path) -> DictConfig:
+    cfg = OmegaConf.create(stored) if isinstance(stored, dict | str) else None
+    if not isinstance(cfg, DictConfig):
+        raise UserError(f"{path} has a configuration that is no mapping.")
+    if missing := [key for key in OF_TRAINING if key not in cfg]:
+        raise UserError(f"{path} has a configuration without {', '.join(missing)}.")
+    return cfg
+
+
+def settings(cfg: DictConfig, request: Request, subject: Subject) -> DictConfig:
+    """The trained configuration with what was typed on top, or that of another dataset where one is asked for."""
+    typed = [text.lstrip("+") for text in request.overrides]
+    typed = [text for text in typed if text.split("=")[0].split(".")[0] in OF_TRAINING]
+    trained = subject.trained
+    if trained is None:
+        if cfg.dataset is None:
+            raise UserError(f"{cfg.ckpt} does not say what it was trained on: add dataset=… and data_dir=….")
+        _check_trial_is_named(cfg)
+        return cfg
+    OmegaConf.set_struct(cfg, False)  # a dataset brings keys of its own
+    if cfg.dataset in (None, trained.dataset):
+        for key, value in plain(trained).items():
+            if key in OF_TRAINING:
+                OmegaConf.update(cfg, key, value, merge=False)
+        cfg = request.change(cfg, [text for text in typed if not text.startswith("dataset=")])
+        OmegaConf.set_struct(cfg, False)
+    else:
+        for key in ("height", "width"):
+            if not any(text.startswith(f"data.{key}=") for text in typed):
+                cfg.data[key] = trained.data[key]
+        _check_trial_is_named(cfg)
+    cfg.trained = trained.get("trained", plain(trained))
+    check_targets(cfg, str(cfg.ckpt))
+    if subject.saved:
+        _check_unchanged(cfg, trained)
+        cfg.flip = trained.flip
+    _check_held_out(cfg, trained)
+    return cfg
+
+
+def _check_trial_is_named(cfg: DictConfig) -> None:
+    if cfg.dataset == "regdb" and cfg.trial is None:
+        raise UserError(f"{cfg.ckpt} does not say which RegDB trial it was trained on: add trial=1 … 10.")
+
+
+def _check_unchanged(cfg: DictConfig, made: DictConfig) -> None:
+    """Embeddings are of the images that they were made of, whatever is asked for."""
+    asked, had = plain(cfg), plain(made)
+    changed = [key for key in OF_TRAINING if key != "protocol" and asked[key] != had[key]]
+    if changed := [*changed, *(["flip"] if cfg.flip and not made.flip else [])]:
+        raise UserError(f"{cfg.ckpt} holds embeddings, whose {', '.join(changed)} cannot change: give a checkpoint.")
+
+
+def _check_held_out(cfg: DictConfig, trained: DictConfig) -> None:
+    """Another choice of test people than the trained one tests on people that were trained on: it measures memory."""
+    if cfg.dataset != trained.dataset or cfg.other_trial:
+        return
+    for key in CHOICE_OF_PEOPLE.get(cfg.dataset, []):
+        was, asked = OmegaConf.select(trained, key), OmegaConf.select(cfg, key)
+        if was != asked:
+            raise UserError(
+                f"{cfg.ckpt} was trained with {key}={was}: with {key}={asked}, people that it was trained on are among "
+                "the test people. Test its own, or say other_trial=true."
+            )
+
+
+def save_embeddings(path: Path, saved: Saved, cfg: DictConfig) -> None:
+    catalogue = saved.catalogue
+    with written_aside(path) as aside, aside.open("wb") as file:
+        np.savez(
+            file,
+            embeddings=saved.embeddings.cpu().numpy(),
+            paths=np.array(catalogue.paths),
+            identities=catalogue.identities.numpy(),
+            cameras=catalogue.cameras.numpy(),
+            infrared=catalogue.infrared.numpy(),
+            drawn=np.array(saved.drawn),
+            name=np.array(saved.name),
+            notes=np.array(saved.notes),
+            config=np.array(OmegaConf.to_yaml(cfg)),
+        )
+
+
+def read_embeddings(path: Path) -> Subject:
+    if not path.is_file():
+        raise UserError(f"{path} does not exist.")
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            columns = (torch.from_numpy(stored[name]) for name in ("identities", "cameras", "infrared"))
+            catalogue = Catalogue(tuple(stored["paths"].tolist()), *columns)
+            embeddings = torch.from_numpy(stored["embeddings"])
+            if embeddings.ndim != 2 or len(embeddings) != len(catalogue) or not embeddings.is_floating_point():
+                raise ValueError(f"{tuple(embeddings.shape)} {embeddings.dtype} for {len(catalogue)} images")
+            notes = (f"embeddings: {path}", *stored["notes"].tolist())
+            saved = Saved(embeddings, catalogue, bool(stored["drawn"]), str(stored["name"]), notes)
+            return Subject(_configuration(str(stored["config"]), path), saved=saved)
+    except Exception as error:  # whatever a parser of garbage stumbles over: there is no end to the kinds
+        raise UserError(f"{path} is no file of embeddings saved by mpanet_pl.evaluate ({error}).") from error
+
+
+def _reranker(name: str | None) -> Reranker | None:
+    if name is None:
+        return None
+    if name not in RERANKERS:
+        raise UserError(f"rerank is one of {', '.join(RERANKERS)}, got '{name}'.")
+    return RERANKERS[name]()

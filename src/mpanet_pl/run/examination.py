@@ -1,0 +1,90 @@
+"""Testing a module: its embeddings meet a protocol; what else a dataset knows of its images is asked, too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import pytorch_lightning as pl
+from torch import Tensor
+
+from mpanet_pl.data import ReIDDataModule
+from mpanet_pl.evaluation import Scores
+from mpanet_pl.evaluation.published import Published
+from mpanet_pl.evaluation.tables import Grid
+from mpanet_pl.module import MPANetModule
+from mpanet_pl.run.callbacks import RetrievalScoring
+
+
+class Knowledge(Protocol):
+    """What a drawn dataset knows of its test images beyond whom they show: the one hook by which a world joins a run.
+
+    Its callback sees each test; afterwards `scores` of the embeddings (N, D) are told in a line, a table and remarks.
+    """
+
+    @property
+    def callback(self) -> pl.Callback: ...
+
+    @property
+    def boxes(self) -> Tensor:
+        """(N, K, 4): what pictures outline in an image, in fractions of it; NaN where it is not visible."""
+        ...
+
+    def scores(self, embeddings: Tensor) -> dict[str, float]: ...
+
+    def line(self, scores: dict[str, float]) -> str: ...
+
+    def table(self, scores: dict[str, float]) -> Grid: ...
+
+    def remarks(self, scores: dict[str, float]) -> Sequence[str]: ...
+
+
+Know = Callable[[ReIDDataModule], Knowledge | None]
+
+
+def know_nothing(data: ReIDDataModule) -> None:
+    """Of a real dataset."""
+
+
+class Tested(NamedTuple):
+    scores: dict[str, Scores]
+    embeddings: Tensor  # (N, D), row by row the test catalogue's
+    nuances: dict[str, float] = {}  # noqa: RUF012  # of a dataset that knows them; likewise the next two
+    tables: Sequence[Grid] = ()
+    remarks: Sequence[str] = ()
+
+
+class Examiner:
+    """The callbacks that score the test images of `data`, and the test that reads them."""
+
+    def __init__(self, data: ReIDDataModule, scoring: RetrievalScoring, know: Know = know_nothing) -> None:
+        self.data, self.scoring = data, scoring
+        self.knowledge = know(data)
+
+    @property
+    def callbacks(self) -> list[pl.Callback]:
+        return [self.scoring, *([self.knowledge.callback] if self.knowledge else [])]
+
+    @property
+    def published(self) -> Published:
+        """What the paper reports under this protocol; nothing for a drawn dataset."""
+        return {} if self.knowledge else self.scoring.metric.protocol.published
+
+    @property
+    def chance(self) -> str:
+        people = self.data.test.num_identities
+        return f"chance: {100 / people:.1f} % rank-1 where each of {people} people has as many images"
+
+    def test(self, trainer: pl.Trainer, module: MPANetModule, checkpoint: Path | None = None) -> Tested:
+        """Scores of the module as it is, or with a checkpoint's weights."""
+        trainer.test(
+            module, datamodule=self.data, ckpt_path=checkpoint, weights_only=True if checkpoint else None, verbose=False
+        )
+        embeddings = self.scoring.embeddings
+        assert embeddings is not None
+        if self.knowledge is None:
+            return Tested(self.scoring.scores, embeddings)
+        nuances = self.knowledge.scores(embeddings)
+        told = [self.knowledge.table(nuances)], self.knowledge.remarks(nuances)
+        return Tested(self.scoring.scores, embeddings, nuances, *told)

@@ -1,0 +1,183 @@
+"""A run's folder: where it is, the configuration it keeps, and what its results can be traced to."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from importlib.metadata import version
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from mpanet_pl.errors import UserError
+from mpanet_pl.run.callbacks.checkpoints import LAST, epochs_done
+from mpanet_pl.run.configuration import Request, check_targets, plain
+from mpanet_pl.system.cores import usable_cores
+from mpanet_pl.system.files import alone_in, sweep_up, written_aside
+from mpanet_pl.system.processes import CHILD_CONFIG, child_config, is_child_rank, rank_of_outer_launcher
+from mpanet_pl.system.shell import typed
+
+CONFIG = "config.yaml"
+SAME_RUN = (  # what may change when a run is continued, and leaves it the same run
+    "trainer.max_epochs",
+    "trainer.log_every_n_steps",
+    "data_dir",
+    "data.workers",
+    "data.cache",
+    "data.eval_batch_size",
+)
+ANOTHER_RUN = (  # what may change, and is said of the results
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.strategy",
+    "trainer.precision",
+    "trainer.gradient_clip_val",
+)
+LIBRARIES = ("mpanet_pl", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "numpy", "pillow")
+
+
+def reopen(folder: str | Path, request: Request) -> DictConfig:
+    """The configuration of the run in `folder` with what is typed now, `changes` saying what made it another run."""
+    path = Path(folder).absolute()
+    cfg = _stored_config(path)
+    if "resume" not in cfg:
+        raise UserError(f"{folder} holds an evaluation, not a training run.")
+    overrides = [text for text in request.overrides if not text.startswith(("resume=", "hydra."))]
+    for override in overrides:
+        if override.split("=")[0] not in SAME_RUN + ANOTHER_RUN:
+            raise UserError(
+                f"A resumed run keeps its own configuration, so {override} cannot apply; only "
+                f"{', '.join(SAME_RUN + ANOTHER_RUN)} may change. Start a new run for anything else."
+            )
+    before, cfg = cfg, request.change(cfg, overrides)
+    cfg.folder = str(path)
+    check_targets(cfg, str(path / CONFIG))
+    done = epochs_done(path)
+    if done > cfg.trainer.max_epochs:
+        raise UserError(f"{folder} has done {done} epochs, which trainer.max_epochs={cfg.trainer.max_epochs} cuts off.")
+    changed = [key for key in ANOTHER_RUN if OmegaConf.select(before, key) != OmegaConf.select(cfg, key)]
+    if changes := [override for override in overrides if override.split("=")[0] in changed]:
+        cfg.changes = [*cfg.get("changes", []), f"after epoch {done}: {', '.join(changes)}"]
+    return cfg
+
+
+def _stored_config(folder: Path) -> DictConfig:
+    if not (folder / CONFIG).is_file():
+        raise UserError(f"{folder} is no run's folder: it has no {CONFIG}.")
+    try:
+        cfg = OmegaConf.load(folder / CONFIG)
+    except Exception as error:  # whatever a parser of garbage stumbles over: there is no end to the kinds
+        raise UserError(f"{folder / CONFIG} is damaged: {error}") from error
+    if not isinstance(cfg, DictConfig) or not cfg:
+        raise UserError(f"{folder / CONFIG} is damaged: it holds no keys.")
+    return cfg
+
+
+@contextmanager
+def run_folder(cfg: DictConfig, request: Request, resumed: bool = False) -> Iterator[Path]:
+    """The run's folder, made new unless the run is resumed, with its configuration in it; every rank gets the same.
+
+    Nobody else runs in it meanwhile.
+    """
+    if is_child_rank():
+        yield child_config().parent
+        return
+    outer_rank = rank_of_outer_launcher()
+    if outer_rank is None and cfg.trainer.num_nodes > 1:
+        raise UserError("trainer.num_nodes is for processes that torchrun or srun starts on every machine.")
+    if outer_rank is not None and not cfg.folder:
+        raise UserError("Processes started from outside (torchrun, srun) must agree on a folder: add folder=PATH.")
+    folder = (
+        Path(cfg.folder).absolute() if cfg.folder else request.job_folder or _new_folder(Path("runs") / cfg.dataset)
+    )
+    if outer_rank:
+        yield folder
+        return
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(alone_in(folder))
+            _claim(folder, cfg, resumed)
+        except OSError as error:
+            raise UserError(f"The run's folder {folder} cannot be written: {error.strerror}.") from error
+        yield folder
+
+
+def _claim(folder: Path, cfg: DictConfig, resumed: bool) -> None:
+    """Leave the configuration there, for a later start and for the ranks that this process starts."""
+    if resumed:
+        for place in (folder, (folder / LAST).parent):
+            sweep_up(place)
+    elif (folder / CONFIG).exists():
+        go_on = f" (python -m mpanet_pl.train {typed('resume', folder)} continues it.)"
+        trained = "resume" in _stored_config(folder)
+        raise UserError(f"{folder} already holds a run: choose another folder.{go_on if trained else ''}")
+    with written_aside(folder / CONFIG) as aside:
+        OmegaConf.save(cfg, aside)
+    os.environ[CHILD_CONFIG] = str(folder / CONFIG)
+
+
+def begun_in_sweep(cfg: DictConfig, request: Request) -> Path | None:
+    """The folder of this job of a sweep, where an earlier start of the same sweep already made it."""
+    folder = request.job_folder
+    if folder is None or not (folder / CONFIG).exists():
+        return None
+    if plain(_stored_config(folder)) | {"folder": None} != plain(cfg) | {"folder": None}:
+        raise UserError(f"{folder} holds a run of another configuration: give the sweep another hydra.sweep.dir.")
+    return folder
+
+
+def _new_folder(parent: Path) -> Path:
+    """A new folder named by the time; two runs that start in one second do not share it."""
+    parent = parent.absolute()
+    parent.mkdir(parents=True, exist_ok=True)
+    stem = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    for number in count(1):
+        folder = parent / (stem if number == 1 else f"{stem}_{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise AssertionError("count() does not end")
+
+
+def provenance(
+    cfg: DictConfig, request: Request, device: torch.device, precision: str, ranks: int = 1
+) -> dict[str, Any]:
+    """Everything that a result came from."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {usable_cores()} cores"
+    return {
+        "dataset": cfg.dataset,
+        "trial": cfg.trial,
+        "seed": cfg.seed,
+        "overrides": list(request.overrides),
+        "config": plain(cfg),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
+        "commit": _commit(),
+        "device": name if ranks == 1 else f"{ranks} × {name}",
+        "precision": precision,
+        "date": datetime.now().isoformat(timespec="seconds"),
+    }
+
+
+def _commit() -> str | None:
+    """The checkout's commit, marked where files differ from it; None outside a checkout, or in somebody else's."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        return git("describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
+    except (OSError, subprocess.SubprocessError):
+        return None

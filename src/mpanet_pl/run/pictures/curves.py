@@ -1,0 +1,111 @@
+"""Curves: what a run logged, epoch by epoch, and how soon each setting's queries find their identity."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor
+
+from mpanet_pl.run.pictures.diagram import COLOURS, INK, figure, label_ends, save, tidy
+
+LOSSES = "loss terms and their weighted total"
+SCORES = "test set: R1 (solid), mAP (dashed), percent"
+RATE = "learning rate"
+NOT_A_LOSS = ("lr", "alpha", "accuracy")
+RANKS = (1, 5, 10, 15, 20)
+
+Curve = tuple[list[int], list[float]]  # epochs, and the column's mean in each
+
+
+def draw_curves(metrics: Path, path: Path) -> None:
+    """Loss terms, scores and learning rate of a run, from its metrics.csv; nothing of a run too short to log any."""
+    columns = read_epochs(metrics)
+    trained = {name.removeprefix("train/"): curve for name, curve in columns.items() if name.startswith("train/")}
+    panels = {
+        LOSSES: {name: curve for name, curve in trained.items() if name not in NOT_A_LOSS},
+        SCORES: {name: curve for name, curve in columns.items() if name.endswith(("/r1", "/mAP"))},
+        RATE: {"lr": trained["lr"]} if "lr" in trained else {},
+    }
+    panels = {title: curves for title, curves in panels.items() if curves}
+    if not panels:
+        return
+
+    drawn = figure(1 + 3.6 * len(panels), 3.3)
+    last = max(epochs[-1] for curves in panels.values() for epochs, _ in curves.values())
+    for (title, curves), axes in zip(panels.items(), drawn.subplots(1, len(panels), squeeze=False)[0], strict=True):
+        tidy(axes, title, "epoch")
+        axes.set_xlim(1 - 0.02 * last, last * 1.02)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        {LOSSES: _draw_losses, SCORES: _draw_scores, RATE: _draw_rate}[title](axes, curves)
+    save(drawn, path)
+
+
+def read_epochs(metrics: Path) -> dict[str, Curve]:
+    """The mean of every column in every epoch where it was logged; blanks, which a row is full of, are skipped."""
+    logged: dict[str, dict[int, list[float]]] = {}
+    with metrics.open(newline="") as file:
+        for row in csv.DictReader(file):
+            for name, value in row.items():
+                if value and name not in ("epoch", "step"):
+                    logged.setdefault(name, {}).setdefault(int(row["epoch"]), []).append(float(value))
+    return {name: (sorted(epochs), [fmean(epochs[e]) for e in sorted(epochs)]) for name, epochs in logged.items()}
+
+
+def _draw_losses(axes: Axes, losses: Mapping[str, Curve]) -> None:
+    colours = iter(COLOURS)
+    lines = []
+    for name, curve in losses.items():
+        style = {"color": INK, "linewidth": 2} if name == "total" else {"color": next(colours)}
+        lines.append(_line(axes, curve, label=name.replace("_", " "), **style))
+    axes.set_yscale("log", nonpositive="mask")
+    label_ends(axes, lines)
+
+
+def _draw_scores(axes: Axes, scores: Mapping[str, Curve]) -> None:
+    axes.set_ylim(0, 100)
+    colours = iter(COLOURS)
+    lines = []
+    for name, curve in scores.items():
+        if not name.endswith("/r1"):
+            continue
+        setting = name.removesuffix("/r1")
+        label = setting.removeprefix("val/").replace("_", " ")
+        lines.append(_line(axes, curve, label=label, color=next(colours)))
+        if f"{setting}/mAP" in scores:
+            _line(axes, scores[f"{setting}/mAP"], color=lines[-1].get_color(), linestyle=(0, (4, 2)))
+    label_ends(axes, lines)
+
+
+def _draw_rate(axes: Axes, rates: Mapping[str, Curve]) -> None:
+    _line(axes, rates["lr"], color=INK)
+    axes.set_yscale("log")
+
+
+def _line(axes: Axes, curve: Curve, **style: Any) -> Line2D:
+    (line,) = axes.plot(*curve, linewidth=1.4, marker="o" if len(curve[0]) <= 20 else "", markersize=2.5)
+    line.set(**style)
+    return line
+
+
+def draw_cmc(curves: Mapping[str, Tensor], path: Path) -> None:
+    """How many queries find their identity among the first k: {setting: (ranks,) in percent}, up to rank 20."""
+    drawn = figure(6.4, 3.6)
+    axes = drawn.subplots()
+    tidy(axes, "queries that find their identity among the first k, percent", "k")
+    lines = []
+    for colour, (setting, curve) in zip(COLOURS, curves.items(), strict=False):
+        scores = curve[: RANKS[-1]].tolist()
+        label = f"{setting.replace('_', ' ')}, R1 {scores[0]:.1f}"
+        lines.append(_line(axes, (list(range(1, len(scores) + 1)), scores), label=label, color=colour))
+    axes.set_xlim(0.5, RANKS[-1] + 0.5)
+    axes.set_xticks(RANKS)
+    axes.set_ylim(top=100)
+    label_ends(axes, lines)
+    save(drawn, path)

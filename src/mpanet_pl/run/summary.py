@@ -1,0 +1,153 @@
+"""`python -m mpanet_pl.summarize`: a folder of runs -> one table, mean ± standard deviation over what was repeated."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mpanet_pl.errors import UserError
+from mpanet_pl.evaluation.tables import (
+    COLUMNS,
+    JSON,
+    LABELS,
+    PUBLISHED,
+    Grid,
+    Results,
+    Value,
+    markdown,
+    published_cells,
+    shown,
+)
+from mpanet_pl.run.folder import CONFIG
+from mpanet_pl.run.repeats import Group, Run, grouped
+from mpanet_pl.system.files import written_aside
+
+BESIDE_CHANCE = "nuances: percent; in brackets chance, the same with other images' maps; between siblings it is 50"
+
+
+@dataclass(frozen=True)
+class Summary:
+    groups: Sequence[Group]
+    unfinished: Mapping[str, str]  # folder -> why
+
+    def tables(self) -> list[Grid]:
+        header = ["runs", "setting", "result", "n", *COLUMNS.values()]
+        scores = (header, [row for group in self.groups for row in _score_rows(group)])
+        return [scores, *_nuance_tables([group for group in self.groups if group.nuances()])]
+
+    def remarks(self) -> list[str]:
+        return [
+            "± is the sample standard deviation over the n runs, each run being the mean over its protocol's galleries",
+            *([BESIDE_CHANCE] if any(group.nuances() for group in self.groups) else []),
+            *(remark for group in self.groups for remark in group.remarks()),
+            *(f"not counted: {why}" for why in self.unfinished.values()),
+        ]
+
+    def plain(self) -> dict[str, Any]:
+        groups = [
+            {
+                "name": group.name,
+                "runs": [{"folder": str(run.folder), **run.repetition} for run in group.runs],
+                "scores": group.scores(),
+                "nuances": group.nuances(),
+                "remarks": group.remarks(),
+            }
+            for group in self.groups
+        ]
+        return {"groups": groups, "unfinished": dict(self.unfinished)}
+
+    def write(self, folder: Path) -> None:
+        with written_aside(folder / "summary.md") as aside:
+            aside.write_text(markdown(self.tables(), self.remarks()) + "\n", encoding="utf-8")
+        with written_aside(folder / "summary.json") as aside:
+            aside.write_text(json.dumps(self.plain(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        with written_aside(folder / "summary.csv") as aside, aside.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["runs", "setting", "result", "score", "n", "mean", "std"])
+            writer.writerows(self._values())
+
+    def _values(self) -> list[list[Any]]:
+        """One line for each number."""
+        return [
+            [group.name, setting, row, name, len(value["runs"]), value["mean"], value["std"]]
+            for group in self.groups
+            for setting, rows in [*group.scores().items(), ("nuances", {"last": group.nuances()})]
+            for row, scores in rows.items()
+            for name, value in scores.items()
+        ]
+
+
+def summarize(folders: Sequence[Path]) -> Summary:
+    """Everything that the runs below these folders say together."""
+    finished, unfinished = [], {}
+    for folder in _run_folders(folders):
+        try:
+            finished.append(Run(folder, Results.read(folder)))
+        except UserError as why:
+            unfinished[str(folder)] = f"{why}{_progress(folder)}"
+    if not finished:
+        listed = "".join(f"\n  {why}" for why in unfinished.values())
+        raise UserError(f"No run below {', '.join(map(str, folders))} has results.{listed}")
+    return Summary(grouped(finished), unfinished)
+
+
+def _run_folders(folders: Sequence[Path]) -> list[Path]:
+    """Each folder at or below these that holds a run, once, in order of their names."""
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"There is no folder {folder}")
+    files = (file for folder in folders for name in (CONFIG, JSON) for file in folder.rglob(name))
+    return sorted({file.parent for file in files if file.parent.name != ".hydra"})
+
+
+def _progress(folder: Path) -> str:
+    """How far an unfinished run came, if it says so."""
+    try:
+        with (folder / "metrics.csv").open(newline="") as file:
+            return f" (it came to epoch {[row['epoch'] for row in csv.DictReader(file)][-1]})"
+    except (OSError, KeyError, IndexError, csv.Error):
+        return ""
+
+
+def _score_rows(group: Group) -> list[list[str]]:
+    """A group's settings below one another, the published row under each."""
+    lines = []
+    for setting, rows in group.scores().items():
+        for row, scores in rows.items():
+            count = str(len(scores["r1"]["runs"]))
+            lines.append([setting, LABELS.get(row, row), count, *(shown(scores.get(name)) for name in COLUMNS)])
+        if published := group.runs[0].results.published.get(setting):
+            lines.append([setting, PUBLISHED, "", *published_cells(published)])
+    return [
+        [group.name if i == 0 else "", cells[0] if i == 0 or cells[0] != lines[i - 1][0] else "", *cells[1:]]
+        for i, cells in enumerate(lines)
+    ]
+
+
+def _nuance_tables(groups: Sequence[Group]) -> list[Grid]:
+    """Of nuance scores the means over nuances, and the siblings told apart by each; the files hold all of them."""
+    measured = {group.name: group.nuances() for group in groups}
+    keys = dict.fromkeys(key for scores in measured.values() for key in scores)
+    means = {
+        key: key.split("/")[0].replace("_", " ") for key in keys if key.endswith("/mean") and "_chance/" not in key
+    }
+    means = {key: title for key, title in means.items() if not key.startswith(("images/", "siblings/"))}
+    means |= {key: "overlap of maps" for key in keys if key == "overlap/cosine"}
+    tables: list[Grid] = []
+    if means:
+        rows = [[name, *(_beside_chance(scores, key) for key in means)] for name, scores in measured.items()]
+        tables.append((["runs", *means.values()], rows))
+    told = {key: key.split("/")[1] for scores in measured.values() for key in scores if key.startswith("siblings/")}
+    if told:
+        rows = [[name, *(shown(scores.get(key)) for key in told)] for name, scores in measured.items()]
+        tables.append((["siblings told apart", *told.values()], rows))
+    return tables
+
+
+def _beside_chance(scores: Mapping[str, Value], key: str) -> str:
+    chance = scores.get(key.replace("/", "_chance/"))
+    return shown(scores.get(key)) + (f" ({chance['mean']:.2f})" if chance else "")

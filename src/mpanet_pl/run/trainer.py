@@ -1,0 +1,171 @@
+"""Lightning's trainer from its keys, and what can go wrong while it runs, in sentences."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.utilities.warnings import PossibleUserWarning
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import ProgressBar
+from pytorch_lightning.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from mpanet_pl.errors import RunStopped, UserError
+from mpanet_pl.run.callbacks import AtomicCheckpoints
+from mpanet_pl.run.callbacks.checkpoints import LAST
+from mpanet_pl.system.processes import STOPPED, is_child_rank
+from mpanet_pl.system.shell import typed
+
+CHOICES = {
+    "accelerator": ("auto", "cpu", "gpu"),  # the augmentation's hash needs float64, which Apple's GPUs lack
+    "precision": ("auto", "32-true", "bf16-mixed", "16-mixed"),  # what losses in float32 go with
+}
+
+
+def build_trainer(cfg: DictConfig, callbacks: Sequence[pl.Callback] = (), loggers: Sequence[Any] = ()) -> pl.Trainer:
+    keys: dict[str, Any] = {str(key): value for key, value in OmegaConf.to_container(cfg, resolve=True).items()}  # type: ignore[union-attr]
+    for key, choices in CHOICES.items():
+        if keys[key] not in choices:
+            raise UserError(f"trainer.{key} is one of {', '.join(choices)}, got {keys[key]}.")
+    if keys["accelerator"] == "auto":
+        keys["accelerator"] = "gpu" if torch.cuda.is_available() else "cpu"
+    _check_devices(keys["accelerator"], keys["devices"])
+    for key in ("max_epochs", "log_every_n_steps", "accumulate_grad_batches"):
+        if keys[key] < 1:
+            raise UserError(f"trainer.{key} must be at least 1, got {keys[key]}.")
+    if not keys["limit_train_batches"] > 0:
+        raise UserError(f"trainer.limit_train_batches must be more than 0, got {keys['limit_train_batches']}.")
+    if keys["precision"] == "auto":
+        keys["precision"] = _best_precision(keys["accelerator"])
+    try:
+        return pl.Trainer(
+            **keys,
+            callbacks=list(callbacks),
+            logger=list(loggers),
+            plugins=[AtomicCheckpoints(), *_cluster()],
+            default_root_dir=os.devnull,  # under SLURM a hpc_ckpt_*.ckpt that lies there would be loaded unasked
+            enable_model_summary=False,
+            enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,  # the samplers know the ranks themselves
+        )
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        raise UserError(f"The trainer's keys do not fit together: {error}") from error
+
+
+def _cluster() -> list[ClusterEnvironment]:
+    """SLURM without Lightning's requeueing, whose checkpoints are of the middle of an epoch."""
+    if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
+        return [SLURMEnvironment(auto_requeue=False)]
+    return []  # Lightning finds any other by itself
+
+
+def _best_precision(accelerator: str) -> str:
+    if accelerator == "cpu":
+        return "32-true"
+    return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+
+
+def _check_devices(accelerator: str, devices: Any) -> None:
+    if accelerator != "gpu":
+        return
+    found = torch.cuda.device_count()
+    if not found:
+        raise UserError("There is no GPU here that torch can use: run with trainer=cpu or trainer=auto.")
+    if isinstance(devices, int) and devices > found:
+        raise UserError(f"trainer.devices={devices} asks for more than the {found} GPU(s) of this machine.")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without Lightning's hints, whose advice (more workers, other loggers) does not fit these runs."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=PossibleUserWarning)
+        warnings.filterwarnings("ignore", module=r"(pytorch_lightning|lightning_fabric)\.")
+        warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)  # Lightning's use of torch
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+@contextmanager
+def isolated() -> Iterator[None]:
+    """Leave no trace of a run's ranks and logs behind, so that the next run of a sweep starts its own."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        if wandb := sys.modules.get("wandb"):
+            wandb.finish(exit_code=int(sys.exc_info()[0] is not None))
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextmanager
+def failures_explained(folder: Path) -> Iterator[None]:
+    """What stops a run, in a sentence that says how to go on."""
+    try:
+        yield
+    except RunStopped as stop:
+        raise RunStopped(f"{stop}\n{_how_to_go_on(folder)}") from stop
+    except (SystemExit, KeyboardInterrupt) as stop:  # Lightning answers Ctrl-C with the first
+        _stop(folder, stop)
+    except (OSError, RuntimeError) as fault:
+        if any(isinstance(buried, KeyboardInterrupt) for buried in _down_to_the_cause(fault)):
+            _stop(folder, fault)
+        if (why := _why_it_stopped(fault, folder)) is None:
+            raise
+        raise RunStopped(f"{why}\n{_how_to_go_on(folder)}") from fault
+
+
+def _stop(folder: Path, stop: BaseException) -> NoReturn:
+    if not is_child_rank():
+        print(f"\nStopped. {_how_to_go_on(folder)}", file=sys.stderr)
+    raise SystemExit(STOPPED) from stop
+
+
+def _how_to_go_on(folder: Path) -> str:
+    again = f"python -m mpanet_pl.train {typed('resume', folder)}"
+    if (folder / LAST).exists():
+        return f"The last finished epoch is kept. Continue with: {again}"
+    return f"No epoch was finished yet. Begin again with: {again}"
+
+
+def _down_to_the_cause(fault: BaseException | None) -> Iterator[BaseException]:
+    """torch buries a full disk, or Ctrl-C, under what it could not finish."""
+    while fault is not None:
+        yield fault
+        fault = fault.__cause__ or fault.__context__
+
+
+def _why_it_stopped(fault: BaseException, folder: Path) -> str | None:
+    """Of what the machine lacked; None where it is something else."""
+    for buried in _down_to_the_cause(fault):
+        if isinstance(buried, OSError) and buried.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return f"{folder} cannot take more: {buried.strerror}. Free some space."
+    if "loading state_dict" in str(fault):
+        return f"The checkpoint in {folder} is of another network than its config.yaml describes: {fault}"
+    if isinstance(fault, torch.OutOfMemoryError) or "can't allocate memory" in str(fault):
+        return "Out of memory. Lower data.identities_per_batch, or halve the bytes with trainer.precision=bf16-mixed."
+    if torch.distributed.is_initialized() and re.search("Connection (closed|reset|refused)", str(fault)):
+        return "Another process of this run has ended; what it said stands above."
+    return None

@@ -1,0 +1,1 @@
+"""What the machine lends: files written whole, locks, processes, cores, progress, precision."""

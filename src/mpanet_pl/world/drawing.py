@@ -1,0 +1,191 @@
+"""A whole world on disk: a dataset's tree, drawn in parallel, and beside it what is known about everybody in it.
+
+Images and files are written aside and renamed, so an interrupted drawing goes on where it stopped. The manifest, which
+says what was asked for, gets its final name last: a tree that has it is complete.
+
+    nuances.json    seed, the nuances' names, and of each identity its attributes and siblings
+    nuances.npz     paths (N,), identities (N,) and the visible boxes (N, nuances, 4), NaN where a nuance is not visible
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import chain
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mpanet_pl.data.listing import missing_files
+from mpanet_pl.errors import UserError
+from mpanet_pl.system.files import written_aside
+from mpanet_pl.system.progress import track
+from mpanet_pl.world import layouts
+from mpanet_pl.world.census import CAMERAS, even_census, full_census
+from mpanet_pl.world.parts import visible_boxes
+from mpanet_pl.world.people import NUANCES, Person, populate
+from mpanet_pl.world.shot import Look, Shot
+
+VERSION = 1  # of the drawing: another version draws other pixels from the same seed
+MANIFEST = "manifest.json"
+UNFINISHED = "manifest.unfinished.json"
+IMAGE_FORMAT = {".jpg": "JPEG", ".bmp": "BMP"}
+CHUNK = 64  # images a process draws at a time
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """What is asked for; it determines every byte of every image."""
+
+    layout: str = "sysu"
+    identities: int | None = 100  # None: the real dataset's people and numbers of images
+    images_per_camera: int = 8
+    siblings: float = 0.0  # the share of identities who have a sibling
+    look: Look = field(default_factory=Look)
+
+    def __post_init__(self) -> None:
+        if self.layout not in CAMERAS:
+            raise UserError(f"layout is one of {', '.join(CAMERAS)}, got {self.layout}")
+        if self.identities is not None and (self.identities < 4 or self.identities % 2):
+            raise UserError(f"identities is an even number of people, at least 4, got {self.identities}")
+        if self.images_per_camera < 1:
+            raise UserError(f"images_per_camera is at least 1, got {self.images_per_camera}")
+        if not 0 <= self.siblings <= 1:
+            raise UserError(f"siblings is the share of identities who have one, between 0 and 1, got {self.siblings}")
+        if self.look.seed < 0:
+            raise UserError(f"seed is 0 or more, got {self.look.seed}")
+        if not 0 <= self.look.hardness < math.inf:
+            raise UserError(f"hardness is 0 (a studio) or more, got {self.look.hardness}")
+        if not all(16 <= side <= 4096 for side in (self.look.height, self.look.width)):
+            raise UserError(f"images are 16 to 4096 pixels a side, got {self.look.height} × {self.look.width}")
+
+    def lay_out(self) -> layouts.Layout:
+        if self.identities is None:
+            who = full_census(self.layout)
+        else:
+            who = even_census(self.layout, self.identities, self.images_per_camera)
+        match self.layout:
+            case "sysu":
+                return layouts.sysu(who, self.look.seed)
+            case "regdb":
+                return layouts.regdb(who, self.look.seed)
+            case "llcm":
+                return layouts.llcm(who)
+            case _:
+                return layouts.folder(who)
+
+    def people(self) -> dict[int, Person]:
+        return populate(self.look.seed, self.lay_out().groups, self.siblings)
+
+    @property
+    def name(self) -> str:
+        """A folder's name that says everything that was asked for."""
+        look = self.look
+        people = "full" if self.identities is None else f"{self.identities}x{self.images_per_camera}"
+        conditions = f"siblings{self.siblings:g}-hardness{look.hardness:g}"
+        return f"{self.layout}-{people}-seed{look.seed}-{conditions}-{look.height}x{look.width}-v{VERSION}"
+
+
+def draw_world(root: Path, world: World, workers: int) -> None:
+    """Draw the tree into `root`, or what is missing of it. An existing tree with other settings is a `UserError`."""
+    _claim(root, world)
+    layout, people = world.lay_out(), world.people()
+    wanted = [*(shot.path for shot in layout.shots), *layout.files, "nuances.json", "nuances.npz", MANIFEST]
+    if not missing_files(root, wanted):
+        return
+    for path, content in layout.files.items():
+        _write(root / path, content)
+    chunks = [layout.shots[start : start + CHUNK] for start in range(0, len(layout.shots), CHUNK)]
+    jobs = [(chunk, {shot.identity: people[shot.identity] for shot in chunk}) for chunk in chunks]
+    drawn = _in_parallel(partial(_draw, root, world.look), jobs, max(1, min(workers, len(jobs))))
+    boxes = list(track(drawn, f"Drawing {root}", len(layout.shots)))
+    _write(root / "nuances.json", json.dumps(_who_is_who(world.look.seed, people), indent=1).encode())
+    _write(root / "nuances.npz", _boxes_file(layout.shots, np.stack(boxes)))
+    _write(root / MANIFEST, _manifest(world))
+    (root / UNFINISHED).unlink(missing_ok=True)
+
+
+def _claim(root: Path, world: World) -> None:
+    """Mark a new folder as ours; refuse one that is another's, or was drawn with other settings."""
+    for name in (MANIFEST, UNFINISHED):
+        if (root / name).is_file():
+            if (root / name).read_bytes() != _manifest(world):
+                raise UserError(f"{root} holds images drawn with other settings (see its {name}): name another folder")
+            return
+    if root.is_dir() and any(not entry.name.startswith(".") for entry in root.iterdir()):
+        raise UserError(f"{root} is not empty and was not drawn by this package: name another folder")
+    _write(root / UNFINISHED, _manifest(world))
+
+
+def _manifest(world: World) -> bytes:
+    return json.dumps({"drawing": VERSION, **asdict(world)}, indent=1).encode()
+
+
+Job = tuple[list[Shot], dict[int, Person]]
+
+
+def _draw(root: Path, look: Look, job: Job) -> list[np.ndarray]:
+    """Draw those images of a job that are not there yet; the boxes of all."""
+    shots, people = job
+    boxes = []
+    for shot in shots:
+        path, person = root / shot.path, people[shot.identity]
+        inks = look.inks(shot, person)
+        if not path.exists():
+            content = io.BytesIO()
+            Image.fromarray(look.picture(shot, person, inks)).save(content, IMAGE_FORMAT[path.suffix], quality=92)
+            _write(path, content.getvalue())
+        boxes.append(visible_boxes(inks))
+    return boxes
+
+
+def _in_parallel(draw: Callable[[Job], list[np.ndarray]], jobs: list[Job], workers: int) -> Iterator[np.ndarray]:
+    """The jobs' boxes in order."""
+    if workers == 1:
+        yield from chain.from_iterable(map(draw, jobs))
+        return
+    start = "fork" if sys.platform == "linux" else "spawn"  # as torch's loaders do
+    with ProcessPoolExecutor(workers, get_context(start), _leave_with, (os.getpid(),)) as pool:
+        yield from chain.from_iterable(pool.map(draw, jobs))
+
+
+def _leave_with(parent: int) -> None:
+    """A killed parent tells its workers nothing: they look whether it is still there."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _who_is_who(seed: int, people: dict[int, Person]) -> dict[str, object]:
+    identities = {
+        str(identity): {"attributes": person.attributes, "siblings": person.siblings, "differs": person.differs}
+        for identity, person in sorted(people.items())
+    }
+    return {"seed": seed, "nuances": list(NUANCES), "identities": identities}
+
+
+def _boxes_file(shots: list[Shot], boxes: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    paths, identities = np.array([shot.path for shot in shots]), np.array([shot.identity for shot in shots])
+    np.savez_compressed(file, paths=paths, identities=identities, boxes=boxes)
+    return file.getvalue()
+
+
+def _write(path: Path, content: bytes) -> None:
+    with written_aside(path, durable=False) as aside:  # a sync for each image would take longer than to draw it
+        aside.write_bytes(content)

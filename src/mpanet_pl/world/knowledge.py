@@ -1,0 +1,64 @@
+"""What the drawn world tells a run of its test images: where pattern maps should look, and who is whose sibling."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+from torch import Tensor
+
+from mpanet_pl.data import Batch, Catalogue, ReIDDataModule
+from mpanet_pl.evaluation.tables import Grid
+from mpanet_pl.module import MPANetModule
+from mpanet_pl.world.annotations import Annotations
+from mpanet_pl.world.nuance_score import NuanceScore, activation_map
+from mpanet_pl.world.nuance_table import nuance_line, nuance_remarks, nuance_table
+from mpanet_pl.world.siblings import sibling_accuracy
+
+
+def know(data: ReIDDataModule) -> Nuances | None:
+    """Of the test images of a tree that this package drew, in whatever layout."""
+    annotations = Annotations.read(data.dataset.root, data.test)
+    return Nuances(data.test, annotations) if annotations else None
+
+
+class Nuances:
+    """`mpanet_pl.run.examination.Knowledge` of a drawn tree."""
+
+    def __init__(self, test: Catalogue, annotations: Annotations) -> None:
+        self.test, self.annotations = test, annotations
+        self.boxes = annotations.boxes
+        self.callback = NuanceScoring(annotations)
+
+    def scores(self, embeddings: Tensor) -> dict[str, float]:
+        return self.callback.scores | sibling_accuracy(embeddings, self.test, self.annotations)
+
+    def line(self, scores: dict[str, float]) -> str:
+        return nuance_line(scores)
+
+    def table(self, scores: dict[str, float]) -> Grid:
+        return nuance_table(scores)
+
+    def remarks(self, scores: dict[str, float]) -> list[str]:
+        return nuance_remarks(scores)
+
+
+class NuanceScoring(pl.Callback):
+    """Asks the pattern maps of the test images where they point, where a drawn dataset knows the answer."""
+
+    def __init__(self, annotations: Annotations) -> None:
+        self.metric = NuanceScore(annotations)
+        self.scores: dict[str, float] = {}
+
+    def on_test_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Batch, *_: Any
+    ) -> None:
+        assert isinstance(module, MPANetModule)
+        with trainer.precision_plugin.forward_context():
+            features = module.network.trunk(batch.images)
+            maps = module.network.patterns(features)
+        self.metric.update(maps, activation_map(features), batch.index)
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        self.scores = self.metric.compute()
+        self.metric.reset()

@@ -1,0 +1,73 @@
+"""One image of the world: somebody in a pose, before a camera, behind whatever stands in the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mpanet_pl.world.body import Pose
+from mpanet_pl.world.canvas import Canvas, View
+from mpanet_pl.world.figure import draw_figure
+from mpanet_pl.world.paint import paint
+from mpanet_pl.world.parts import Part
+from mpanet_pl.world.people import LIGHT, SHOTS, Person, generator
+from mpanet_pl.world.places import Place, find_place
+
+
+@dataclass(frozen=True)
+class Shot:
+    """What an image shows; with the world's seed this is all that its pixels depend on."""
+
+    path: str
+    identity: int
+    camera: int
+    infrared: bool
+    number: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What all images of a world have in common."""
+
+    seed: int = 1
+    height: int = 128
+    width: int = 64
+    hardness: float = 1.0  # of light, blur, noise, occlusion and loose crops; 0 is a studio
+
+    def inks(self, shot: Shot, person: Person) -> np.ndarray:
+        """Who is where in the image, before any light or colour; see `parts`."""
+        rng = self._generator(SHOTS, shot)
+        place, loose = self._place(shot), self.hardness
+        view = View(
+            scale=place.size * person.height * (1 + 0.06 * loose * rng.uniform(-1, 1)),
+            x=0.5 + 0.07 * loose * rng.uniform(-1, 1),
+            y=0.965 + 0.03 * loose * rng.uniform(-1, 1),
+            lean=place.lean + 0.03 * loose * rng.uniform(-1, 1),
+            mirrored=bool(rng.integers(2)),
+        )
+        canvas = Canvas(self.height, self.width, view)
+        draw_figure(canvas, person, Pose.draw(rng))
+        if rng.uniform() < 0.15 * loose:
+            _hide(canvas, rng)
+        return canvas.inks
+
+    def picture(self, shot: Shot, person: Person, inks: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8."""
+        return paint(inks, person, self._place(shot), self.hardness, self._generator(LIGHT, shot))
+
+    def _place(self, shot: Shot) -> Place:
+        return find_place(self.seed, shot.camera, shot.infrared, self.height, self.width)
+
+    def _generator(self, stream: int, shot: Shot) -> np.random.Generator:
+        return generator(self.seed, stream, shot.identity, shot.camera, shot.infrared, shot.number)
+
+
+def _hide(canvas: Canvas, rng: np.random.Generator) -> None:
+    """A pole before the person, or something low."""
+    if rng.integers(2):
+        left = rng.uniform(0.2, 0.7)
+        canvas.block(left, 0, left + rng.uniform(0.06, 0.16), 1, Part.OCCLUDER)
+    else:
+        left = rng.uniform(-0.3, 0.6)
+        canvas.block(left, rng.uniform(0.65, 0.85), left + rng.uniform(0.4, 0.9), 1, Part.OCCLUDER)

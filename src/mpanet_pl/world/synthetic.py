@@ -1,0 +1,56 @@
+"""The embedded dataset: people that this package draws (see `nuances`), in SYSU-MM01's tree."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+from mpanet_pl.data.sysu import SYSU
+from mpanet_pl.system.cores import usable_cores
+from mpanet_pl.system.shell import typed
+from mpanet_pl.world import Look, World, draw_world
+
+
+class Synthetic(SYSU):
+    """Drawn by `prepare`, once, into a folder under `root` that is named by all that is asked for.
+
+    The last 40 % of the people are the test's: with chance alone, rank-1 is about one in their number.
+    """
+
+    name = "The synthetic dataset"
+    config = "synthetic"
+    published = {}  # noqa: RUF012
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        identities: int = 100,
+        images_per_camera: int = 8,
+        seed: int = 1,
+        siblings: float = 0.0,
+        hardness: float = 1.0,
+        height: int = 128,
+        width: int = 64,
+        workers: int | None = None,
+    ) -> None:
+        look = Look(seed=seed, height=height, width=width, hardness=hardness)
+        self.world = World(identities=identities, images_per_camera=images_per_camera, siblings=siblings, look=look)
+        self.workers = workers or usable_cores()
+        super().__init__(Path(root) / self.world.name)
+
+    @property
+    def check_command(self) -> str:
+        world, look = self.world, self.world.look
+        settings = {
+            "identities": world.identities,
+            "images_per_camera": world.images_per_camera,
+            "siblings": world.siblings,
+            **asdict(look),
+        }
+        words = [typed(f"data.dataset.{key}", value) for key, value in settings.items()]
+        return f"python -m mpanet_pl.prepare {typed('data_dir', self.root.parent)} {' '.join(words)}"
+
+    def prepare(self) -> None:
+        draw_world(self.root, self.world, self.workers)

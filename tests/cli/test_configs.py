@@ -1,0 +1,103 @@
+"""Every configuration that ships composes, holds what was published, and trains."""
+
+from pathlib import Path
+
+import pytest
+from commands import SMALL, SMALL_WORLD, compose, scores_of
+from omegaconf import OmegaConf
+
+from mpanet_pl.cli.configuration import config_folder
+from mpanet_pl.train import train
+
+TWO_STEPS = ["trainer.max_epochs=1", "trainer.limit_train_batches=2", "validation.start=1"]
+
+
+def choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "recipe"),
+    {
+        "sysu": {
+            "height": 384,
+            "width": 128,
+            "identities_per_batch": 16,
+            "images_per_identity": 8,
+            "milestones": [80, 120],
+        },
+        "regdb": {
+            "height": 256,
+            "width": 128,
+            "identities_per_batch": 12,
+            "images_per_identity": 10,
+            "milestones": [110],
+        },
+        "llcm": {
+            "height": 384,
+            "width": 128,
+            "identities_per_batch": 16,
+            "images_per_identity": 8,
+            "milestones": [80, 120],
+        },
+    }.items(),
+)
+def test_a_dataset_carries_its_published_recipe(dataset: str, recipe: dict) -> None:
+    cfg = compose("train", [f"dataset={dataset}", "trial=3"])
+    assert {**cfg.data, "milestones": list(cfg.model.schedule.milestones)}.items() >= recipe.items()
+    assert cfg.trainer.max_epochs == 140
+    assert cfg.model.optimizer == {"lr": 3.5e-4, "weight_decay": 5e-4, "fused": None}
+    assert cfg.model.network == {
+        "trunk": "resnet50",
+        "pretrained": True,
+        "last_stride": 1,
+        "alleviation": ["layer3", "layer4"],
+        "patterns": 6,
+    }
+    assert (
+        cfg.model.criterion.items()
+        >= {
+            "identity": 1.0,
+            "modality_identity": 1.0,
+            "mutual": 2.5,
+            "mean_rate": 0.2,
+            "center_cluster": 1.0,
+            "margin": 0.7,
+            "separation": 0.5,
+            "triplet": 0.0,
+        }.items()
+    )
+    assert (cfg.validation.start, cfg.validation.every, cfg.seed) == (120, 5, 1)
+
+
+@pytest.mark.parametrize("dataset", ["sysu", "regdb", "llcm", "folder"])
+def test_every_dataset_trains_two_steps(dataset: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    root = request.getfixturevalue(dataset)
+    cache = [f"data.cache={tmp_path / 'cache'}"]
+    overrides = [f"dataset={dataset}", f"data_dir={root}", f"folder={tmp_path / 'run'}", *SMALL, *TWO_STEPS, *cache]
+    train(compose("train", overrides))
+    scores = scores_of(tmp_path / "run")
+    assert set(scores) == {"last", "best"}
+    assert set(scores["last"]) >= set(compose("train", overrides).validation.monitor)
+
+
+@pytest.mark.parametrize("rung", choices("rung"))
+def test_every_rung_of_the_ladder_trains_two_steps(rung: str, tmp_path: Path) -> None:
+    world = [f"data_dir={tmp_path}", f"folder={tmp_path / 'run'}"]
+    train(compose("train", [*world, *SMALL_WORLD, *TWO_STEPS, f"rung={rung}"]))
+    assert (tmp_path / "run/results.json").exists()
+
+
+@pytest.mark.parametrize("name", choices("experiment"))
+def test_every_experiment_composes(name: str) -> None:
+    assert compose("train", [f"experiment={name}"]).model.network.patterns == 6
+
+
+@pytest.mark.parametrize("name", choices("trainer"))
+def test_every_trainer_composes(name: str) -> None:
+    assert compose("train", [f"trainer={name}"]).trainer.max_epochs == compose("train", []).trainer.max_epochs
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "prepare", "synthesize"])
+def test_every_command_composes(name: str) -> None:
+    assert OmegaConf.to_container(compose(name, []))

@@ -1,0 +1,70 @@
+import csv
+
+import pytest
+import torch
+from PIL import Image
+
+from mpanet_pl.run.pictures.curves import draw_cmc, draw_curves, read_epochs
+from mpanet_pl.run.pictures.diagram import spread
+
+ROWS = [
+    {"epoch": 1, "step": 10, "train/identity": 6.0, "train/mutual": 0.0, "train/total": 6.0, "train/lr": 1e-3},
+    {"epoch": 1, "step": 20, "train/identity": 4.0, "train/mutual": 0.1, "train/total": 5.0, "train/lr": 1e-3},
+    {"epoch": 1, "step": 20, "val/all/single/r1": 30.0, "val/all/single/mAP": 25.0, "val/monitor": 30.0},
+    {"epoch": 2, "step": 30, "train/identity": 2.0, "train/mutual": 0.2, "train/total": 3.0, "train/lr": 1e-4},
+    {"epoch": 2, "step": 40, "val/all/single/r1": 40.0, "val/all/single/mAP": 35.0, "val/monitor": 40.0},
+]
+
+
+def write(path, rows):
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def test_an_epochs_rows_are_averaged_and_blanks_skipped(tmp_path):
+    epochs = read_epochs(write(tmp_path / "metrics.csv", ROWS))
+    assert epochs["train/identity"] == ([1, 2], [5.0, 2.0])
+    assert epochs["val/all/single/r1"] == ([1, 2], [30.0, 40.0])
+    assert "step" not in epochs
+
+
+@pytest.mark.parametrize("wanted", ["", "train", "val", "train/lr"])
+def test_curves_show_what_was_logged(tmp_path, wanted):
+    rows = [{k: v for k, v in row.items() if k in ("epoch", "step") or k.startswith(wanted)} for row in ROWS]
+    draw_curves(write(tmp_path / "metrics.csv", rows), tmp_path / "curves.png")
+    panels = {"": 3, "train": 2, "val": 1, "train/lr": 1}[wanted]
+    with Image.open(tmp_path / "curves.png") as picture:
+        assert picture.width == pytest.approx(150 * (1 + 3.6 * panels), abs=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.png", "metrics.csv"]
+
+
+def test_a_run_of_one_epoch_has_curves_too(tmp_path):
+    draw_curves(write(tmp_path / "metrics.csv", ROWS[:3]), tmp_path / "curves.png")
+
+
+def test_a_run_too_short_to_log_has_no_curves(tmp_path):
+    draw_curves(write(tmp_path / "metrics.csv", [{"epoch": 1, "step": 10}]), tmp_path / "curves.png")
+    assert not (tmp_path / "curves.png").exists()
+
+
+@pytest.mark.parametrize("ranks", [1, 12, 300])
+def test_cmc_of_galleries_of_any_size(tmp_path, ranks):
+    curve = torch.linspace(60, 100, ranks)
+    draw_cmc({"visible_to_thermal": curve, "thermal_to_visible": curve - 5}, tmp_path / "cmc.png")
+    with Image.open(tmp_path / "cmc.png") as picture:
+        picture.load()
+
+
+def test_labels_keep_their_order_and_distance():
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(50):
+        wanted = torch.rand(8, generator=generator)
+        placed = torch.tensor(spread(wanted.tolist(), gap=0.1))
+        assert placed.argsort().equal(wanted.argsort())
+        assert placed.sort().values.diff().min() > 0.0999
+        assert placed.mean().item() == pytest.approx(wanted.mean().item(), abs=1e-5)
+    assert spread([0.9, 0.1], gap=0.1) == [0.9, 0.1]

@@ -1,0 +1,49 @@
+import pytest
+import torch
+from PIL import Image
+
+from mpanet_pl.data.catalogue import Catalogue
+from mpanet_pl.run.pictures.embeddings import draw_embeddings, draw_similarities
+from mpanet_pl.run.pictures.tsne import neighbourhoods, principal_components, tsne
+
+IDENTITIES = torch.arange(120) % 12
+INFRARED = torch.arange(120) % 24 >= 12
+
+
+@pytest.fixture
+def people():
+    generator = torch.Generator().manual_seed(0)
+    embeddings = torch.randn(12, 16, generator=generator)[IDENTITIES] + 0.3 * torch.randn(120, 16, generator=generator)
+    return embeddings, Catalogue(tuple(map(str, range(120))), IDENTITIES, INFRARED.long(), INFRARED)
+
+
+def test_tsne_keeps_clusters_together_and_repeats_itself(people):
+    places = tsne(people[0], perplexity=5, steps=500)
+    nearest = torch.cdist(places, places).fill_diagonal_(torch.inf).argmin(dim=1)
+    assert (IDENTITIES[nearest] == IDENTITIES).float().mean() > 0.98
+    assert tsne(people[0], perplexity=5, steps=500).equal(places)
+
+
+def test_neighbourhoods_are_as_broad_as_asked():
+    vectors = torch.randn(50, 4, generator=torch.Generator().manual_seed(0)).double()
+    weights = neighbourhoods(torch.cdist(vectors, vectors).square(), perplexity=10)
+    assert torch.allclose(weights.sum(dim=1), torch.ones(50).double())
+    assert torch.allclose(torch.special.entr(weights).sum(dim=1).exp(), torch.full((50,), 10.0).double(), rtol=1e-4)
+    assert weights.diagonal().eq(0).all()
+
+
+def test_principal_components_hold_the_most_variance():
+    vectors = torch.randn(100, 5, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 9.0, 0.1, 4.0, 0.1])
+    components = principal_components(vectors)
+    centred = vectors - vectors.mean(dim=0)
+    assert torch.cosine_similarity(components[:, 0], centred[:, 1], dim=0).abs() > 0.98
+    assert torch.cosine_similarity(components[:, 1], centred[:, 3], dim=0).abs() > 0.98
+
+
+def test_both_pictures_are_drawn(people, tmp_path):
+    draw_embeddings(*people, tmp_path / "embeddings.png")
+    draw_similarities(*people, tmp_path / "similarities.png")
+    for path in tmp_path.iterdir():
+        with Image.open(path) as picture:
+            colours = picture.convert("RGB").quantize(64).getcolors()
+        assert len(colours) > 8

@@ -1,0 +1,171 @@
+"""The engine's choices: device, precision, ranks, loggers, sweeps."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from commands import SMALL_WORLD, compose, scores_of, type_in
+from pytorch_lightning.loggers import WandbLogger
+from trees import draw_regdb
+
+from mpanet_pl.errors import RunStopped
+from mpanet_pl.run import trainer as engine
+from mpanet_pl.run.trainer import build_trainer
+from mpanet_pl.train import train
+
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "mpanet_pl.train", *arguments]
+    return subprocess.run(line, cwd=cwd, env=ONE_THREAD, capture_output=True, text=True, timeout=300)
+
+
+def test_precision_follows_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert build_trainer(compose("train", ["trainer=cpu"]).trainer).precision == "32-true"
+    assert (
+        build_trainer(compose("train", ["trainer=cpu", "trainer.precision=bf16-mixed"]).trainer).precision
+        == "bf16-mixed"
+    )
+
+
+@pytest.mark.parametrize(("native", "precision"), [(True, "bf16-mixed"), (False, "16-mixed")])
+def test_a_gpu_without_bf16_takes_float16(native: bool, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation=True: native or including_emulation)
+    assert engine._best_precision("gpu") == precision
+
+
+def test_wandb_stays_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.delenv("WANDB_MODE")
+    overrides = [*SMALL_WORLD, f"data_dir={tmp_path}", f"folder={tmp_path}/run", "logger=wandb", "trainer.max_epochs=1"]
+    told: set[str] = set()
+    log = WandbLogger.log_metrics
+    monkeypatch.setattr(
+        WandbLogger, "log_metrics", lambda self, metrics, step=None: (told.update(metrics), log(self, metrics, step))
+    )
+    train(compose("train", overrides))
+    terms = {f"train/{name}" for name in ("identity", "mutual", "center_cluster", "separation", "total", "lr", "alpha")}
+    assert told >= terms | {
+        "val/all/single/r1",
+        "val/indoor/multi/mAP",
+        "timing/images_per_second",
+        "timing/gpu_memory_gib",
+    }
+    (kept,) = (tmp_path / "run/wandb").glob("offline-run-*")
+    assert list(kept.glob("files/media/table/results_*")), "the final table"
+    assert list(kept.glob("files/media/images/rank_list_*")), "a rank list"
+    assert sys.modules["wandb"].run is None, "the next run of a sweep begins another"
+    assert (tmp_path / "run/metrics.csv").exists(), "metrics.csv is written whatever the logger"
+
+
+def test_a_logger_that_cannot_begin_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_account(*_: object) -> None:
+        raise ValueError("No API key configured")
+
+    monkeypatch.setattr(WandbLogger, "log_hyperparams", no_account)
+    overrides = [*SMALL_WORLD, f"data_dir={tmp_path}", f"folder={tmp_path}/run", "logger=wandb", "logger.offline=false"]
+    with pytest.raises(RunStopped, match=r"No API key configured \(A new run with logger\.offline=true can"):
+        train(compose("train", overrides))
+
+
+@pytest.mark.slow
+def test_two_processes_make_one_run(tmp_path: Path) -> None:
+    """Multirun under DDP: one tree, each job's table complete, the children repeat nothing."""
+    shared = [*SMALL_WORLD, "data_dir=world", "trainer=ddp_cpu", "trainer.max_epochs=1"]
+    done = command("-m", *shared, "seed=1,2", "hydra.sweep.dir=sweep", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "sweep").iterdir()} == {"0", "1", "multirun.yaml"}
+    for job in ("0", "1"):
+        assert scores_of(tmp_path / "sweep" / job)["last"]["all/single"]["r1"]["mean"] > 0
+    assert not (tmp_path / "runs").exists()
+    told = []
+    for trainer in ("cpu", "ddp_cpu"):
+        line = [sys.executable, "-m", "mpanet_pl.evaluate", "ckpt=sweep/0/checkpoints/last.ckpt", f"trainer={trainer}"]
+        tested = subprocess.run([*line, f"folder={trainer}"], cwd=tmp_path, env=ONE_THREAD, capture_output=True)
+        assert tested.returncode == 0, tested.stderr
+        told.append(json.loads((tmp_path / trainer / "results.json").read_text()))
+    assert told[0]["scores"] == told[1]["scores"]
+    assert told[0]["nuances"] == pytest.approx(told[1]["nuances"])
+
+
+@pytest.mark.slow
+def test_joblib_sweeps_are_summarised(tmp_path: Path) -> None:
+    draw_regdb(tmp_path / "RegDB", trials=(1, 2, 3))
+    small = [text for text in SMALL_WORLD if not text.startswith("data.dataset")]
+    shared = [*small, "dataset=regdb", "data_dir=RegDB", "trainer.max_epochs=1"]
+    launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    done = command("-m", *shared, "trial=range(1,4)", "hydra.sweep.dir=sweep", *launcher, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    line = [sys.executable, "-m", "mpanet_pl.summarize", "sweep"]
+    table = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert table.returncode == 0, table.stderr
+    assert "visible_to_thermal" in table.stdout
+    assert json.loads((tmp_path / "sweep/summary.json").read_text())
+
+
+def test_a_sweep_started_again_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [
+        "-m",
+        *SMALL_WORLD,
+        f"data_dir={tmp_path}",
+        "trainer.max_epochs=1",
+        f"hydra.sweep.dir={tmp_path}/sweep",
+    ]
+    assert type_in("train", train, [*arguments, "seed=1,2"], monkeypatch) == 0
+    before = (tmp_path / "sweep/0/results.json").read_text()
+    (tmp_path / "sweep/1/results.json").unlink()
+    capsys.readouterr()
+    assert type_in("train", train, [*arguments, "seed=1,2"], monkeypatch) == 0
+    assert "sweep/0 is finished and stays as it is." in capsys.readouterr().out
+    assert (tmp_path / "sweep/0/results.json").read_text() == before
+    assert (tmp_path / "sweep/1/results.json").exists()
+    assert type_in("train", train, [*arguments, "seed=3,4"], monkeypatch) == 2
+    assert "holds a run of another configuration" in capsys.readouterr().err
+
+
+KILLED_IN_A_CHECKPOINT = """
+import os, signal, sys, torch
+saves, save = [], torch.save
+def half(checkpoint, file):
+    saves.append(1)
+    if len(saves) == 3:
+        file.write(b"half a checkpoint"); file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    save(checkpoint, file)
+torch.save = half
+from mpanet_pl.train import main
+main()
+"""
+
+
+@pytest.mark.slow
+def test_a_run_killed_while_it_saves_goes_on(tmp_path: Path) -> None:
+    """A real SIGKILL, the second epoch's checkpoint half written; and one at a moment of its own choosing."""
+    world = [*SMALL_WORLD, "data_dir=world"]
+    assert command(*world, "folder=whole", cwd=tmp_path).returncode == 0
+    line = [sys.executable, "-c", KILLED_IN_A_CHECKPOINT, *world, "folder=run"]
+    killed = subprocess.run(line, cwd=tmp_path, env=ONE_THREAD, capture_output=True, timeout=300)
+    assert killed.returncode == -signal.SIGKILL
+    begun = (tmp_path / "run/config.yaml").stat().st_mtime_ns
+    again = subprocess.Popen(
+        [sys.executable, "-m", "mpanet_pl.train", "resume=run"], cwd=tmp_path, env=ONE_THREAD, stderr=subprocess.DEVNULL
+    )
+    while (tmp_path / "run/config.yaml").stat().st_mtime_ns == begun and again.poll() is None:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    assert again.poll() is None, "it trains"
+    again.kill()
+    again.wait()
+    done = command("resume=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run/metrics.csv").read_bytes() == (tmp_path / "whole/metrics.csv").read_bytes()
+    assert scores_of(tmp_path / "run") == scores_of(tmp_path / "whole")
+    assert not list((tmp_path / "run").rglob("*.part"))

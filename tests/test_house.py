@@ -1,0 +1,69 @@
+"""The law of the arrows: no room imports one that stands above it, read from the syntax tree."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "src/mpanet_pl"
+FLOORS = [  # from the ground up; a room may import its own floor's earlier rooms and all below
+    ["errors"],
+    ["system"],
+    ["data"],
+    ["network"],
+    ["losses"],
+    ["module"],
+    ["official"],
+    ["evaluation"],
+    ["run"],
+    ["world"],
+    ["gallery"],
+    ["cli"],
+    ["doors"],
+]
+HEIGHT = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
+DOORS = {"train", "evaluate", "compare", "summarize", "prepare", "synthesize", "embed", "search", "forget", "export"}
+DOORS |= {"serve", "__init__", "__main__"}
+AT_THE_ROOT = DOORS | {"errors", "module", "official"}
+FILES = sorted(path for path in PACKAGE.rglob("*.py"))
+
+
+def room_of(parts: tuple[str, ...]) -> str:
+    return "doors" if not parts or parts[0] in DOORS else parts[0]
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The package's modules that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are written out"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_arrows_point_down(path: Path) -> None:
+    own = room_of(path.relative_to(PACKAGE).with_suffix("").parts)
+    for name in imports(path):
+        package, *parts = name.split(".")
+        if package == "mpanet_pl":
+            assert HEIGHT[room_of(tuple(parts))] <= HEIGHT[own], f"{own} imports {name}, which stands above it"
+
+
+def test_only_the_method_knows_nobody() -> None:
+    """`network` and `losses` import the system and each other alone; `data` no model, `evaluation` no run."""
+    for path in FILES:
+        own = room_of(path.relative_to(PACKAGE).with_suffix("").parts)
+        rooms = {room_of(tuple(name.split(".")[1:])) for name in imports(path) if name.startswith("mpanet_pl.")}
+        if own in ("network", "losses"):
+            assert rooms <= {"network", "losses", "system", "errors"}, path
+        if own == "evaluation":
+            assert rooms <= {"evaluation", "data", "system", "errors"}, path
+        if own in ("module", "official"):
+            assert "evaluation" not in rooms, path
+
+
+def test_the_root_holds_doors_and_little_else() -> None:
+    assert {path.stem for path in PACKAGE.glob("*.py")} <= AT_THE_ROOT

@@ -1,0 +1,149 @@
+"""The embedded dataset on disk: drawn once, the same whoever draws it, and drawn on after an interruption."""
+
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mpanet_pl.data import Splits
+from mpanet_pl.errors import UserError
+from mpanet_pl.evaluation.permutations import Permutations
+from mpanet_pl.prepare import main
+from mpanet_pl.world import NUANCES, Synthetic, drawing
+from mpanet_pl.world.annotations import Annotations
+
+
+def small(root: Path, *, siblings: float = 0.5, workers: int = 1) -> Synthetic:
+    return Synthetic(root, identities=10, images_per_camera=2, siblings=siblings, height=64, width=32, workers=workers)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Synthetic:
+    dataset = small(tmp_path_factory.mktemp("synthetic"))
+    dataset.prepare()
+    return dataset
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    files = (path for path in sorted(root.rglob("*")) if path.is_file() and path.suffix != ".npz")
+    return {str(path.relative_to(root)): path.read_bytes() for path in files}
+
+
+def test_it_reads_as_sysu(drawn: Synthetic) -> None:
+    splits: Splits = drawn.read()
+    assert (splits.train.num_identities, splits.test.num_identities) == (6, 4)
+    assert (len(splits.train), len(splits.test)) == (6 * 12, 4 * 12)
+    assert splits.test.cameras[splits.test.infrared].unique().tolist() == [3, 6]
+    assert splits.test.identities.unique().tolist() == [7, 8, 9, 10]
+
+
+def test_every_image_has_its_annotations(drawn: Synthetic) -> None:
+    test = drawn.read().test
+    annotations = Annotations.read(drawn.root, test)
+    assert annotations is not None
+    assert annotations.nuances == tuple(NUANCES)
+    assert annotations.boxes.shape == (len(test), len(NUANCES), 4)
+    visible = ~annotations.boxes.isnan().any(dim=2)
+    assert visible[:, list(NUANCES).index("legwear")].float().mean() > 0.9
+    assert visible.float().mean() < 0.95
+    siblings = {group: test.identities[annotations.siblings == group].unique().tolist() for group in (0,)}
+    assert siblings == {0: [7, 8]}
+
+
+def test_its_permutation_file_is_read_as_the_official_one(drawn: Synthetic) -> None:
+    permutations = Permutations(drawn.root / "exp" / "rand_perm_cam.mat", trials=10)
+    draws = [permutations.first([4, 9], camera=1, identity=7, trial=trial, shots=1) for trial in range(10)]
+    assert {row for draw in draws for row in draw} == {4, 9}
+
+
+def test_a_second_preparation_touches_nothing(drawn: Synthetic) -> None:
+    before = {path: path.stat().st_mtime_ns for path in drawn.root.rglob("*")}
+    drawn.prepare()
+    assert {path: path.stat().st_mtime_ns for path in drawn.root.rglob("*")} == before
+
+
+def test_an_interrupted_drawing_goes_on_where_it_stopped(drawn: Synthetic, tmp_path: Path) -> None:
+    again = small(tmp_path)
+    again.prepare()
+    (again.root / drawing.MANIFEST).rename(again.root / drawing.UNFINISHED)
+    lost = [again.root / "cam1/0001/0001.jpg", again.root / "cam6/0010/0002.jpg", again.root / "nuances.npz"]
+    for path in lost:
+        path.unlink()
+    kept = again.root / "cam2/0001/0001.jpg"
+    drawn_at = kept.stat().st_mtime_ns
+    again.prepare()
+    assert contents(again.root) == contents(drawn.root)
+    with np.load(again.root / "nuances.npz") as ours, np.load(drawn.root / "nuances.npz") as theirs:
+        np.testing.assert_array_equal(ours["boxes"], theirs["boxes"])
+    assert kept.stat().st_mtime_ns == drawn_at
+
+
+def test_what_was_deleted_is_drawn_again(drawn: Synthetic, tmp_path: Path) -> None:
+    dataset = small(tmp_path)
+    dataset.prepare()
+    for path in ("nuances.npz", "cam1/0001/0001.jpg", "exp/test_id.txt"):
+        (dataset.root / path).unlink()
+    dataset.prepare()
+    assert contents(dataset.root) == contents(drawn.root)
+    assert Annotations.read(dataset.root, dataset.read().test) is not None
+
+
+def test_the_full_check_is_that_of_this_world(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = small(tmp_path)
+    dataset.prepare()
+    _, _, module, *arguments = shlex.split(dataset.check_command)
+    assert module == "mpanet_pl.prepare"
+    monkeypatch.setattr(sys, "argv", [module, *arguments, "data.identities_per_batch=2"])
+    main()
+    assert f"{dataset.root}/.mpanet_cache" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == [dataset.root]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_killed_drawing_leaves_no_worker_behind(tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "mpanet_pl.synthesize", f"out={tmp_path}/it", "identities=400", "workers=2"]
+    with subprocess.Popen([*line, "images_per_camera=40"], stderr=subprocess.DEVNULL) as drawing:
+        children = Path(f"/proc/{drawing.pid}/task/{drawing.pid}/children")
+        patience = time.monotonic() + 60
+        while len(workers := children.read_text().split()) < 2 and time.monotonic() < patience:
+            time.sleep(0.1)
+        drawing.kill()
+    patience = time.monotonic() + 20
+    while any(Path(f"/proc/{worker}").exists() for worker in workers) and time.monotonic() < patience:
+        time.sleep(0.1)
+    assert len(workers) == 2
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+
+
+def test_other_settings_get_another_folder(tmp_path: Path) -> None:
+    assert small(tmp_path, siblings=0.5).root != small(tmp_path, siblings=0.25).root
+    assert small(tmp_path).root.parent == tmp_path
+
+
+def test_two_processes_draw_what_one_does(drawn: Synthetic, tmp_path: Path) -> None:
+    shared = small(tmp_path, workers=2)
+    shared.prepare()
+    assert contents(shared.root) == contents(drawn.root)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"identities": 5}, "identities is an even number of people, at least 4, got 5"),
+        ({"images_per_camera": 0}, "images_per_camera is at least 1, got 0"),
+        ({"siblings": 1.5}, "siblings is the share of identities who have one, between 0 and 1, got 1.5"),
+        ({"seed": -1}, "seed is 0 or more, got -1"),
+        ({"hardness": -1.0}, r"hardness is 0 \(a studio\) or more, got -1.0"),
+        ({"height": 8}, "images are 16 to 4096 pixels a side, got 8 × 64"),
+        ({"width": 70_000}, "images are 16 to 4096 pixels a side, got 128 × 70000"),
+    ],
+)
+def test_what_cannot_be_drawn_is_said(tmp_path: Path, settings: dict, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        Synthetic(tmp_path, **settings)
