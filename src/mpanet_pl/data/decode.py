@@ -27,8 +27,17 @@ class Unreadable(Exception):
 
 def decode(path: Path, height: int, width: int) -> np.ndarray:
     """RGB pixels, resized bilinearly: (height, width, 3) uint8. A grey image has three equal channels."""
-    resized = read_rgb(path).resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(resized)  # (H, W, 3)
+    return resized(read_rgb(path), height, width)
+
+
+def resized(image: Image.Image, height: int, width: int) -> np.ndarray:
+    """The same of an image that is open; raises `Unreadable` where its pixels cannot be read."""
+    try:
+        return np.asarray(_to_rgb(image).resize((width, height), Image.Resampling.BILINEAR))  # (H, W, 3)
+    except Unreadable:
+        raise
+    except Exception as error:  # a broken file makes Pillow's readers raise nearly anything
+        raise Unreadable(str(error) or type(error).__name__) from error
 
 
 def read_rgb(path: Path) -> Image.Image:

@@ -1,0 +1,211 @@
+"""A checkpoint made ready to use: it knows its image size, its normalisation, its device and what it was trained on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from mpanet_pl import official
+from mpanet_pl.data.augment import IMAGENET_MEAN, IMAGENET_STD, normalise
+from mpanet_pl.data.decode import in_threads
+from mpanet_pl.errors import UserError
+from mpanet_pl.gallery.compact import Projection
+from mpanet_pl.gallery.reading import pixels, pixels_of_file
+from mpanet_pl.module import MPANetModule
+from mpanet_pl.system import weights
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+RELEASED = "a dataset that the released checkpoint does not name"
+
+
+class Origin(NamedTuple):
+    """Where a network comes from: what every gallery and export that it makes has to say."""
+
+    digest: str  # SHA-256 of the checkpoint's bytes
+    trained_on: str  # its dataset, whose terms apply to whatever is made of it
+    config: Mapping[str, Any]  # of the run; empty where it is not known
+
+
+class Embedder:
+    """Images to embeddings of length one, (N, D) float32 on the CPU: their products are cosine similarities.
+
+    With `flip` an embedding is the mean over the image and its mirror image; `projection` makes it small.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        height: int,
+        width: int,
+        origin: Origin,
+        device: torch.device | str = "cpu",
+        precision: str = "float32",
+        flip: bool = False,
+        projection: Projection | None = None,
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise UserError(f"precision is one of {', '.join(PRECISIONS)}, got {precision}.")
+        self.network = network.to(device).eval().requires_grad_(False)
+        self.height, self.width, self.origin = height, width, origin
+        self.device, self.precision, self.flip = torch.device(device), precision, flip
+        self.projection = projection
+
+    @property
+    def dimension(self) -> int:
+        return self.projection.dimension if self.projection else int(self.network(self._blank()).shape[1])
+
+    def embed(
+        self, images: Tensor | Iterable[str | Path | Image.Image], *, batch_size: int = 64, workers: int | None = None
+    ) -> Tensor:
+        """Of paths, of PIL images in any size, or of uint8 (N, 3, height, width)."""
+        if isinstance(images, Tensor):
+            batches: Iterable[Tensor] = images.split(batch_size)
+        else:
+            items = list(images)
+            if not items:
+                return torch.empty(0, self.dimension)
+            read = partial(_read, height=self.height, width=self.width)
+            decoded = in_threads(read, items, workers)
+            batches = (
+                stacked([next(decoded) for _ in items[start : start + batch_size]])
+                for start in range(0, len(items), batch_size)
+            )
+        return torch.cat([self(batch).cpu() for batch in batches])
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> Tensor:
+        """uint8 (B, 3, height, width) -> (B, D) float32 on the device, not waited for."""
+        self._check(images)
+        normalised = normalise(images.to(self.device, non_blocking=True))
+        embeddings = self._forward(normalised)
+        if self.flip:
+            embeddings = (embeddings + self._forward(normalised.flip(-1))) / 2
+        embeddings = normalize(embeddings)
+        return self.projection(embeddings) if self.projection else embeddings
+
+    def _forward(self, images: Tensor) -> Tensor:
+        reduced = self.precision != "float32"
+        with torch.autocast(self.device.type, PRECISIONS[self.precision] if reduced else None, enabled=reduced):
+            return self.network(images).float()
+
+    def _blank(self) -> Tensor:
+        return torch.zeros(1, 3, self.height, self.width, device=self.device)
+
+    def _check(self, images: Tensor) -> None:
+        if images.dtype != torch.uint8 or images.shape[1:] != (3, self.height, self.width):
+            raise UserError(
+                f"This network takes uint8 images (N, 3, {self.height}, {self.width}), which it normalises itself; "
+                f"got {images.dtype} {tuple(images.shape)}."
+            )
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What two embeddings must share to be comparable, in plain values."""
+        return {
+            "checkpoint": self.origin.digest,
+            "trained_on": self.origin.trained_on,
+            "height": self.height,
+            "width": self.width,
+            "resize": "bilinear, as Pillow does it",
+            "colours": "RGB",
+            "mean": list(IMAGENET_MEAN),
+            "std": list(IMAGENET_STD),
+            "precision": self.precision,
+            "flip": self.flip,
+            "compact": self.projection.digest if self.projection else None,
+            "dimension": self.dimension,
+        }
+
+
+def load(
+    ckpt: str | Path,
+    *,
+    device: torch.device | str = "auto",
+    trust: Sequence[str] = (),
+    height: int | None = None,
+    width: int | None = None,
+    last_stride: int | None = None,
+    precision: str = "float32",
+    flip: bool = False,
+    projection: Projection | None = None,
+) -> Embedder:
+    """A checkpoint of this package, or a released one, ready to embed.
+
+    A released file says neither its images' `height` and `width` nor its `last_stride` (1 unless given).
+
+        embeddings = load("best.ckpt").embed(["night.jpg", "day.jpg"])  # (2, D)
+    """
+    content = weights.read(ckpt)
+    digest = _digest(Path(ckpt))
+    if official.is_official(content):
+        if height is None or width is None:
+            raise UserError(f"{ckpt} is a released checkpoint, which does not say its image size: give height, width.")
+        module = official.module_from_official(content, last_stride=1 if last_stride is None else last_stride)
+        origin = Origin(digest, RELEASED, {})
+    else:
+        if (height, width, last_stride) != (None, None, None):
+            raise UserError(f"height, width and last_stride are for released checkpoints: {ckpt} says its own.")
+        module = MPANetModule.load_from_checkpoint(ckpt)
+        config = _config(content, ckpt)
+        height, width = (_size(config, name, ckpt) for name in ("height", "width"))
+        origin = Origin(digest, str(config.get("dataset", "a dataset that the checkpoint does not name")), config)
+    return Embedder(
+        module,
+        height=height,
+        width=width,
+        origin=origin,
+        device=_device(device),
+        precision=precision,
+        flip=flip,
+        projection=projection,
+    )
+
+
+def stacked(images: Sequence[np.ndarray]) -> Tensor:
+    """(H, W, 3) uint8 each -> (N, 3, H, W), channels last in memory."""
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+
+
+def _read(image: str | Path | Image.Image, height: int, width: int) -> np.ndarray:
+    return pixels(image, height, width) if isinstance(image, Image.Image) else pixels_of_file(image, height, width)
+
+
+def _device(asked: torch.device | str) -> torch.device:
+    if asked == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(asked)
+        torch.empty(0, device=device)
+    except Exception as error:  # a device that this torch was not built for is an AssertionError
+        raise UserError(f"device={asked} is not there: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _config(content: Mapping[str, Any], ckpt: str | Path) -> Mapping[str, Any]:
+    config = content.get("config")
+    if not isinstance(config, Mapping):
+        raise UserError(f"{ckpt} does not say how it was trained: it has no configuration with the images' size.")
+    return config
+
+
+def _size(config: Mapping[str, Any], name: str, ckpt: str | Path) -> int:
+    data = config.get("data")
+    size = data.get(name) if isinstance(data, Mapping) else None
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 < size <= 4096:
+        raise UserError(f"{ckpt} has a configuration whose data.{name} is no image's size: {size!r}.")
+    return size
