@@ -79,6 +79,7 @@ def build_module(cfg: DictConfig, num_identities: int, *, new: bool = True) -> M
     if cfg.channels_last:
         module = module.to(memory_format=torch.channels_last)
     if cfg.compile:
+        torch._dynamo.reset()  # a sweep's jobs share one process, and what each compiled counts towards one limit
         module.network.compile()
         module.criterion.compile()
     return module

@@ -1,0 +1,28 @@
+"""`compile=true` over the jobs of a sweep, which follow each other in one process."""
+
+import functools
+from collections.abc import Callable
+
+import pytest
+import torch
+from commands import SMALL, compose
+from torch import nn
+
+from mpanet_pl.run.training import build_module
+
+
+def test_every_job_of_a_sweep_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs: list[torch.fx.GraphModule] = []
+
+    def counting(graph: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Callable:
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(nn.Module, "compile", functools.partialmethod(nn.Module.compile, backend=counting))
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2)  # otherwise 8, and two graphs a job
+    cfg = compose("train", [*SMALL, "data_dir=none", "compile=true"])
+    for job in range(1, 5):
+        with torch.no_grad():
+            build_module(cfg, 2).eval()(torch.zeros(2, 3, 64, 32))
+        assert len(graphs) == job
+    torch._dynamo.reset()
