@@ -1,12 +1,25 @@
 """Who meets whom."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from evaluation import made
+from golden import recipe
 
 from mpanet_pl.data.catalogue import Catalogue
 from mpanet_pl.errors import UserError
-from mpanet_pl.evaluation import FolderProtocol, LLCMProtocol, RegDBProtocol, SYSUProtocol
+from mpanet_pl.evaluation import (
+    FolderProtocol,
+    LLCMProtocol,
+    RegDBProtocol,
+    RetrievalProtocol,
+    Search,
+    SYSUProtocol,
+    evaluate,
+    protocol_of,
+    rows_of,
+)
 
 
 def test_sysu_has_the_published_numbers_of_queries_and_gallery_images() -> None:
@@ -70,3 +83,54 @@ def test_published_rows_belong_to_settings() -> None:
     _, catalogue = made.sysu(dim=1)
     (search,) = SYSUProtocol().searches(catalogue)
     assert SYSUProtocol.published.keys() == search.galleries.keys()
+
+
+class OneGallery(RetrievalProtocol):
+    """One of a user's own: what the base class does not say is all that it has to."""
+
+    draw = "visible images are the gallery"
+
+    def searches(self, catalogue: Catalogue) -> list[Search]:
+        infrared, visible = rows_of(catalogue, infrared=True), rows_of(catalogue, infrared=False)
+        return [Search(infrared, {"infrared_to_visible": [visible]})]
+
+
+def test_a_protocol_of_ones_own_says_its_searches_alone() -> None:
+    embeddings, catalogue = made.small(1)
+    own = evaluate(embeddings, catalogue, OneGallery())["infrared_to_visible"]
+    assert own.trials == evaluate(embeddings, catalogue, FolderProtocol())["infrared_to_visible"].trials
+    assert "OneGallery version 1" in own.measured
+
+
+class Somewhere:
+    """A dataset as far as `protocol_of` looks."""
+
+    def __init__(self, root: Path, **attributes: str) -> None:
+        self.root = root
+        self.__dict__.update(attributes)
+
+
+def test_a_dataset_brings_its_protocol(tmp_path: Path) -> None:
+    kinds = {config: type(protocol_of(Somewhere(tmp_path, config=config))) for config in ("sysu", "regdb", "llcm")}
+    assert kinds == {"sysu": SYSUProtocol, "regdb": RegDBProtocol, "llcm": LLCMProtocol}
+    folder = protocol_of(Somewhere(tmp_path, config="folder"))
+    assert isinstance(folder, FolderProtocol)
+    assert folder.same_camera
+    named = Somewhere(tmp_path, config="sysu", protocol="mpanet_pl.evaluation.LLCMProtocol")
+    assert isinstance(protocol_of(named), LLCMProtocol)
+
+
+def test_sysu_takes_the_permutations_that_lie_in_the_datasets_folder(tmp_path: Path) -> None:
+    dataset = Somewhere(tmp_path, config="sysu")
+    assert "not the official permutations" in protocol_of(dataset).draw
+    (tmp_path / "exp").mkdir()
+    recipe.save_permutations(tmp_path / "exp/rand_perm_cam.mat", recipe.permutations(2))
+    assert "rand_perm_cam.mat (sha256" in protocol_of(dataset).draw
+
+
+def test_a_dataset_without_a_protocol_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="Somewhere does not name its protocol"):
+        protocol_of(Somewhere(tmp_path))
+    for name in ("no.such.module.Protocol", "mpanet_pl.evaluation.NoProtocol", "Protocol"):
+        with pytest.raises(UserError, match=f"names the protocol {name}, which cannot be had"):
+            protocol_of(Somewhere(tmp_path, protocol=name))

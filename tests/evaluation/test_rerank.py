@@ -57,7 +57,8 @@ def test_the_row_without_it_stays_and_stands_before_it() -> None:
         assert both[setting].trials == score.trials
     measured = both["all/multi + k-reciprocal"].measured
     assert measured.endswith(
-        "k-reciprocal re-ranking (k1 4, k2 2, distance weight 0.3); 13 of 25 queries have a true match"
+        "k-reciprocal re-ranking (k1 4, k2 2, distance weight 0.3); SYSUProtocol version 1; "
+        "13 of 25 queries have a true match"
     )
 
 

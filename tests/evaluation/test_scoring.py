@@ -11,7 +11,17 @@ from torch import Tensor
 
 from mpanet_pl.data.catalogue import Catalogue
 from mpanet_pl.errors import UserError
-from mpanet_pl.evaluation import FolderProtocol, LLCMProtocol, RegDBProtocol, Scores, SYSUProtocol, evaluate, scoring
+from mpanet_pl.evaluation import (
+    FolderProtocol,
+    LLCMProtocol,
+    RegDBProtocol,
+    RetrievalProtocol,
+    Scores,
+    SYSUProtocol,
+    check_matches,
+    evaluate,
+    scoring,
+)
 
 SEEDS = range(8)
 
@@ -193,6 +203,38 @@ def test_embeddings_of_another_catalogue_are_refused() -> None:
         evaluate(embeddings[1:], catalogue, SYSUProtocol())
 
 
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.int8, torch.bool])
+def test_what_is_no_real_number_is_refused(dtype: torch.dtype) -> None:
+    embeddings, catalogue = made.small(0)
+    with pytest.raises(UserError, match=f"floating-point numbers, got {dtype}"):
+        evaluate(embeddings.to(dtype), catalogue, SYSUProtocol())
+
+
+def test_embeddings_of_no_width_are_refused() -> None:
+    embeddings, catalogue = made.small(0)
+    with pytest.raises(UserError, match="0 wide"):
+        evaluate(embeddings[:, :0], catalogue, SYSUProtocol())
+
+
+@pytest.mark.parametrize("protocol", [SYSUProtocol(trials=2), LLCMProtocol(trials=2), FolderProtocol(same_camera=True)])
+@pytest.mark.parametrize("seed", range(6))
+def test_the_check_in_advance_says_what_scoring_will(protocol: RetrievalProtocol, seed: int) -> None:
+    """On catalogues of few images, of which some cannot be scored."""
+    embeddings, catalogue = made.small(seed)
+    few = torch.randperm(len(catalogue), generator=torch.Generator().manual_seed(seed))[: 2 + 3 * seed]
+    told = []
+    for attempt in (
+        lambda: check_matches(catalogue[few], protocol),
+        lambda: evaluate(embeddings[few], catalogue[few], protocol),
+    ):
+        try:
+            attempt()
+            told.append("")
+        except UserError as error:
+            told.append(str(error))
+    assert told[0] == told[1]
+
+
 def test_what_cannot_be_scored_says_why() -> None:
     one_sided = Catalogue.from_rows([("a", 1, 1, False), ("b", 2, 1, False)])
     with pytest.raises(UserError, match=r"infrared_to_visible.*no query images"):
@@ -217,11 +259,11 @@ def test_a_result_says_how_it_was_measured() -> None:
     embeddings, catalogue = made.small(1)
     assert evaluate(embeddings, catalogue, SYSUProtocol(trials=2))["all/single"].measured == (
         "cosine similarity; deduplicated CMC; 2 galleries drawn by random.seed(trial), not the official permutations; "
-        "no re-ranking"
+        "no re-ranking; SYSUProtocol version 1"
     )
     assert evaluate(embeddings, catalogue, RegDBProtocol(cmc="plain"))["visible_to_thermal"].measured == (
         "Euclidean distance of un-normalised embeddings; plain CMC; all images of the other modality are the gallery; "
-        "no re-ranking"
+        "no re-ranking; RegDBProtocol version 1"
     )
 
 

@@ -6,7 +6,10 @@ from mpanet_pl.evaluation.protocols import (
     LLCMProtocol,
     RegDBProtocol,
     RetrievalProtocol,
+    Search,
     SYSUProtocol,
+    protocol_of,
+    rows_of,
 )
 from mpanet_pl.evaluation.rerank import KReciprocal, MutualNeighbours
 from mpanet_pl.evaluation.scoring import Scores, check_matches, evaluate
@@ -23,6 +26,9 @@ __all__ = [
     "RetrievalProtocol",
     "SYSUProtocol",
     "Scores",
+    "Search",
     "check_matches",
     "evaluate",
+    "protocol_of",
+    "rows_of",
 ]

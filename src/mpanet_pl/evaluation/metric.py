@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,67 +12,175 @@ from torchmetrics import Metric
 
 from mpanet_pl.data.catalogue import Catalogue
 from mpanet_pl.errors import UserError
-from mpanet_pl.evaluation.protocols import RetrievalProtocol
+from mpanet_pl.evaluation.protocols import RetrievalProtocol, Search
 from mpanet_pl.evaluation.rerank import Reranker
-from mpanet_pl.evaluation.scoring import Scores, check_matches, evaluate
+from mpanet_pl.evaluation.scoring import Scores, any_match, check_embeddings, check_matches, evaluate
 
 
 class ReIDMetric(Metric):
-    """Scores of a test catalogue under a protocol.
+    """Scores of a test catalogue under a protocol, as a metric of torchmetrics: any network's embeddings will do.
 
-    Ranks may see any share of the images, in any order, some of them twice: an image counts once, by its row `index` of
-    the catalogue. Embeddings wait in float32 on the CPU, and are ranked on the device that they came from.
+    >>> from mpanet_pl.evaluation import FolderProtocol
+    >>> catalogue = Catalogue.from_rows([("a", 7, 1, False), ("b", 8, 1, False), ("c", 7, 2, True), ("d", 8, 2, True)])
+    >>> metric = ReIDMetric(catalogue, FolderProtocol())
+    >>> metric.update(torch.eye(2), torch.tensor([0, 1]))                  # embeddings (B, D), rows of the catalogue
+    >>> metric.update(torch.tensor([[1.0, 0.5], [0.8, 0.2]]), torch.tensor([2, 3]))
+    >>> metric.compute()["infrared_to_visible/r1"]
+    tensor(50.)
+
+    `compute` gives "SETTING/SCORE" -> percent, which a logger takes; `scores` gives the settings' `Scores`. Ranks may
+    see any share of the images, in any order, some of them twice: an image counts once, by its row. Embeddings wait in
+    float32 on the CPU, and are ranked on the device that they came from.
     """
 
+    is_differentiable = False
+    higher_is_better = True
     full_state_update = False
+    plot_lower_bound = 0.0
+    plot_upper_bound = 100.0
     chunks: list[Tensor]
     rows: list[Tensor]
 
     def __init__(self, catalogue: Catalogue, protocol: RetrievalProtocol, rerank: Reranker | None = None) -> None:
-        super().__init__(dist_sync_fn=gather_chunks)
+        super().__init__(dist_sync_fn=gather_chunks, compute_with_cache=False)
         check_matches(catalogue, protocol)
         self.catalogue = catalogue
         self.protocol = protocol
         self.rerank = rerank
         self.ranked_on = torch.device("cpu")
+        self._of_a_batch = False
         self.add_state("chunks", default=[], dist_reduce_fx="cat")
         self.add_state("rows", default=[], dist_reduce_fx="cat")
 
     def update(self, embeddings: Tensor, index: Tensor) -> None:
         """`embeddings` (B, D) of the catalogue's rows `index` (B,)."""
+        index = self._checked(index)
+        check_embeddings(embeddings, len(index))
+        if self.chunks and embeddings.shape[1] != (width := self.chunks[0].shape[1]):
+            raise UserError(f"Embeddings were {width} wide so far, and are {embeddings.shape[1]} wide now")
         self.ranked_on = embeddings.device
         self.chunks.append(embeddings.detach().to("cpu", torch.float32))
-        self.rows.append(index.cpu())
+        self.rows.append(index)
 
-    def compute(self) -> dict[str, Scores]:
-        return self.score(self._in_order())
+    def compute(self, partial: bool = False) -> dict[str, Tensor]:
+        """{"all/single/r1": percent, …}, scalars of float32; with `partial` as `scores`."""
+        scores = self._scores(partial or self._of_a_batch)
+        return {
+            f"{setting}/{name}": torch.tensor(float(getattr(score, name)), device=self.device)
+            for setting, score in scores.items()
+            for name in score.trials
+        }
+
+    def forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        """Update, and the scores among this batch alone."""
+        self._of_a_batch = True
+        try:
+            of_the_batch: dict[str, Tensor] = super().forward(*args, **kwargs)
+            return of_the_batch
+        finally:
+            self._of_a_batch = False
+
+    def scores(self, partial: bool = False) -> dict[str, Scores]:
+        """Every setting's scores; every rank has to ask.
+
+        An image without embedding is an error. With `partial` (a sanity check, limited batches) the images that have
+        one are scored among themselves, and a setting where none of them has a true match is left out.
+        """
+        with self._synchronised():
+            return self._scores(partial)
 
     def embeddings(self) -> Tensor:
         """(N, D) of all ranks in the catalogue's order; every rank has to ask."""
-        with self.sync_context(dist_sync_fn=self.dist_sync_fn, should_sync=self._to_sync):
+        with self._synchronised():
             return self._in_order()
 
     def score(self, embeddings: Tensor) -> dict[str, Scores]:
         """Of embeddings (N, D) in the catalogue's order."""
-        return evaluate(embeddings.to(self.ranked_on), self.catalogue, self.protocol, rerank=self.rerank)
+        return self._evaluate(embeddings, self.protocol)
+
+    def plot(self, val: Any | None = None, ax: Any | None = None) -> Any:
+        """Figure and axes with every score; `val` is one result of `compute`, or several to draw as curves."""
+        return self._plot(val, ax)
+
+    def _synchronised(self) -> Any:
+        return self.sync_context(dist_sync_fn=self.dist_sync_fn, should_sync=self._to_sync)
+
+    def _scores(self, partial: bool) -> dict[str, Scores]:
+        if not partial:
+            return self._evaluate(self._in_order(), self.protocol)
+        seen = self._seen()
+        among = Among(seen, self.protocol, self.catalogue)
+        return self._evaluate(self._filled(seen), among) if among.found else {}
+
+    def _evaluate(self, embeddings: Tensor, protocol: RetrievalProtocol) -> dict[str, Scores]:
+        return evaluate(embeddings.to(self.ranked_on), self.catalogue, protocol, rerank=self.rerank)
 
     def _in_order(self) -> Tensor:
-        chunks = self.chunks if isinstance(self.chunks, list) else [self.chunks]  # one tensor once synchronised
-        rows = self.rows if isinstance(self.rows, list) else [self.rows]
-        seen = torch.zeros(len(self.catalogue), dtype=torch.bool)
-        for index in rows:
-            seen[index.long()] = True
+        seen = self._seen()
         if not seen.all():
             missing = int((~seen).sum())
             first = self.catalogue.paths[int((~seen).nonzero()[0])]
             raise UserError(
                 f"{missing} of {len(seen)} test images have no embedding, {first} among them; scores need every image "
-                "(is the number of test batches limited?)"
+                "(is the number of test batches limited? partial=True scores those that were seen)"
             )
+        return self._filled(seen)
+
+    def _seen(self) -> Tensor:
+        """(N,) bool: which images have an embedding."""
+        seen = torch.zeros(len(self.catalogue), dtype=torch.bool)
+        for index in _as_list(self.rows):
+            seen[index.cpu()] = True
+        return seen
+
+    def _filled(self, seen: Tensor) -> Tensor:
+        """(N, D) in the catalogue's order, 0 where nothing was seen."""
+        chunks = _as_list(self.chunks)
         embeddings = torch.empty(len(seen), chunks[0].shape[1])
-        for index, chunk in zip(rows, chunks, strict=True):
-            embeddings[index] = chunk
-        return embeddings
+        for index, chunk in zip(_as_list(self.rows), chunks, strict=True):
+            embeddings[index.cpu()] = chunk.cpu()
+        return embeddings.masked_fill_(~seen[:, None], 0)
+
+    def _checked(self, index: Tensor) -> Tensor:
+        """On the CPU, as int64; refused where it names no rows."""
+        if index.ndim != 1 or index.is_floating_point() or index.dtype == torch.bool:
+            raise UserError(f"index should be row numbers (B,), got {index.dtype} {tuple(index.shape)}")
+        index = index.to("cpu", torch.int64)
+        outside = index[(index < 0) | (index >= len(self.catalogue))]
+        if len(outside):
+            raise UserError(f"index {int(outside[0])} is no row of a catalogue of {len(self.catalogue)} images")
+        return index
+
+
+class Among(RetrievalProtocol):
+    """A protocol among the images that were seen; `found` is what can be searched."""
+
+    def __init__(self, seen: Tensor, protocol: RetrievalProtocol, catalogue: Catalogue) -> None:
+        """`seen` (N,) bool of the catalogue's images."""
+        self.protocol, self.version = protocol, protocol.version
+        self.cmc, self.normalise = protocol.cmc, protocol.normalise
+        self.draw = f"{protocol.draw}, of which {int(seen.sum())} of {len(seen)} test images were seen"
+        self.found: list[Search] = []
+        for search in protocol.searches(catalogue):
+            queries = search.queries[seen[search.queries]]
+            galleries = {}
+            for setting, trials in search.galleries.items():
+                seen_trials = [images[seen[images]] for images in trials]
+                if any_matches := [images for images in seen_trials if any_match(catalogue, self, queries, images)]:
+                    galleries[setting] = any_matches
+            if galleries:
+                self.found.append(Search(queries, galleries))
+
+    def searches(self, catalogue: Catalogue) -> list[Search]:
+        return self.found
+
+    def ignored(self, queries: Catalogue, gallery: Catalogue) -> Tensor | None:
+        return self.protocol.ignored(queries, gallery)
+
+
+def _as_list(state: Sequence[Tensor] | Tensor) -> Sequence[Tensor]:
+    """A state's parts; synchronised, it is one tensor."""
+    return [state] if isinstance(state, Tensor) else state
 
 
 def gather_chunks(chunk: Tensor, group: Any = None) -> list[Tensor]:

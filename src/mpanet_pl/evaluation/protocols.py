@@ -7,15 +7,17 @@ order of their paths. Camera numbers are known here and to the datasets alone; e
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
-from mpanet_pl.data.catalogue import Catalogue
+from mpanet_pl.data.catalogue import Catalogue, Dataset
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.permutations import Permutations
 from mpanet_pl.evaluation.published import NONE, REGDB, SYSU_MM01, Published
@@ -32,22 +34,68 @@ class Search(NamedTuple):
     galleries: dict[str, list[Tensor]]  # setting -> trials x (G,) int64
 
 
-class RetrievalProtocol(Protocol):
-    """What `evaluate` asks of a protocol."""
+class RetrievalProtocol(ABC):
+    """Which query meets which gallery: the base of every protocol, and of your own.
 
-    cmc: CMC
-    normalise: bool  # compare L2-normalised embeddings (cosine), or plain Euclidean distances
+    A protocol of one gallery for all:
+
+        class OneGallery(RetrievalProtocol):
+            draw = "visible images are the gallery"
+
+            def searches(self, catalogue):
+                infrared, visible = rows_of(catalogue, infrared=True), rows_of(catalogue, infrared=False)
+                return [Search(infrared, {"infrared_to_visible": [visible]})]
+
+    Rows come from the catalogue's content, never from its order: the same images in another order score the same.
+    """
+
+    version: str = "1"  # goes up when the protocol measures something else; every result says it
+    cmc: CMC = "deduplicated"  # counts each identity once, at its best image; "plain" counts images
+    normalise: bool = True  # compare L2-normalised embeddings (cosine); False: Euclidean distance of them as they are
     draw: str  # how the galleries were chosen, in words
-    published: Published  # setting -> score -> percent
+    published: Published = NONE  # setting -> score -> percent
 
-    def searches(self, catalogue: Catalogue) -> list[Search]: ...
+    @classmethod
+    def of(cls, dataset: Dataset) -> Self:
+        """The protocol for the test images of this dataset."""
+        return cls()
+
+    @abstractmethod
+    def searches(self, catalogue: Catalogue) -> list[Search]:
+        """Who searches whom. A setting with several galleries is scored on each, and averaged."""
 
     def ignored(self, queries: Catalogue, gallery: Catalogue) -> Tensor | None:
         """Pairs that do not meet, (Q, G) bool; None where all do."""
-        ...
+        return None
 
 
-class SYSUProtocol:
+def protocol_of(dataset: Dataset) -> RetrievalProtocol:
+    """The protocol that the dataset is measured by: its attribute `protocol` names the class, by its full name."""
+    name = getattr(dataset, "protocol", None) or BY_CONFIG.get(getattr(dataset, "config", ""))
+    if not name:
+        raise UserError(f"{type(dataset).__name__} does not name its protocol: give one, or set the class's `protocol`")
+    module, _, cls = str(name).rpartition(".")
+    try:
+        found = getattr(import_module(module), cls)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"{type(dataset).__name__} names the protocol {name}, which cannot be had: {error}") from error
+    protocol: RetrievalProtocol = found.of(dataset)
+    return protocol
+
+
+BY_CONFIG = {
+    config: f"mpanet_pl.evaluation.{name}"
+    for config, name in (
+        ("sysu", "SYSUProtocol"),
+        ("synthetic", "SYSUProtocol"),
+        ("regdb", "RegDBProtocol"),
+        ("llcm", "LLCMProtocol"),
+        ("folder", "FolderProtocol"),
+    )
+}
+
+
+class SYSUProtocol(RetrievalProtocol):
     """SYSU-MM01: infrared queries, all-search and indoor-search, single-shot and multi-shot.
 
     `permutations` is the path of the official `rand_perm_cam.mat`. Without it the gallery is drawn as much published
@@ -57,8 +105,6 @@ class SYSUProtocol:
     Cameras 2 and 3 stand at one place, so a query of camera 3 ignores every gallery image of camera 2.
     """
 
-    cmc: CMC = "deduplicated"
-    normalise = True
     published = SYSU_MM01
 
     def __init__(self, permutations: str | Path | None = None, trials: int = 10) -> None:
@@ -69,6 +115,12 @@ class SYSUProtocol:
         drawn_by = str(self.permutations) if self.permutations else "random.seed(trial), not the official permutations"
         self.draw = f"{_galleries(trials)} drawn by {drawn_by}"
 
+    @classmethod
+    def of(cls, dataset: Dataset) -> Self:
+        """With the official permutations where they lie in the dataset's folder."""
+        official = dataset.root / "exp/rand_perm_cam.mat"
+        return cls(official if official.is_file() else None)
+
     def searches(self, catalogue: Catalogue) -> list[Search]:
         files = _files(catalogue, infrared=False)
         galleries = {
@@ -76,7 +128,7 @@ class SYSUProtocol:
             for scope, cameras in SYSU_CAMERAS.items()
             for shot, shots in SYSU_SHOTS.items()
         }
-        return [Search(_rows(catalogue, infrared=True), galleries)]
+        return [Search(rows_of(catalogue, infrared=True), galleries)]
 
     def ignored(self, queries: Catalogue, gallery: Catalogue) -> Tensor:
         return (queries.cameras == 3)[:, None] & (gallery.cameras == 2)
@@ -94,7 +146,7 @@ class SYSUProtocol:
         return torch.tensor(chosen, dtype=torch.int64)
 
 
-class RegDBProtocol:
+class RegDBProtocol(RetrievalProtocol):
     """One trial of RegDB: all test images of one modality search among all of the other, in both directions.
 
     The defaults are the released evaluator's: Euclidean distances between un-normalised embeddings and the
@@ -111,25 +163,18 @@ class RegDBProtocol:
         self.normalise = normalise
 
     def searches(self, catalogue: Catalogue) -> list[Search]:
-        visible, thermal = _rows(catalogue, infrared=False), _rows(catalogue, infrared=True)
+        visible, thermal = rows_of(catalogue, infrared=False), rows_of(catalogue, infrared=True)
         return [
             Search(visible, {"visible_to_thermal": [thermal]}),
             Search(thermal, {"thermal_to_visible": [visible]}),
         ]
 
-    def ignored(self, queries: Catalogue, gallery: Catalogue) -> None:
-        return None
 
-
-class LLCMProtocol:
+class LLCMProtocol(RetrievalProtocol):
     """LLCM, both directions: the gallery of a trial has one image per identity and camera of the other modality.
 
     A gallery image of the query's own identity and camera is ignored.
     """
-
-    cmc: CMC = "deduplicated"
-    normalise = True
-    published = NONE
 
     def __init__(self, trials: int = 10) -> None:
         if trials < 1:
@@ -139,7 +184,7 @@ class LLCMProtocol:
 
     def searches(self, catalogue: Catalogue) -> list[Search]:
         return [
-            Search(_rows(catalogue, infrared), {setting: self._galleries(catalogue, infrared=not infrared)})
+            Search(rows_of(catalogue, infrared), {setting: self._galleries(catalogue, infrared=not infrared)})
             for setting, infrared in (("visible_to_infrared", False), ("infrared_to_visible", True))
         ]
 
@@ -156,25 +201,26 @@ class LLCMProtocol:
         return galleries
 
 
-class FolderProtocol:
+class FolderProtocol(RetrievalProtocol):
     """A user's own images: every image of one modality searches among all of the other, in both directions.
 
     `same_camera=True` applies the rule of camera networks: a gallery image of the query's own identity and camera is
     ignored. Leave it False where cameras are unknown or each camera sees one modality only.
     """
 
-    cmc: CMC = "deduplicated"
-    normalise = True
     draw = "all images of the other modality are the gallery"
-    published = NONE
 
     def __init__(self, same_camera: bool = False) -> None:
         self.same_camera = same_camera
         if same_camera:
             self.draw += " but those of the query's identity and camera"
 
+    @classmethod
+    def of(cls, dataset: Dataset) -> Self:
+        return cls(same_camera=True)
+
     def searches(self, catalogue: Catalogue) -> list[Search]:
-        visible, infrared = _rows(catalogue, infrared=False), _rows(catalogue, infrared=True)
+        visible, infrared = rows_of(catalogue, infrared=False), rows_of(catalogue, infrared=True)
         return [
             Search(infrared, {"infrared_to_visible": [visible]}),
             Search(visible, {"visible_to_infrared": [infrared]}),
@@ -191,8 +237,8 @@ def _galleries(trials: int) -> str:
     return "1 gallery" if trials == 1 else f"{trials} galleries"
 
 
-def _rows(catalogue: Catalogue, infrared: bool) -> Tensor:
-    """The rows of one modality, in the order of their paths."""
+def rows_of(catalogue: Catalogue, infrared: bool) -> Tensor:
+    """The rows (M,) of one modality, in the order of their paths."""
     rows = (catalogue.infrared == infrared).nonzero().flatten().tolist()
     return torch.tensor(sorted(rows, key=catalogue.paths.__getitem__), dtype=torch.int64)
 
@@ -201,7 +247,7 @@ def _files(catalogue: Catalogue, infrared: bool) -> Files:
     """(camera, identity) -> the rows of its images of one modality, in the order of their paths."""
     files: dict[tuple[int, int], list[int]] = defaultdict(list)
     cameras, identities = catalogue.cameras.tolist(), catalogue.identities.tolist()
-    for row in _rows(catalogue, infrared).tolist():
+    for row in rows_of(catalogue, infrared).tolist():
         files[cameras[row], identities[row]].append(row)
     return files
 

@@ -5,8 +5,6 @@ All trials of a search share one similarity matrix; a trial is a choice of its c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from statistics import fmean, stdev
 
 import torch
@@ -17,7 +15,7 @@ from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.protocols import RetrievalProtocol, Search
 from mpanet_pl.evaluation.ranking import REMOVED, Gallery, Placements, cumulative_matches, rank
 from mpanet_pl.evaluation.rerank import Reranker
-from mpanet_pl.system.precision import precise
+from mpanet_pl.system.precision import full_precision, precise
 
 SIMILARITIES_AT_ONCE = 2**21  # 8 MB in float32: what follows stays in the cache
 
@@ -90,8 +88,7 @@ def evaluate(
 
     With `rerank` each setting is followed by "SETTING + NAME", the same after re-ranking.
     """
-    if embeddings.ndim != 2 or len(embeddings) != len(catalogue):
-        raise UserError(f"Embeddings of {len(catalogue)} images should be one row each, got {tuple(embeddings.shape)}")
+    check_embeddings(embeddings, len(catalogue))
     _check_finite(embeddings, catalogue)
     scores: dict[str, Scores] = {}
     with full_precision(embeddings.device):
@@ -108,18 +105,6 @@ def evaluate(
                 if rerank:
                     scores[f"{setting} + {rerank.name}"] = reranked[setting]
     return scores
-
-
-@contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
-    """Float32 products in float32, whatever autocast or the matrix product's precision are set to outside."""
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(precision)
 
 
 class Retrieval:
@@ -227,9 +212,42 @@ def _fingerprints(embeddings: Tensor) -> Tensor:
     return bits.mul_(2 * mixing + 1).sum(1)
 
 
+def check_embeddings(embeddings: Tensor, images: int) -> None:
+    """Raise a `UserError` unless these are numbers to compare, one row for each image."""
+    if embeddings.ndim != 2 or len(embeddings) != images:
+        raise UserError(f"Embeddings of {images} images should be one row each, got {tuple(embeddings.shape)}")
+    if embeddings.shape[1] == 0:
+        raise UserError(f"Embeddings of {images} images are 0 wide: there is nothing to compare")
+    if not embeddings.is_floating_point():
+        raise UserError(f"Embeddings should be floating-point numbers, got {embeddings.dtype}")
+
+
 def check_matches(catalogue: Catalogue, protocol: RetrievalProtocol) -> None:
     """Raise a `UserError` where a setting has nothing to score, whatever the embeddings will be."""
-    evaluate(torch.ones(len(catalogue), 1), catalogue, protocol)
+    for search in protocol.searches(catalogue):
+        _check_inhabited(search)
+        for setting, galleries in search.galleries.items():
+            if not all(any_match(catalogue, protocol, search.queries, gallery) for gallery in galleries):
+                raise UserError(_nothing_to_score(setting))
+
+
+def any_match(catalogue: Catalogue, protocol: RetrievalProtocol, queries: Tensor, gallery: Tensor) -> bool:
+    """Whether one of the queries has a true match in the gallery; both are rows of the catalogue."""
+    images = catalogue[gallery]
+    for rows in queries.split(128):  # the first few will do
+        asked = catalogue[rows]
+        matches = asked.identities[:, None] == images.identities
+        ignored = protocol.ignored(asked, images)
+        if bool((matches if ignored is None else matches & ~ignored).any()):
+            return True
+    return False
+
+
+def _nothing_to_score(setting: str) -> str:
+    return (
+        f"{setting}: no query has a true match in the gallery, so there is nothing to score. (Where a folder's "
+        "camera numbers stand for two cameras each: protocol.same_camera=false.)"
+    )
 
 
 def _scores(ranks: AllPlacements, queries: int, measured: str) -> dict[str, Scores]:
@@ -237,10 +255,7 @@ def _scores(ranks: AllPlacements, queries: int, measured: str) -> dict[str, Scor
     for setting, trials in ranks.items():
         whole = [Placements(*(torch.cat(column).cpu() for column in zip(*blocks, strict=True))) for blocks in trials]
         if any(len(trial.first) == 0 for trial in whole):
-            raise UserError(
-                f"{setting}: no query has a true match in the gallery, so there is nothing to score. (Where a folder's "
-                "camera numbers stand for two cameras each: protocol.same_camera=false.)"
-            )
+            raise UserError(_nothing_to_score(setting))
         matched = min(len(trial.first) for trial in whole)
         left_out = f"; {matched} of {queries} queries have a true match" if matched < queries else ""
         length = max(int(trial.first.max()) for trial in whole)
@@ -255,7 +270,8 @@ def _scores(ranks: AllPlacements, queries: int, measured: str) -> dict[str, Scor
 
 def _measured(protocol: RetrievalProtocol, reranking: str) -> str:
     distance = "cosine similarity" if protocol.normalise else "Euclidean distance of un-normalised embeddings"
-    return f"{distance}; {protocol.cmc} CMC; {protocol.draw}; {reranking}"
+    scored_by = f"{type(protocol).__name__} version {protocol.version}"
+    return "; ".join([distance, f"{protocol.cmc} CMC", protocol.draw, reranking, scored_by])
 
 
 def _check_finite(embeddings: Tensor, catalogue: Catalogue) -> None:

@@ -52,7 +52,7 @@ class RetrievalScoring(pl.Callback):
         self.metric.update(outputs, batch.index)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        scores = self.metric.compute()
+        scores = self.metric.scores()
         self.metric.reset()
         for setting, score in scores.items():
             for name in ("r1", "r10", "mAP", "mINP"):
