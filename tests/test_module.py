@@ -6,6 +6,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.tuner import Tuner
 from torch.utils.data import DataLoader
 
 from mpanet_pl.data import Batch
@@ -124,6 +125,45 @@ def test_the_optimiser_holds_what_learns() -> None:
 def test_gradients_are_clipped_in_mixed_precision(fused: bool | None, tmp_path: Path) -> None:
     module = tiny(optimizer={"lr": 1e-3, "weight_decay": 0, "fused": fused})
     trainer(tmp_path, precision="bf16-mixed", gradient_clip_val=1.0).fit(module, loader(1))
+
+
+def test_fused_steps_and_clipping_do_not_go_together_in_mixed_precision(tmp_path: Path) -> None:
+    module = tiny(optimizer={"lr": 1e-3, "fused": True})
+    with pytest.raises(UserError, match=r"fused=true does not go with trainer\.gradient_clip_val"):
+        trainer(tmp_path, precision="bf16-mixed", gradient_clip_val=1.0).fit(module, loader(1))
+
+
+ONECYCLE = {"name": "onecycle", "warmup": 0.5, "start": 0.05, "end": 0.01}
+
+
+def test_a_run_stopped_in_one_cycle_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:
+    whole, stopped, resumed = (tiny(schedule=ONECYCLE) for _ in range(3))
+    trainer(tmp_path / "whole", max_epochs=2, accumulate_grad_batches=2).fit(whole, loader(3))
+
+    class Stop(pl.Callback):
+        def on_train_epoch_end(self, trainer, module) -> None:
+            trainer.should_stop = True
+
+    first = trainer(tmp_path / "stopped", max_epochs=2, accumulate_grad_batches=2, callbacks=[Stop()])
+    first.fit(stopped, loader(3))
+    first.save_checkpoint(tmp_path / "stopped.ckpt")
+    second = trainer(tmp_path / "resumed", max_epochs=2, accumulate_grad_batches=2)
+    second.fit(resumed, loader(3), ckpt_path=tmp_path / "stopped.ckpt", weights_only=True)
+    torch.testing.assert_close(resumed.state_dict(), whole.state_dict(), rtol=0, atol=0)
+    assert second.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-5), "four steps of the optimiser, all done"
+
+
+def test_a_schedule_over_the_run_wants_its_length(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"set trainer\.max_epochs"):
+        trainer(tmp_path, max_epochs=-1).fit(tiny(schedule=ONECYCLE), loader(1))
+
+
+def test_lightnings_tuner_finds_a_learning_rate(tmp_path: Path) -> None:
+    module, run = tiny(), trainer(tmp_path, default_root_dir=tmp_path)
+    found = Tuner(run).lr_find(module, loader(4), num_training=4, update_attr=True, early_stop_threshold=None)
+    assert module.lr == module.hparams["optimizer"]["lr"]
+    assert found is not None
+    assert module.lr == (found.suggestion() or 1e-3)
 
 
 @pytest.mark.parametrize("fused", [True, False])

@@ -1,7 +1,7 @@
 """MPANet as a Lightning module: one training step, its optimiser, what it logs."""
 
+import math
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from mpanet_pl.data.catalogue import Batch
 from mpanet_pl.errors import UserError
 from mpanet_pl.losses import MPANetLoss
 from mpanet_pl.network import Embedding, MPANet
+from mpanet_pl.optim import Span, build_optimizer, build_schedule
+from mpanet_pl.optim.optimizers import LR
 from mpanet_pl.system import weights
 from mpanet_pl.system.collective import gather
 
@@ -21,8 +23,8 @@ from mpanet_pl.system.collective import gather
 class MPANetModule(pl.LightningModule):
     """Takes plain mappings, because a checkpoint remembers plain values: what it saves rebuilds it.
 
-    `network` and `criterion` hold the keywords of `MPANet` and `MPANetLoss`; `optimizer` lr, weight_decay and fused
-    (None: unless gradients are clipped); `schedule` milestones in epochs, and gamma.
+    `network` and `criterion` hold the keywords of `MPANet` and `MPANetLoss`, `optimizer` and `schedule` what
+    `build_optimizer` and `build_schedule` take.
     """
 
     def __init__(
@@ -91,21 +93,36 @@ class MPANetModule(pl.LightningModule):
         return self(batch.images)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        settings = dict(self.hparams["optimizer"])
-        if settings.get("fused") is None:
-            settings["fused"] = not self._clips()
-        trained = [weight for weight in self.parameters() if weight.requires_grad]
-        try:
-            adam = torch.optim.Adam(trained, **settings)
-            milestones = torch.optim.lr_scheduler.MultiStepLR(adam, **self.hparams["schedule"])
-        except (TypeError, ValueError) as error:
-            raise UserError(f"model.optimizer or model.schedule is refused: {error}") from error
-        adam.register_load_state_dict_pre_hook(partial(_keep_fused, settings["fused"]))
-        return {"optimizer": adam, "lr_scheduler": milestones}
+        settings = self.hparams["optimizer"]
+        if settings.get("fused") and self._clips() and self._is_mixed():
+            raise UserError(
+                "model.optimizer.fused=true does not go with trainer.gradient_clip_val in mixed precision: drop it."
+            )
+        optimizer = build_optimizer(self, settings, fused=not self._clips())
+        span = Span(epochs=self._epochs, steps=self._steps)
+        return {"optimizer": optimizer, "lr_scheduler": build_schedule(optimizer, self.hparams["schedule"], span)}  # type: ignore[typeddict-item]
 
     def _clips(self) -> bool:
         """Whether gradients are clipped, which Lightning refuses for a fused optimiser in mixed precision."""
         return self._trainer is not None and bool(self._trainer.gradient_clip_val)
+
+    def _is_mixed(self) -> bool:
+        return self._trainer is not None and "mixed" in str(self._trainer.precision)
+
+    def _epochs(self) -> float:
+        return _finite(self.trainer.max_epochs or -1)
+
+    def _steps(self) -> float:
+        return _finite(self.trainer.estimated_stepping_batches)
+
+    @property
+    def lr(self) -> float:
+        """The optimiser's learning rate, where Lightning's Tuner looks for it and puts the one that it found."""
+        return self.hparams["optimizer"].get("lr", LR)
+
+    @lr.setter
+    def lr(self, lr: float) -> None:
+        self.hparams["optimizer"]["lr"] = lr
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: str | Path, **keywords: Any) -> "MPANetModule":  # type: ignore[override]
@@ -120,6 +137,7 @@ class MPANetModule(pl.LightningModule):
             raise UserError(f"{checkpoint_path} is no whole checkpoint of MPANetModule: {error}") from error
 
 
-def _keep_fused(fused: bool, _: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-    """A state from before gradients were clipped, or were no longer, does not say how this optimiser steps."""
-    return {**state, "param_groups": [{**group, "fused": fused} for group in state["param_groups"]]}
+def _finite(length: float) -> float:
+    if not 0 < length < math.inf:
+        raise UserError("A schedule over the whole run needs to know its length: set trainer.max_epochs.")
+    return length

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 from commands import SMALL, SMALL_WORLD, compose, scores_of
 from omegaconf import OmegaConf
 
 from mpanet_pl.cli.configuration import config_folder
+from mpanet_pl.optim import Span, build_optimizer, build_schedule
 from mpanet_pl.train import train
 
 TWO_STEPS = ["trainer.max_epochs=1", "trainer.limit_train_batches=2", "validation.start=1"]
@@ -46,7 +48,7 @@ def test_a_dataset_carries_its_published_recipe(dataset: str, recipe: dict) -> N
     cfg = compose("train", [f"dataset={dataset}", "trial=3"])
     assert {**cfg.data, "milestones": list(cfg.model.schedule.milestones)}.items() >= recipe.items()
     assert cfg.trainer.max_epochs == 140
-    assert cfg.model.optimizer == {"lr": 3.5e-4, "weight_decay": 5e-4, "fused": None}
+    assert cfg.model.optimizer == {"lr": 3.5e-4, "weight_decay": 5e-4, "fused": None, "trunk_lr": None}
     assert cfg.model.network == {
         "trunk": "resnet50",
         "pretrained": True,
@@ -91,6 +93,18 @@ def test_every_rung_of_the_ladder_trains_two_steps(rung: str, tmp_path: Path) ->
 @pytest.mark.parametrize("name", choices("experiment"))
 def test_every_experiment_composes(name: str) -> None:
     assert compose("train", [f"experiment={name}"]).model.network.patterns == 6
+
+
+@pytest.mark.parametrize("optimizer", choices("optimizer"))
+@pytest.mark.parametrize("schedule", choices("schedule"))
+def test_every_optimizer_and_schedule_goes_with_a_published_recipe(optimizer: str, schedule: str) -> None:
+    model = compose("train", ["dataset=sysu", f"optimizer={optimizer}", f"schedule={schedule}"]).model
+    layer = torch.nn.Linear(1, 1)
+    made = build_optimizer(layer, model.optimizer)
+    assert type(made).__name__.lower() == optimizer
+    assert made.param_groups[0]["lr"] == {"sgd": 0.1}.get(optimizer, 3.5e-4)
+    settings = OmegaConf.to_container(model.schedule)
+    assert build_schedule(made, settings, Span(lambda: 140, lambda: 9))["interval"] in ("epoch", "step")
 
 
 @pytest.mark.parametrize("name", choices("trainer"))

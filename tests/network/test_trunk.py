@@ -21,6 +21,18 @@ def test_the_last_stride_sets_the_size_of_the_map(name: str, stride: int, shape:
     assert trunk(torch.zeros(1, 3, 64, 32)).shape == (1, trunk.channels, *shape)
 
 
+def test_the_thin_one_is_light_and_keeps_its_map_large() -> None:
+    trunk = plain("resnet18_thin", alleviation=["layer3"]).eval()
+    assert trunk(torch.zeros(1, 3, 64, 32)).shape == (1, 128, 8, 4)
+    assert plain("resnet18_thin", last_stride=2).eval()(torch.zeros(1, 3, 64, 32)).shape == (1, 128, 4, 2)
+    assert trunk.alleviation["layer3"].squeeze.in_channels == 64
+    assert sum(weight.numel() for weight in trunk.parameters()) == pytest.approx(0.7e6, rel=0.02)
+    wide = plain("resnet18").state_dict()
+    assert {key for key in trunk.state_dict() if "alleviation" not in key} == wide.keys()
+    with pytest.raises(UserError, match="no ImageNet weights"):
+        plain("resnet18_thin", pretrained=True)
+
+
 def test_without_alleviation_it_is_the_resnet_of_torchvision() -> None:
     resnet = torchvision.models.resnet18(weights=None).eval()
     trunk = plain(last_stride=2).eval()
@@ -42,7 +54,7 @@ def test_alleviation_follows_the_chosen_stages() -> None:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"name": "resnet19"}, "trunk must be one of resnet101.* got resnet19"),
+        ({"name": "resnet19"}, "trunk must be one of resnet18_thin, resnet101.* got resnet19"),
         ({"name": "vgg16"}, "got vgg16"),
         ({"last_stride": 3}, "last_stride must be 1 or 2, got 3"),
         ({"alleviation": ["layer3", "layer5"]}, "layer1, layer2, layer3, layer4, got layer5"),

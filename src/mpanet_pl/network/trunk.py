@@ -1,4 +1,8 @@
-"""The trunk: a torchvision ResNet up to its last feature map, with modality alleviation after chosen stages."""
+"""The trunk: a torchvision ResNet up to its last feature map, with modality alleviation after chosen stages.
+
+`resnet18_thin` is a ResNet for small images and small machines: a quarter of ResNet-18's widths, no pooling behind a
+3 × 3 stem, 0.7 million weights.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,6 +10,7 @@ from pathlib import Path
 import torch
 import torchvision
 from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, ResNet
 
 from mpanet_pl.errors import UserError
 from mpanet_pl.network.alleviation import Alleviation
@@ -13,6 +18,7 @@ from mpanet_pl.system import weights
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 RESNETS = torchvision.models.list_models(module=torchvision.models, include=("resnet*", "resnext*", "wide_resnet*"))
+THIN, THIN_WIDTHS = "resnet18_thin", (16, 32, 64, 128)
 
 
 class Trunk(nn.Module):
@@ -22,19 +28,19 @@ class Trunk(nn.Module):
         self, name: str, *, pretrained: bool | str | Path, last_stride: int, alleviation: Sequence[str]
     ) -> None:
         super().__init__()
-        if name not in RESNETS:
-            raise UserError(f"trunk must be one of {', '.join(RESNETS)}, got {name}")
-        resnet = torchvision.models.get_model(name, weights=None)
+        if name not in (THIN, *RESNETS):
+            raise UserError(f"trunk must be one of {', '.join((THIN, *RESNETS))}, got {name}")
+        resnet = _thin() if name == THIN else torchvision.models.get_model(name, weights=None)
         self.conv1, self.bn1, self.relu, self.maxpool = resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool
         self.layer1, self.layer2, self.layer3, self.layer4 = resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4
         source = _imagenet_file(name) if pretrained is True else pretrained
         if isinstance(source, str | Path):
             _load(self, source)
         _set_stride(self.layer4[0], last_stride)
-        self.channels = resnet.fc.in_features
+        self.channels: int = resnet.fc.in_features
         self.alleviation = nn.ModuleDict({stage: Alleviation(self._channels(stage)) for stage in _known(alleviation)})
 
-    def forward(self, images: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/16, W/16) with last stride 1
+    def forward(self, images: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/16, W/16) with last stride 1, thin H/8
         features = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         for stage in STAGES:
             features = getattr(self, stage)(features)
@@ -46,6 +52,27 @@ class Trunk(nn.Module):
         return self.channels >> (len(STAGES) - 1 - STAGES.index(stage))
 
 
+def _thin() -> ResNet:
+    resnet = ResNet(BasicBlock, [1, 1, 1, 1], num_classes=1)
+    first, last = THIN_WIDTHS[0], THIN_WIDTHS[-1]
+    resnet.conv1, resnet.bn1 = nn.Conv2d(3, first, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(first)
+    resnet.maxpool, resnet.fc = nn.Identity(), nn.Linear(last, 1)
+    for stage, incoming, width in zip(STAGES, (first, *THIN_WIDTHS), THIN_WIDTHS, strict=False):
+        setattr(resnet, stage, _stage(incoming, width))
+    for module in resnet.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")  # as torchvision's
+    return resnet
+
+
+def _stage(incoming: int, width: int) -> nn.Sequential:
+    """Two blocks; where the width grows, the first halves the map."""
+    if incoming == width:
+        return nn.Sequential(BasicBlock(width, width), BasicBlock(width, width))
+    shortcut = nn.Sequential(nn.Conv2d(incoming, width, 1, stride=2, bias=False), nn.BatchNorm2d(width))
+    return nn.Sequential(BasicBlock(incoming, width, 2, shortcut), BasicBlock(width, width))
+
+
 def _load(trunk: nn.Module, path: str | Path) -> None:
     counters = {key: value for key, value in trunk.state_dict().items() if key.endswith("num_batches_tracked")}
     given = {key: value for key, value in weights.read(path).items() if not key.startswith("fc.")}
@@ -54,6 +81,8 @@ def _load(trunk: nn.Module, path: str | Path) -> None:
 
 def _imagenet_file(name: str) -> Path:
     """Where torchvision's first weights lie, downloaded if need be."""
+    if name == THIN:
+        raise UserError(f"There are no ImageNet weights for {THIN}: set model.network.pretrained=false, or a path.")
     url = torchvision.models.get_model_weights(name).IMAGENET1K_V1.url
     path = Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
     if not path.exists():

@@ -1,0 +1,46 @@
+"""Classes by their dotted name: from an installed package, or from a file beside where the user stands."""
+
+import os
+import pkgutil
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mpanet_pl.errors import UserError
+
+TARGET = "_target_"
+
+
+def see_own_files() -> None:
+    """Let names be looked up in the current folder, too; after the installed packages, which no file there hides."""
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+
+
+def named(target: str, key: str) -> Callable[..., Any]:
+    """What a dotted name stands for; `key` is where it was given, for the sentence that says what is wrong with it.
+
+    >>> named("collections.OrderedDict", "model")
+    <class 'collections.OrderedDict'>
+    """
+    see_own_files()
+    try:
+        found = pkgutil.resolve_name(str(target))
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"{key}: {target} cannot be found ({error}). It is the dotted name of a class in an installed package or "
+            f"in a file in {os.getcwd()}."
+        ) from error
+    if not callable(found):
+        raise UserError(f"{key}: {target} is a {type(found).__name__}, not a class.")
+    return found
+
+
+def build(settings: Mapping[str, Any], key: str, *arguments: Any) -> Any:
+    """The object that `_target_` and its keywords describe."""
+    keywords = dict(settings)
+    maker = named(keywords.pop(TARGET), key)
+    try:
+        return maker(*arguments, **keywords)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{key}: {settings[TARGET]} is refused: {error}") from error

@@ -1,0 +1,68 @@
+import pytest
+import torch
+from torch import nn
+
+from mpanet_pl.errors import UserError
+from mpanet_pl.optim import build_optimizer
+
+
+def module() -> nn.Module:
+    """The names that a trunk has in the module, three of whose weights learn."""
+    whole = nn.Module()
+    whole.network = nn.Module()
+    whole.network.trunk = nn.Module()
+    whole.network.trunk.conv1 = nn.Linear(2, 2, bias=False)
+    whole.network.trunk.alleviation = nn.ModuleDict({"layer4": nn.Linear(2, 2, bias=False)})
+    whole.head = nn.Linear(2, 1)
+    whole.head.bias.requires_grad_(False)
+    return whole
+
+
+def test_the_default_is_the_published_one() -> None:
+    optimizer = build_optimizer(module(), {"lr": 3.5e-4, "weight_decay": 5e-4, "fused": None})
+    assert type(optimizer) is torch.optim.Adam
+    (group,) = optimizer.param_groups
+    assert (group["lr"], group["weight_decay"], group["fused"], len(group["params"])) == (3.5e-4, 5e-4, True, 3)
+
+
+def test_the_trunk_may_have_a_learning_rate_of_its_own() -> None:
+    whole = module()
+    optimizer = build_optimizer(whole, {"name": "sgd", "lr": 0.1, "trunk_lr": 0.01})
+    rates = {id(weight): group["lr"] for group in optimizer.param_groups for weight in group["params"]}
+    assert {name: rates.get(id(weight)) for name, weight in whole.named_parameters()} == {
+        "network.trunk.conv1.weight": 0.01,
+        "network.trunk.alleviation.layer4.weight": 0.1,
+        "head.weight": 0.1,
+        "head.bias": None,
+    }
+
+
+def test_ones_own_by_name() -> None:
+    own = {"_target_": "torch.optim.RMSprop", "lr": 0.2, "momentum": 0.5, "fused": None}
+    optimizer = build_optimizer(module(), own)
+    assert type(optimizer) is torch.optim.RMSprop
+    assert optimizer.param_groups[0]["momentum"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"name": "lion"}, "model.optimizer.name is one of adam, adamw, sgd, got lion"),
+        ({"lr": -1.0}, "model.optimizer is refused: Invalid learning rate: -1.0"),
+        ({"lr": float("nan")}, "model.optimizer takes finite numbers, got lr=nan"),
+        ({"lr": 1.0, "speed": 3}, "unexpected keyword argument 'speed'"),
+        ({"fused": "maybe"}, "fused is true, false or null, got maybe"),
+        ({"trunk_lr": -1.0}, "trunk_lr is 0 or more, got -1.0"),
+        ({"_target_": "my_lab.Lion"}, "model.optimizer: my_lab.Lion cannot be found"),
+        ({"_target_": "builtins.list"}, "is no torch.optim.Optimizer"),
+        ({"_target_": "torch.optim.SGD", "speed": 3}, "model.optimizer: torch.optim.SGD is refused"),
+    ],
+)
+def test_what_is_wrong_is_said(settings: dict, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        build_optimizer(module(), settings)
+
+
+def test_a_network_without_a_trunk_has_no_rate_for_it() -> None:
+    with pytest.raises(UserError, match="this network has none"):
+        build_optimizer(nn.Linear(1, 1), {"trunk_lr": 0.1})

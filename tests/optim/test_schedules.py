@@ -1,0 +1,104 @@
+import math
+
+import pytest
+import torch
+from torch.optim.lr_scheduler import MultiStepLR
+
+from mpanet_pl.errors import UserError
+from mpanet_pl.optim import Span, build_schedule
+
+EPOCHS, STEPS = 6, 40
+CONFIGURED = {"milestones": None, "gamma": None}
+NAMED = {
+    "steps": {"milestones": [2, 4], "gamma": 0.1, "warmup": 0},
+    "steps_warm": {"milestones": [3, 5], "gamma": 0.1, "warmup": 2},
+    "cosine": {"name": "cosine", "warmup": 2, "end": 0.1, **CONFIGURED},
+    "onecycle": {"name": "onecycle", "warmup": 0.1, "start": 0.05, "end": 0.01, **CONFIGURED},
+}
+
+
+def build(settings: dict) -> tuple[torch.optim.Optimizer, dict]:
+    weight = torch.nn.Parameter(torch.ones(1))
+    weight.grad = torch.zeros(1)
+    optimizer = torch.optim.SGD([weight], lr=2.0)
+    return optimizer, build_schedule(optimizer, settings, Span(lambda: EPOCHS, lambda: STEPS))
+
+
+def factors(settings: dict, count: int) -> list[float]:
+    """Of the learning rate that each epoch, or step, runs at."""
+    optimizer, configured = build(settings)
+    found = []
+    for _ in range(count):
+        found.append(optimizer.param_groups[0]["lr"] / 2)
+        optimizer.step()
+        configured["scheduler"].step()
+    return found
+
+
+def test_the_default_is_the_published_one() -> None:
+    _, configured = build({"milestones": [2], "gamma": 0.1})
+    assert type(configured["scheduler"]) is MultiStepLR
+    assert configured["interval"] == "epoch"
+    assert factors(NAMED["steps"], EPOCHS) == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_steps_warm_up() -> None:
+    assert factors(NAMED["steps_warm"], EPOCHS) == pytest.approx([0.5, 1, 1, 0.1, 0.1, 0.01])
+
+
+def test_a_cosine_ends_in_the_last_epoch() -> None:
+    falling = [0.1 + 0.9 * (1 + math.cos(math.pi * epoch / 3)) / 2 for epoch in range(4)]
+    assert factors(NAMED["cosine"], EPOCHS) == pytest.approx([1 / 3, 2 / 3, *falling])
+
+
+def test_one_cycle_goes_by_steps() -> None:
+    assert build(NAMED["onecycle"])[1]["interval"] == "step"
+    rising = [0.05 + 0.95 * step / 4 for step in range(4)]
+    falling = [0.01 + 0.99 * (1 + math.cos(math.pi * step / 36)) / 2 for step in range(37)]
+    assert factors(NAMED["onecycle"], STEPS + 1) == pytest.approx(rising + falling)
+    assert factors(NAMED["onecycle"], STEPS + 9)[-1] == pytest.approx(0.01), "a longer run stays there"
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_restored_schedule_goes_on_where_it_was(name: str) -> None:
+    whole, (optimizer, configured) = factors(NAMED[name], EPOCHS), build(NAMED[name])
+    for _ in range(3):
+        optimizer.step()
+        configured["scheduler"].step()
+    again, restored = build(NAMED[name])
+    again.load_state_dict(optimizer.state_dict())
+    restored["scheduler"].load_state_dict(configured["scheduler"].state_dict())
+    rates = []
+    for _ in range(3, EPOCHS):
+        rates.append(again.param_groups[0]["lr"] / 2)
+        again.step()
+        restored["scheduler"].step()
+    assert rates == whole[3:]
+
+
+def test_ones_own_by_name() -> None:
+    own = {"_target_": "torch.optim.lr_scheduler.ExponentialLR", "gamma": 0.5, "interval": "step", "milestones": None}
+    assert build(own)[1]["interval"] == "step"
+    assert factors(own, 3) == [1, 0.5, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"name": "poly"}, "model.schedule.name is one of steps, cosine, onecycle, got poly"),
+        ({"milestones": [1], "gamma": -1.0}, "gamma is 0 or more, got -1.0"),
+        ({"milestones": [1], "gamma": math.nan}, "gamma is 0 or more, got nan"),
+        ({"milestones": [-1]}, "milestones is a list of epochs, got -1"),
+        ({}, "model.schedule is refused: steps missing 1 required positional argument: 'milestones'"),
+        ({"name": "cosine", "milestones": [1]}, "cosine got an unexpected keyword argument 'milestones'"),
+        ({"name": "onecycle", "warmup": 3}, "warmup is a share, 0 to 1, got 3"),
+        (
+            {"_target_": "torch.optim.lr_scheduler.ExponentialLR", "gamma": 1, "interval": "day"},
+            "epoch or step, got day",
+        ),
+        ({"_target_": "collections.OrderedDict"}, "is refused|is no torch.optim"),
+    ],
+)
+def test_what_is_wrong_is_said(settings: dict, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        build(settings)
