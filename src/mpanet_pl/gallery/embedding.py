@@ -1,0 +1,278 @@
+"""Images by the thousand or the hundred million to a gallery: shard by shard, in overlap, on any number of ranks.
+
+What is to be done is written down first (`todo.parquet`), cut into shards; a shard is whole or absent. So a killed run
+goes on with the shards that are missing, ranks share them by number, and all of it ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from mpanet_pl.data.decode import Unreadable
+from mpanet_pl.data.faults import listed
+from mpanet_pl.errors import UserError
+from mpanet_pl.gallery.embedder import Embedder, stacked
+from mpanet_pl.gallery.listing import list_images, root_of
+from mpanet_pl.gallery.reading import ahead, decoded
+from mpanet_pl.gallery.store import (
+    DTYPES,
+    PROJECTION,
+    RECORD,
+    Gallery,
+    differing,
+    read_record,
+    write_record,
+    write_shard,
+)
+from mpanet_pl.system.cores import usable_cores
+from mpanet_pl.system.files import alone_in, sweep_up, written_aside
+from mpanet_pl.system.progress import track
+
+TODO = "todo.parquet"
+SKIPPED = "skipped.csv"
+VERSIONS = ("mpanet_pl", "torch", "pillow", "pyarrow")
+
+
+class Ranks(NamedTuple):
+    """Which of several processes this one is, and how it waits for the others."""
+
+    rank: int = 0
+    world: int = 1
+    wait: Callable[[], None] = lambda: None
+
+
+class Embedded(NamedTuple):
+    images: int  # embedded by this rank in this call
+    rows: int  # of the gallery now
+    skipped: int  # of the gallery now
+    seconds: float
+    waited: float  # the share of them in which the device's thread waited for decoded images
+
+
+def embed_images(
+    embedder: Embedder,
+    images: str | Path,
+    out: str | Path,
+    *,
+    name: str | None = None,
+    group: str | None = None,
+    dtype: str = "float32",
+    strict: bool = False,
+    batch_size: int = 64,
+    shard_size: int = 4096,
+    workers: int | None = None,
+    ranks: Ranks = Ranks(),  # noqa: B008 - a constant
+) -> Embedded:
+    """Embed what of `images` the gallery `out` does not hold yet; see `list_images` for `images`, `name` and `group`.
+
+    strict: refuse images that cannot be read, instead of listing them in skipped.csv.
+    """
+    if dtype not in DTYPES:
+        raise UserError(f"dtype is one of {', '.join(DTYPES)}, got {dtype}.")
+    if batch_size < 1 or shard_size < 1:
+        raise UserError(f"batch_size and shard_size are at least 1, got {batch_size} and {shard_size}.")
+    folder = Path(out).expanduser()
+    work = _Work(embedder, folder, strict, batch_size, max(1, usable_cores() if workers is None else workers), ranks)
+    with ExitStack() as stack:
+        if ranks.rank == 0:
+            root = root_of(images)
+            listing = partial(list_images, images, name=name, group=group)
+            listing()  # what is wrong with it is told before there is a folder
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(alone_in(folder))
+            _claim(folder, embedder, {"dtype": dtype, "group": group, "root": str(root)})
+            _plan(folder, listing, shard_size)
+        ranks.wait()
+        began = time.monotonic()
+        while (folder / TODO).exists():
+            work.run()
+            ranks.wait()
+            if ranks.rank == 0:
+                (folder / TODO).unlink()
+                _plan(folder, listing, shard_size)  # what came since the plan that a killed run left
+            ranks.wait()
+        seconds = time.monotonic() - began
+        gallery = Gallery(folder)
+        skipped = gallery.skipped()
+        if ranks.rank == 0:
+            _write_skipped(folder, skipped)
+    return Embedded(work.images, len(gallery), len(skipped), seconds, work.waited / seconds if work.images else 0.0)
+
+
+def _claim(folder: Path, embedder: Embedder, asked: dict[str, Any]) -> None:
+    """Leave the record there, or check that this embedder continues what is there."""
+    record = {**embedder.record, **asked}
+    if (folder / RECORD).exists():
+        there = read_record(folder)
+        if changed := differing(there, record):
+            was = ", ".join(f"{key}={there[key]}" for key in changed)
+            raise UserError(f"{folder} holds a gallery made otherwise ({was}): give another out=…, or the same values.")
+        sweep_up(folder)
+        return
+    if any(folder.iterdir()):
+        raise UserError(f"{folder} holds other files: give a new folder.")
+    if embedder.projection:
+        embedder.projection.save(folder / PROJECTION)
+    terms = f"The terms of {record['trained_on']}, which the network was trained on, apply to this gallery."
+    made_by = {"device": str(embedder.device), "versions": {name: version(name) for name in VERSIONS}, "terms": terms}
+    write_record(folder, {"format": 1, **record, **made_by})
+
+
+def _plan(folder: Path, listing: Callable[..., pa.Table], shard_size: int) -> None:
+    """Write down which images are new, and in which shard each will be; nothing where none is, or a plan is there."""
+    if (folder / TODO).exists():
+        return
+    gallery = Gallery(folder)
+    images = listing(root=gallery.root)
+    images = _without(images, "path", pa.array([path for path, _ in gallery.skipped()], pa.string()))
+    if gallery.record["group"] is None:
+        images = _without(images, "path", gallery.columns("path")["path"])
+    else:
+        there = gallery.columns("track", "frames")
+        _check_whole(images, there, folder)
+        images = _without(images, "track", there["track"])
+    if not len(images):
+        return
+    first = 1 + max((int(path.stem.rpartition("-")[2]) for path in gallery.shards), default=-1)
+    shard = _cut(images, shard_size, by_track=gallery.record["group"] is not None)
+    with written_aside(folder / TODO) as aside:
+        pq.write_table(images.append_column("shard", pa.array(first + shard)), aside)
+
+
+def _without(images: pa.Table, column: str, known: Any) -> pa.Table:
+    return images.filter(pc.invert(pc.is_in(images[column], value_set=known)))
+
+
+def _check_whole(images: pa.Table, there: pa.Table, folder: Path) -> None:
+    """A tracklet's vector is the mean over all its frames: later ones cannot be added."""
+    now = images.group_by("track").aggregate([("path", "count")])
+    both = now.join(there, "track", join_type="inner")
+    grown = both.filter(pc.greater(both["path_count"], both["frames"]))["track"].to_pylist()
+    if grown:
+        raise UserError(
+            f"{len(grown)} tracklets of {folder} have new frames: {listed(sorted(grown))}. "
+            "Forget them first (python -m mpanet_pl.forget), or name the new frames' tracklets otherwise."
+        )
+
+
+def _cut(images: pa.Table, size: int, *, by_track: bool) -> np.ndarray:
+    """(n,) the shard of each row: as many rows as `size`, and a tracklet's frames together."""
+    place = np.arange(len(images))
+    if by_track:
+        tracks = images["track"].combine_chunks()
+        begins = np.append(True, pc.not_equal(tracks[1:], tracks[:-1]).to_numpy(zero_copy_only=False))
+        place = np.maximum.accumulate(np.where(begins, place, 0))  # a frame's tracklet begins there
+    return place // size
+
+
+class _Work:
+    """One rank's share of a plan."""
+
+    def __init__(
+        self, embedder: Embedder, folder: Path, strict: bool, batch_size: int, workers: int, ranks: Ranks
+    ) -> None:
+        self.embedder, self.folder, self.strict = embedder, folder, strict
+        self.batch_size, self.workers, self.ranks = batch_size, workers, ranks
+        self.images, self.waited = 0, 0.0
+
+    def run(self) -> None:
+        todo = pq.read_table(self.folder / TODO, memory_map=True)
+        record = read_record(self.folder)
+        shards = todo["shard"].to_numpy()
+        begins = np.flatnonzero(np.append(True, shards[1:] != shards[:-1]))
+        ends = np.append(begins[1:], len(shards))
+        mine = [
+            (self.folder / f"part-{shards[begin]:06d}.parquet", todo.slice(begin, end - begin))
+            for begin, end in zip(begins, ends, strict=True)
+            if shards[begin] % self.ranks.world == self.ranks.rank
+        ]
+        mine = [(path, images) for path, images in mine if not path.exists()]
+        root = Path(record["root"])
+        paths = (str(path) for _, images in mine for path in images["path"])
+        total = sum(len(images) for _, images in mine)
+        read = partial(_read, root, self.embedder.height, self.embedder.width)
+        depth = 2 * self.batch_size + self.workers
+        pictures = self._counted(ahead(read, paths, workers=self.workers, depth=depth))
+        if self.ranks.rank == 0:
+            pictures = track(pictures, "Embedding", total, unit="images")
+        for path, images in mine:
+            self._write(path, images, pictures, record)
+        for _ in pictures:  # so that the progress ends
+            raise AssertionError("every image has its shard")
+
+    def _counted(self, pictures: Iterator[np.ndarray | str]) -> Iterator[np.ndarray | str]:
+        while True:
+            began = time.monotonic()
+            try:
+                picture = next(pictures)
+            except StopIteration:
+                return
+            self.waited += time.monotonic() - began
+            self.images += 1
+            yield picture
+
+    def _write(
+        self, path: Path, images: pa.Table, pictures: Iterator[np.ndarray | str], record: dict[str, Any]
+    ) -> None:
+        batches: list[Tensor] = []
+        kept = np.zeros(len(images), bool)
+        skipped: list[tuple[str, str]] = []
+        for start in range(0, len(images), self.batch_size):
+            readable = []
+            for row, picture in enumerate(islice(pictures, min(self.batch_size, len(images) - start)), start=start):
+                if isinstance(picture, str):
+                    skipped.append((images["path"][row].as_py(), picture))
+                else:
+                    kept[row] = True
+                    readable.append(picture)
+            if readable:
+                batches.append(self.embedder(stacked(readable)))
+        if skipped and self.strict:
+            told = listed(f"{image} ({reason})" for image, reason in skipped)
+            raise UserError(f"{len(skipped)} images cannot be read, and strict=true refuses them: {told}")
+        vectors = torch.cat(batches) if batches else torch.empty(0, int(record["dimension"]))
+        images = images.filter(pa.array(kept)).drop_columns("shard")
+        columns = {name: images[name].combine_chunks() for name in images.column_names}
+        if record["group"] is not None and len(images):
+            columns, vectors = _tracklets(columns, vectors)
+        write_shard(path, columns, vectors.cpu().numpy(), record, skipped)
+
+
+def _tracklets(columns: dict[str, Any], vectors: Tensor) -> tuple[dict[str, Any], Tensor]:
+    """One row a tracklet: its first frame's columns, the number of its frames, and their mean vector."""
+    names = columns["track"].dictionary_encode()  # in order of appearance
+    number = torch.from_numpy(names.indices.to_numpy().astype(np.int64))
+    frames = torch.bincount(number, minlength=len(names.dictionary))
+    sums = vectors.new_zeros(len(frames), vectors.shape[1]).index_add_(0, number.to(vectors.device), vectors)
+    first = pa.array((frames.cumsum(0) - frames).numpy())
+    told = {name: column.take(first) for name, column in columns.items()}
+    return {**told, "frames": pa.array(frames.int().numpy())}, normalize(sums)
+
+
+def _read(root: Path, height: int, width: int, path: str) -> np.ndarray | str:
+    """The pixels, or what is wrong with the image."""
+    try:
+        return decoded(root / path, height, width)
+    except Unreadable as error:
+        return str(error)
+
+
+def _write_skipped(folder: Path, skipped: list[tuple[str, str]]) -> None:
+    with written_aside(folder / SKIPPED) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("path", "reason"), *skipped])
