@@ -76,3 +76,28 @@ def k_reciprocal(distances: np.ndarray, queries: int, among_queries: bool, k1: i
             shared[images] += np.minimum(vectors[query, column], vectors[queries + images, column])
         jaccard[query] = 1 - shared / (2 - shared)
     return 0.7 * jaccard + 0.3 * distances[:queries, queries:]
+
+
+def affinity(queries: np.ndarray, gallery: np.ndarray, k1: int, k2: int) -> np.ndarray:
+    """Distances (Q, G), image by image."""
+    queries, gallery = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (queries, gallery))
+    k1, k2 = min(k1, len(gallery)), min(k1, k2, len(gallery))
+
+    def description(cosines: np.ndarray) -> np.ndarray:
+        least = sorted(cosines.tolist(), reverse=True)[k1 - 1]
+        return np.array([cosine if cosine >= least else 0 for cosine in cosines.tolist()])
+
+    alone, nearest = [], []
+    for image in range(len(gallery)):
+        cosines = gallery @ gallery[image]
+        alone.append(description(cosines))
+        others = sorted(set(range(len(gallery))) - {image}, key=lambda other: -cosines[other])
+        nearest.append([image, *others][:k2])
+    described = [np.mean([alone[other] for other in nearest[image]], axis=0) for image in range(len(gallery))]
+    distances = np.empty((len(queries), len(gallery)))
+    for row, query in enumerate(queries):
+        mine = description(gallery @ query)
+        for image, theirs in enumerate(described):
+            alike = mine @ theirs / np.linalg.norm(mine) / np.linalg.norm(theirs)
+            distances[row, image] = -alike - query @ gallery[image]
+    return distances

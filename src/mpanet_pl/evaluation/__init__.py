@@ -11,11 +11,12 @@ from mpanet_pl.evaluation.protocols import (
     protocol_of,
     rows_of,
 )
-from mpanet_pl.evaluation.rerank import KReciprocal, MutualNeighbours
+from mpanet_pl.evaluation.rerank import Affinity, KReciprocal, MutualNeighbours
 from mpanet_pl.evaluation.scoring import Scores, check_matches, evaluate
 from mpanet_pl.evaluation.tables import Results
 
 __all__ = [
+    "Affinity",
     "FolderProtocol",
     "KReciprocal",
     "LLCMProtocol",

@@ -1,8 +1,8 @@
 """Re-ranking: similarities of queries and gallery that also look at who else is near.
 
 A re-ranker takes a trial's embeddings as its protocol compares them, queries (Q, D) and gallery (G, D), and returns
-similarities (Q, G). It knows all queries at once, which a search in use does not: its numbers stand beside those
-without it, never in their place.
+similarities (Q, G). Most know all queries at once, which a search in use does not; only `Affinity` looks at the gallery
+alone. Their numbers stand beside those without re-ranking, never in their place.
 """
 
 from __future__ import annotations
@@ -13,14 +13,17 @@ from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from mpanet_pl.errors import UserError
 
+SIMILARITIES_AT_ONCE = 2**21  # 8 MB in float32
 AT_ONCE = 2**18  # pairs or comparisons that are written out together: bounds the memory
 
 
 class Reranker(Protocol):
     name: str
+    """With `compares_directions = True` it is given embeddings as the network left them, whatever the protocol does."""
 
     def __call__(self, queries: Tensor, gallery: Tensor) -> Tensor: ...
 
@@ -82,7 +85,72 @@ class MutualNeighbours:
         return -torch.cdist(averaged[: len(queries)], averaged[len(queries) :])
 
 
-RERANKERS: Mapping[str, Callable[[], Reranker]] = {
+class Affinity:
+    """Affinity inference (Fang et al., ICCV 2023): two images are alike that have the same gallery images near them.
+
+    Each image is described by its cosines to the `k1` gallery images nearest to it, ties at that place included, and 0
+    to all others; a gallery image then by the mean over the `k2` nearest to it, itself the first. The similarity is the
+    cosine between descriptions, plus the cosine between embeddings. What a query finds depends on no other query.
+    """
+
+    compares_directions = True
+
+    def __init__(self, k1: int = 4, k2: int = 1) -> None:
+        if k1 < 1 or k2 < 1:
+            raise UserError(f"Affinity re-ranking needs k1 and k2 of at least 1, got k1={k1}, k2={k2}")
+        self.k1, self.k2 = k1, k2
+        self.name = f"affinity ({k1}, {k2})"
+
+    def __str__(self) -> str:
+        return f"affinity re-ranking of cosine similarities (k1 {self.k1}, k2 {self.k2})"
+
+    def __call__(self, queries: Tensor, gallery: Tensor) -> Tensor:
+        return self.of(gallery)(queries)
+
+    def of(self, gallery: Tensor) -> DescribedGallery:
+        """The gallery (G, D) described, to be searched by queries as they come."""
+        gallery = normalize(gallery, eps=1e-12)
+        count, k1 = len(gallery), min(self.k1, len(gallery))
+        kept, nearest = [], []
+        for rows in torch.arange(count, device=gallery.device).split(max(1, SIMILARITIES_AT_ONCE // count)):
+            cosines = gallery[rows] @ gallery.T  # (B, G)
+            row, column = (cosines >= _kth_largest(cosines, k1)).nonzero(as_tuple=True)
+            kept.append((rows[row], column, cosines[row, column]))
+            cosines[torch.arange(len(rows), device=rows.device), rows] = torch.inf  # itself the first
+            nearest.append(cosines.topk(min(self.k2, k1)).indices)
+        row, column, value = (torch.cat(parts) for parts in zip(*kept, strict=True))
+        described = _expanded(Sparse.of(row, column, value, count), torch.cat(nearest))
+        lengths = described.value.new_zeros(count).index_add_(0, described.row, described.value.square()).sqrt()
+        values = described.value / lengths.clamp(min=1e-12)[described.row]
+        where = torch.stack([described.row, described.column])
+        descriptions = torch.sparse_coo_tensor(where, values, (count, count), is_coalesced=True, check_invariants=False)
+        return DescribedGallery(gallery, descriptions, k1)
+
+
+class DescribedGallery(NamedTuple):
+    """A gallery ready for `Affinity`: called with queries (Q, D), it gives similarities (Q, G)."""
+
+    embeddings: Tensor  # (G, D), of unit length
+    descriptions: Tensor  # (G, G), sparse; rows of unit length
+    k1: int
+
+    def __call__(self, queries: Tensor) -> Tensor:
+        count = len(self.embeddings)
+        similarity = queries.new_empty(len(queries), count)
+        for rows in torch.arange(len(queries), device=queries.device).split(max(1, SIMILARITIES_AT_ONCE // count)):
+            cosines = normalize(queries[rows], eps=1e-12) @ self.embeddings.T  # (B, G)
+            kept = cosines.where(cosines >= _kth_largest(cosines, self.k1), 0)
+            alike = torch.sparse.mm(self.descriptions, normalize(kept, eps=1e-12).T.contiguous())  # (G, B)
+            similarity[rows] = cosines.add_(alike.T)
+        return similarity
+
+
+def _kth_largest(rows: Tensor, k: int) -> Tensor:
+    return rows.topk(k).values[:, -1:]
+
+
+RERANKERS: Mapping[str, Callable[..., Reranker]] = {
+    "affinity": Affinity,
     "k_reciprocal": KReciprocal,
     "k_reciprocal_among_queries": partial(KReciprocal, neighbours="queries"),
     "mutual_neighbours": MutualNeighbours,

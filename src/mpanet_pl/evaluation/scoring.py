@@ -142,11 +142,12 @@ class Retrieval:
 
     def rerank(self, search: Search, rerank: Reranker) -> AllPlacements:
         """The same after re-ranking, where a trial's similarities depend on its whole gallery."""
-        queries, identities = self._embeddings(search.queries), self.identities[search.queries]
+        compared = self._as_they_are if getattr(rerank, "compares_directions", False) else self._embeddings
+        queries, identities = compared(search.queries), self.identities[search.queries]
         ranks: AllPlacements = {setting: [] for setting in search.galleries}
         for setting, trials in search.galleries.items():
             for images in trials:
-                similarity = rerank(queries, self._embeddings(images))
+                similarity = rerank(queries, compared(images))
                 self._remove_ignored(similarity, search.queries, self.catalogue[images])
                 ranks[setting].append([rank(similarity, identities, self._gallery(images), self.protocol.cmc)])
         return ranks
@@ -154,12 +155,15 @@ class Retrieval:
     def _gallery(self, images: Tensor) -> Gallery:
         return Gallery(self.identities[images])
 
+    def _as_they_are(self, rows: Tensor) -> Tensor:
+        return precise(self.embeddings[rows])
+
     def _embeddings(self, rows: Tensor) -> Tensor:
         """A copy of these rows as the protocol compares them, in float32 or better.
 
         Distances do not know where the origin is, but their digits do: it is brought to those that are far from it.
         """
-        chosen = precise(self.embeddings[rows])
+        chosen = self._as_they_are(rows)
         if self.centre is not None:
             return chosen.sub_(self.centre)
         return chosen.div_(chosen.norm(dim=1, keepdim=True).clamp_(min=1e-12))
