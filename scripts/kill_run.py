@@ -41,7 +41,7 @@ def main() -> None:
     moments = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as place:
         began = time.monotonic()
-        train(place, *SMALL, "folder=whole").wait()
+        train(place, *SMALL, "run_dir=whole").wait()
         whole = time.monotonic() - began
         kills = runs = 0
         while kills < arguments.kills:
@@ -55,7 +55,7 @@ def run_to_its_end(place: str, folder: str, patience: Callable[[], float]) -> in
     """Kill a run after a while, resume it, and so on until it ends by itself; how often it was killed."""
     for kills in itertools.count():
         begun = Path(place, folder, "config.yaml").exists()
-        run = train(place, *([f"resume={folder}"] if begun else [*SMALL, f"folder={folder}"]))
+        run = train(place, *([f"resume={folder}"] if begun else [*SMALL, f"run_dir={folder}"]))
         with contextlib.suppress(subprocess.TimeoutExpired):
             if run.wait(timeout=patience()):
                 sys.exit(f"{folder} failed")

@@ -40,7 +40,7 @@ def test_commands_run_from_a_wheel_elsewhere(wheel: Path, tmp_path: Path) -> Non
     world = [*SMALL_WORLD, "data_dir=world", "trainer.max_epochs=1"]
     for name, arguments in {
         "train": ["-m", *world, "seed=1,2", "hydra.sweep.dir=sweep"],
-        "evaluate": ["ckpt=sweep/0/checkpoints/last.ckpt", "trainer=cpu", "folder=evaluated"],
+        "evaluate": ["ckpt=sweep/0/checkpoints/last.ckpt", "trainer=cpu", "run_dir=evaluated"],
     }.items():
         environment = {**os.environ, "PYTHONPATH": str(target), "OMP_NUM_THREADS": "1"}
         line = [sys.executable, "-m", f"mpanet_pl.{name}", *arguments]

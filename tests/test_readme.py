@@ -82,7 +82,7 @@ def test_the_deployment_code_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Searching folders and exporting, on a checkpoint that training left."""
-    overrides = [*SMALL_WORLD, "trainer.max_epochs=1", f"data_dir={tmp_path}/world", f"folder={tmp_path}/run"]
+    overrides = [*SMALL_WORLD, "trainer.max_epochs=1", f"data_dir={tmp_path}/world", f"run_dir={tmp_path}/run"]
     train(compose("train", overrides))
     (tmp_path / "run/checkpoints/last.ckpt").rename(tmp_path / "last.ckpt")
     for number in range(4):

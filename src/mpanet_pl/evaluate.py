@@ -1,24 +1,34 @@
 """`python -m mpanet_pl.evaluate`: test a checkpoint, this package's or a released one, or embeddings saved before."""
 
+from __future__ import annotations
+
 import re
 import sys
-
-from omegaconf import DictConfig
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from mpanet_pl.cli.command import run_command
-from mpanet_pl.run import evaluating
-from mpanet_pl.run.configuration import NOTHING_TYPED, Request
-from mpanet_pl.world.knowledge import know
+from mpanet_pl.errors import UserError
+from mpanet_pl.run.request import NOTHING_TYPED, Request
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
 def evaluate(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
+    if (cfg.ckpt is None) == (cfg.features is None):
+        raise UserError("Add ckpt=PATH, a checkpoint, or else features=PATH, embeddings saved before.")
+    from mpanet_pl.run import evaluating
+    from mpanet_pl.world.knowledge import know
+
     evaluating.evaluate(cfg, request, know)
 
 
-def main() -> None:
-    if not any(argument.startswith("dataset=") for argument in sys.argv):  # then the checkpoint brings these keys
-        sys.argv[1:] = [re.sub(r"^(protocol|data\.dataset)\.", r"+\g<0>", argument) for argument in sys.argv[1:]]
-    run_command("evaluate", evaluate)
+def main(arguments: Sequence[str] | None = None) -> None:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not any(argument.startswith("dataset=") for argument in arguments):  # then the checkpoint brings these keys
+        arguments = [re.sub(r"^(protocol|data\.dataset)\.", r"+\g<0>", argument) for argument in arguments]
+    run_command("evaluate", evaluate, arguments)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """`python -m mpanet_pl.summarize`: a folder of runs -> one table, mean ± standard deviation over what was repeated."""
 
+from __future__ import annotations
+
 import argparse
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from mpanet_pl.errors import UserError
-from mpanet_pl.evaluation.tables import print_tables
-from mpanet_pl.run.summary import summarize
+from mpanet_pl.cli.command import door
 
 EXPLANATION = """
 Every run below the folders is read: the ten trials of RegDB, several seeds, a sweep. Runs of one dataset and one
@@ -15,17 +15,20 @@ listed; trials that are missing or there twice are said. The table is printed an
 summary.md, summary.csv and summary.json."""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser("mpanet_pl.summarize", description=EXPLANATION)
-    parser.add_argument("folders", metavar="DIR", type=Path, nargs="+", help="a folder of runs, such as runs/")
-    folders = parser.parse_args().folders
-    try:
-        summary = summarize(folders)
-        summary.write(folders[0])
-    except (UserError, OSError) as mistake:
-        print(f"summarize: {mistake}", file=sys.stderr)
-        sys.exit(2)
-    print_tables(summary.tables(), summary.remarks())
+def main(arguments: Sequence[str] | None = None) -> None:
+    with door("summarize"):
+        parser = argparse.ArgumentParser("mpanet_pl.summarize", description=EXPLANATION)
+        parser.add_argument("folders", metavar="DIR", type=Path, nargs="+", help="a folder of runs, such as runs/")
+        summarize(parser.parse_args(arguments).folders)
+
+
+def summarize(folders: Sequence[Path]) -> None:
+    from mpanet_pl.evaluation.tables import print_tables
+    from mpanet_pl.run import summary
+
+    found = summary.summarize(folders)
+    found.write(folders[0])
+    print_tables(found.tables(), found.remarks())
 
 
 if __name__ == "__main__":

@@ -1,11 +1,25 @@
 """`python -m mpanet_pl.synthesize`: draw a dataset of people in the layout of a real one, and a contact sheet of it."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from mpanet_pl.cli.command import run_command
-from mpanet_pl.world.contact_sheet import synthesize
+from mpanet_pl.run.request import NOTHING_TYPED, Request
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
-def main() -> None:
-    run_command("synthesize", synthesize)
+def synthesize(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
+    from mpanet_pl.world import contact_sheet
+
+    contact_sheet.synthesize(cfg, request)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    run_command("synthesize", synthesize, arguments)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,26 @@
 """`python -m mpanet_pl.train`: train MPANet, test its last and its best epoch, print the table."""
 
-from omegaconf import DictConfig
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from mpanet_pl.cli.command import run_command
-from mpanet_pl.run import training
-from mpanet_pl.run.configuration import NOTHING_TYPED, Request
-from mpanet_pl.world.knowledge import know
+from mpanet_pl.run.request import NOTHING_TYPED, Request
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
 def train(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
+    from mpanet_pl.run import training
+    from mpanet_pl.world.knowledge import know
+
     training.train(cfg, request, know)
 
 
-def main() -> None:
-    run_command("train", train)
+def main(arguments: Sequence[str] | None = None) -> None:
+    run_command("train", train, arguments)
 
 
 if __name__ == "__main__":

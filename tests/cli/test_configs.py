@@ -76,7 +76,7 @@ def test_a_dataset_carries_its_published_recipe(dataset: str, recipe: dict) -> N
 def test_every_dataset_trains_two_steps(dataset: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     root = request.getfixturevalue(dataset)
     cache = [f"data.cache={tmp_path / 'cache'}"]
-    overrides = [f"dataset={dataset}", f"data_dir={root}", f"folder={tmp_path / 'run'}", *SMALL, *TWO_STEPS, *cache]
+    overrides = [f"dataset={dataset}", f"data_dir={root}", f"run_dir={tmp_path / 'run'}", *SMALL, *TWO_STEPS, *cache]
     train(compose("train", overrides))
     scores = scores_of(tmp_path / "run")
     assert set(scores) == {"last", "best"}
@@ -85,7 +85,7 @@ def test_every_dataset_trains_two_steps(dataset: str, tmp_path: Path, request: p
 
 @pytest.mark.parametrize("rung", choices("rung"))
 def test_every_rung_of_the_ladder_trains_two_steps(rung: str, tmp_path: Path) -> None:
-    world = [f"data_dir={tmp_path}", f"folder={tmp_path / 'run'}"]
+    world = [f"data_dir={tmp_path}", f"run_dir={tmp_path / 'run'}"]
     train(compose("train", [*world, *SMALL_WORLD, *TWO_STEPS, f"rung={rung}"]))
     assert (tmp_path / "run/results.json").exists()
 

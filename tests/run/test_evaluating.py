@@ -20,7 +20,7 @@ from mpanet_pl.errors import UserError
 from mpanet_pl.evaluate import evaluate, main
 from mpanet_pl.official import to_official
 from mpanet_pl.run.configuration import NOTHING_TYPED
-from mpanet_pl.run.evaluating import read_subject
+from mpanet_pl.run.evaluating import read_checkpoint
 from mpanet_pl.run.folder import reopen
 from mpanet_pl.train import train
 
@@ -30,7 +30,7 @@ ONE_EPOCH = ["trainer.max_epochs=1", "validation.start=1"]
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
-    train(compose("train", [*SMALL_WORLD, *ONE_EPOCH, f"data_dir={folder / 'world'}", f"folder={folder / 'run'}"]))
+    train(compose("train", [*SMALL_WORLD, *ONE_EPOCH, f"data_dir={folder / 'world'}", f"run_dir={folder / 'run'}"]))
     return folder / "run"
 
 
@@ -38,7 +38,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def regdb_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("regdb_run")
     root = draw_regdb(folder / "RegDB", trials=(1, 2, 3))
-    overrides = ["dataset=regdb", "trial=2", f"data_dir={root}", f"folder={folder / 'run'}", *SMALL, *ONE_EPOCH]
+    overrides = ["dataset=regdb", "trial=2", f"data_dir={root}", f"run_dir={folder / 'run'}", *SMALL, *ONE_EPOCH]
     train(compose("train", overrides))
     return folder / "run"
 
@@ -53,7 +53,7 @@ def rows(folder: Path, name: str) -> dict:
 
 def test_a_checkpoint_brings_its_dataset(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run([f"ckpt={trained}/checkpoints/last.ckpt", "folder=again"], monkeypatch) == 0
+    assert run([f"ckpt={trained}/checkpoints/last.ckpt", "run_dir=again"], monkeypatch) == 0
     assert rows(tmp_path / "again", "last") == rows(trained, "last")
     assert {path.name for path in (tmp_path / "again").iterdir()} >= {"results.json", "results.md", "cmc.png"}
 
@@ -61,8 +61,8 @@ def test_a_checkpoint_brings_its_dataset(trained: Path, tmp_path: Path, monkeypa
 def test_saved_embeddings_give_the_same_scores(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     checkpoint = f"ckpt={trained}/checkpoints/last.ckpt"
-    assert run([checkpoint, "embeddings=e.npz", "folder=one"], monkeypatch) == 0
-    assert run(["ckpt=e.npz", "folder=two"], monkeypatch) == 0
+    assert run([checkpoint, "save_features=e.npz", "run_dir=one"], monkeypatch) == 0
+    assert run(["features=e.npz", "run_dir=two"], monkeypatch) == 0
     assert rows(tmp_path / "two", "last") == rows(tmp_path / "one", "last")
     with np.load("e.npz", allow_pickle=False) as stored:
         assert len(stored["embeddings"]) == len(stored["paths"])
@@ -72,12 +72,12 @@ def test_embeddings_that_are_no_numbers_leave_no_folder(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run([f"ckpt={trained}/checkpoints/last.ckpt", "embeddings=e.npz", "folder=one"], monkeypatch) == 0
+    assert run([f"ckpt={trained}/checkpoints/last.ckpt", "save_features=e.npz", "run_dir=one"], monkeypatch) == 0
     with np.load("e.npz", allow_pickle=False) as stored:
         columns = dict(stored)
     columns["embeddings"][3, 2] = np.nan
     np.savez("broken.npz", **columns)
-    assert run(["ckpt=broken.npz", "folder=two"], monkeypatch) == 2
+    assert run(["features=broken.npz", "run_dir=two"], monkeypatch) == 2
     assert str(columns["paths"][3]) in capsys.readouterr().err
     assert not Path("two").exists()
 
@@ -88,7 +88,7 @@ def test_an_unreadable_image_is_a_sentence_from_a_worker_too(
     world = shutil.copytree(trained.parent / "world", tmp_path / "world")
     broken = next(world.rglob("cam3/0010/*.jpg"))
     os.truncate(broken, 200)
-    arguments = [f"ckpt={trained}/checkpoints/last.ckpt", f"data_dir={world}", f"folder={tmp_path}/run"]
+    arguments = [f"ckpt={trained}/checkpoints/last.ckpt", f"data_dir={world}", f"run_dir={tmp_path}/run"]
     assert run([*arguments, "data.cache=false", "data.workers=1"], monkeypatch) == 2
     said = capsys.readouterr().err
     assert said.startswith(f"evaluate: {broken} cannot be read: ")
@@ -107,10 +107,10 @@ def test_another_number_of_drawn_people_tests_some_that_were_trained_on(
     ("typed", "sentence"),
     [
         ("trial=x", "trial must be a whole number, got 'x'"),
-        ("trained=3", "trained must be left to the checkpoint"),
+        ("trained=3", "There is no key 'trained'"),
         ("last_stride=2", "last_stride is for released checkpoints"),
         ("protocol=null", "protocol=null leaves nothing to measure by"),
-        ("embeddings=/proc/e.npz", "/proc/e.npz cannot be written"),
+        ("save_features=/proc/e.npz", "/proc/e.npz cannot be written"),
     ],
 )
 def test_a_mistake_is_a_sentence(
@@ -122,7 +122,7 @@ def test_a_mistake_is_a_sentence(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run([f"ckpt={trained}/checkpoints/last.ckpt", "folder=two", typed], monkeypatch) == 2
+    assert run([f"ckpt={trained}/checkpoints/last.ckpt", "run_dir=two", typed], monkeypatch) == 2
     assert sentence in capsys.readouterr().err
     assert not Path("two").exists()
 
@@ -131,7 +131,7 @@ def test_reranked_rows_stand_beside_the_plain_ones(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = f"ckpt={trained}/checkpoints/last.ckpt"
-    assert run([checkpoint, "rerank=k_reciprocal", f"folder={tmp_path}"], monkeypatch) == 0
+    assert run([checkpoint, "rerank=k_reciprocal", f"run_dir={tmp_path}"], monkeypatch) == 0
     settings = rows(tmp_path, "last")
     assert {"all/single", "all/single + k-reciprocal"} <= set(settings)
     assert settings["all/single"] == rows(trained, "last")["all/single"]
@@ -142,8 +142,8 @@ def test_flipping_averages_and_is_named_also_of_saved_embeddings(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     checkpoint = f"ckpt={trained}/checkpoints/last.ckpt"
-    assert run([checkpoint, "flip=true", "embeddings=e.npz", "folder=one"], monkeypatch) == 0
-    assert run(["ckpt=e.npz", "folder=two"], monkeypatch) == 0
+    assert run([checkpoint, "flip=true", "save_features=e.npz", "run_dir=one"], monkeypatch) == 0
+    assert run(["features=e.npz", "run_dir=two"], monkeypatch) == 0
     cfg = OmegaConf.create(torch.load(trained / "checkpoints/last.ckpt", weights_only=True)["config"])
     data, module = instantiate(cfg.data), MPANetModule.load_from_checkpoint(trained / "checkpoints/last.ckpt").eval()
     data.setup()
@@ -162,14 +162,14 @@ def test_saved_embeddings_are_of_what_they_were_made_of(
     regdb_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run([f"ckpt={regdb_run}/checkpoints/last.ckpt", "embeddings=e.npz", "folder=one"], monkeypatch) == 0
+    assert run([f"ckpt={regdb_run}/checkpoints/last.ckpt", "save_features=e.npz", "run_dir=one"], monkeypatch) == 0
     for typed, named in {
-        "trial=3 other_trial=true": "whose trial cannot change",
+        "trial=3 allow_trained_people=true": "whose trial cannot change",
         "dataset=llcm": "whose dataset, data_dir",
         "flip=true": "whose flip cannot change",
-        "embeddings=e.txt": "the path of an .npz file",
+        "save_features=e.txt": "the path of an .npz file",
     }.items():
-        assert run(["ckpt=e.npz", "folder=two", *typed.split()], monkeypatch) == 2
+        assert run(["features=e.npz", "run_dir=two", *typed.split()], monkeypatch) == 2
         assert named in capsys.readouterr().err
     assert not (tmp_path / "two").exists()
 
@@ -179,7 +179,7 @@ def test_the_protocol_of_a_checkpoint_can_be_varied(
 ) -> None:
     checkpoint = f"ckpt={regdb_run}/checkpoints/last.ckpt"
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-    line = ["evaluate", checkpoint, "trainer=cpu", f"folder={tmp_path}/it", "protocol.normalise=true"]
+    line = ["evaluate", checkpoint, "trainer=cpu", f"run_dir={tmp_path}/it", "protocol.normalise=true"]
     monkeypatch.setattr(sys, "argv", [*line, "protocol.cmc=plain"])
     main()
     assert "cosine similarity; plain CMC" in (tmp_path / "it/results.md").read_text()
@@ -198,19 +198,22 @@ def test_a_folder_is_tested_on_the_people_held_out(
             for image in range(4):
                 draw_image(tmp_path / f"own/{modality}/person{number}/{image}.png", number, modality == "infrared")
     own = ["dataset=folder", f"data_dir={tmp_path}/own", "data.dataset.seed=5"]
-    train(compose("train", [*own, *SMALL, *ONE_EPOCH, f"folder={tmp_path}/run"]))
+    train(compose("train", [*own, *SMALL, *ONE_EPOCH, f"run_dir={tmp_path}/run"]))
     checkpoint = "ckpt=run/checkpoints/last.ckpt"
-    assert run([checkpoint, *own[:2], "folder=same"], monkeypatch) == 0
+    assert run([checkpoint, *own[:2], "run_dir=same"], monkeypatch) == 0
     assert rows(tmp_path / "same", "last") == rows(tmp_path / "run", "last")
-    assert run([checkpoint, *own[:2], "data.dataset.seed=6", "folder=other"], monkeypatch) == 2
-    assert "with data.dataset.seed=6, people that it was trained on" in capsys.readouterr().err
-    assert run([checkpoint, *own[:2], "data.dataset.seed=6", "other_trial=true", "folder=other"], monkeypatch) == 0
+    assert run([checkpoint, *own[:2], "data.dataset.seed=6", "run_dir=other"], monkeypatch) == 2
+    assert "with data.dataset.seed=6, people it was trained on" in capsys.readouterr().err
+    assert (
+        run([checkpoint, *own[:2], "data.dataset.seed=6", "allow_trained_people=true", "run_dir=other"], monkeypatch)
+        == 0
+    )
 
 
 def test_an_evaluation_is_not_resumed_as_a_training_run(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert run([f"ckpt={trained}/checkpoints/last.ckpt", f"folder={tmp_path}/it"], monkeypatch) == 0
+    assert run([f"ckpt={trained}/checkpoints/last.ckpt", f"run_dir={tmp_path}/it"], monkeypatch) == 0
     with pytest.raises(UserError, match="holds an evaluation"):
         reopen(tmp_path / "it", NOTHING_TYPED)
 
@@ -224,10 +227,10 @@ def test_a_released_file_is_measured_directly(
     assert "does not say what it was trained on: add dataset=" in capsys.readouterr().err
     world = [text for text in SMALL_WORLD if text.startswith("data.")]
     arguments = [f"ckpt={tmp_path}/released.pth", "dataset=synthetic", f"data_dir={trained.parent / 'world'}", *world]
-    assert run([*arguments, f"folder={tmp_path}/out"], monkeypatch) == 0
+    assert run([*arguments, f"run_dir={tmp_path}/out"], monkeypatch) == 0
     assert rows(tmp_path / "out", "released") == rows(trained, "last")
     assert "last stride 1, which a released file does not say" in (tmp_path / "out/results.md").read_text()
-    assert run([*arguments, f"folder={tmp_path}/wide", "last_stride=2"], monkeypatch) == 0
+    assert run([*arguments, f"run_dir={tmp_path}/wide", "last_stride=2"], monkeypatch) == 0
     assert rows(tmp_path / "wide", "released") != rows(trained, "last")
 
 
@@ -239,7 +242,7 @@ def test_a_checkpoint_of_a_bare_trainer_is_measured_on_a_dataset(
     torch.save(content, tmp_path / "bare.ckpt")
     world = [text for text in SMALL_WORLD if text.startswith("data.")]
     arguments = [f"ckpt={tmp_path}/bare.ckpt", "dataset=synthetic", f"data_dir={trained.parent / 'world'}", *world]
-    assert run([*arguments, f"folder={tmp_path}/out"], monkeypatch) == 0
+    assert run([*arguments, f"run_dir={tmp_path}/out"], monkeypatch) == 0
     assert rows(tmp_path / "out", "bare") == rows(trained, "last")
 
 
@@ -260,19 +263,19 @@ def test_a_damaged_checkpoint_is_told(trained: Path, tmp_path: Path) -> None:
     for damage in damages:
         torch.save(content | damage, tmp_path / "damaged.ckpt")
         with pytest.raises(UserError, match=r"damaged\.ckpt"):
-            read_subject(tmp_path / "damaged.ckpt")
+            read_checkpoint(tmp_path / "damaged.ckpt")
 
 
 def test_regdb_checkpoints_know_their_trial(
     regdb_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     checkpoint = f"ckpt={regdb_run}/checkpoints/last.ckpt"
-    assert run([checkpoint, f"folder={tmp_path}/own"], monkeypatch) == 0
+    assert run([checkpoint, f"run_dir={tmp_path}/own"], monkeypatch) == 0
     assert json.loads((tmp_path / "own/results.json").read_text())["provenance"]["trial"] == 2
-    assert run([checkpoint, "trial=3", f"folder={tmp_path}/other"], monkeypatch) == 2
+    assert run([checkpoint, "trial=3", f"run_dir={tmp_path}/other"], monkeypatch) == 2
     assert "was trained with trial=2" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
-    assert run([checkpoint, "trial=3", "other_trial=true", f"folder={tmp_path}/other"], monkeypatch) == 0
+    assert run([checkpoint, "trial=3", "allow_trained_people=true", f"run_dir={tmp_path}/other"], monkeypatch) == 0
 
 
 def test_published_numbers_stand_beside(regdb_run: Path) -> None:
@@ -292,7 +295,7 @@ def test_a_checkpoint_of_another_kind_is_refused(tmp_path: Path) -> None:
     for content in (*others, *released):
         torch.save(content, tmp_path / "file")
         with pytest.raises(UserError):
-            read_subject(tmp_path / "file")
+            read_checkpoint(tmp_path / "file")
 
 
 @pytest.mark.parametrize(
@@ -313,7 +316,8 @@ def test_other_files_are_refused(
 ) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    assert run([f"ckpt={tmp_path / name}"], monkeypatch) == 2
+    key = "features" if name.endswith(".npz") else "ckpt"
+    assert run([f"{key}={tmp_path / name}"], monkeypatch) == 2
     assert sentence in capsys.readouterr().err
 
 

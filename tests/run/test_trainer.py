@@ -43,7 +43,13 @@ def test_a_gpu_without_bf16_takes_float16(native: bool, precision: str, monkeypa
 def test_wandb_stays_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.delenv("WANDB_MODE")
-    overrides = [*SMALL_WORLD, f"data_dir={tmp_path}", f"folder={tmp_path}/run", "logger=wandb", "trainer.max_epochs=1"]
+    overrides = [
+        *SMALL_WORLD,
+        f"data_dir={tmp_path}",
+        f"run_dir={tmp_path}/run",
+        "logger=wandb",
+        "trainer.max_epochs=1",
+    ]
     told: set[str] = set()
     log = WandbLogger.log_metrics
     monkeypatch.setattr(
@@ -69,7 +75,13 @@ def test_a_logger_that_cannot_begin_stops_the_run(tmp_path: Path, monkeypatch: p
         raise ValueError("No API key configured")
 
     monkeypatch.setattr(WandbLogger, "log_hyperparams", no_account)
-    overrides = [*SMALL_WORLD, f"data_dir={tmp_path}", f"folder={tmp_path}/run", "logger=wandb", "logger.offline=false"]
+    overrides = [
+        *SMALL_WORLD,
+        f"data_dir={tmp_path}",
+        f"run_dir={tmp_path}/run",
+        "logger=wandb",
+        "logger.offline=false",
+    ]
     with pytest.raises(RunStopped, match=r"No API key configured \(A new run with logger\.offline=true can"):
         train(compose("train", overrides))
 
@@ -87,7 +99,7 @@ def test_two_processes_make_one_run(tmp_path: Path) -> None:
     told = []
     for trainer in ("cpu", "ddp_cpu"):
         line = [sys.executable, "-m", "mpanet_pl.evaluate", "ckpt=sweep/0/checkpoints/last.ckpt", f"trainer={trainer}"]
-        tested = subprocess.run([*line, f"folder={trainer}"], cwd=tmp_path, env=ONE_THREAD, capture_output=True)
+        tested = subprocess.run([*line, f"run_dir={trainer}"], cwd=tmp_path, env=ONE_THREAD, capture_output=True)
         assert tested.returncode == 0, tested.stderr
         told.append(json.loads((tmp_path / trainer / "results.json").read_text()))
     assert told[0]["scores"] == told[1]["scores"]
@@ -150,8 +162,8 @@ main()
 def test_a_run_killed_while_it_saves_goes_on(tmp_path: Path) -> None:
     """A real SIGKILL, the second epoch's checkpoint half written; and one at a moment of its own choosing."""
     world = [*SMALL_WORLD, "data_dir=world"]
-    assert command(*world, "folder=whole", cwd=tmp_path).returncode == 0
-    line = [sys.executable, "-c", KILLED_IN_A_CHECKPOINT, *world, "folder=run"]
+    assert command(*world, "run_dir=whole", cwd=tmp_path).returncode == 0
+    line = [sys.executable, "-c", KILLED_IN_A_CHECKPOINT, *world, "run_dir=run"]
     killed = subprocess.run(line, cwd=tmp_path, env=ONE_THREAD, capture_output=True, timeout=300)
     assert killed.returncode == -signal.SIGKILL
     begun = (tmp_path / "run/config.yaml").stat().st_mtime_ns

@@ -33,7 +33,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def small(world: Path, folder: Path, *more: str) -> list[str]:
-    return [*SMALL_WORLD, f"data_dir={world}", f"folder={folder}", *more]
+    return [*SMALL_WORLD, f"data_dir={world}", f"run_dir={folder}", *more]
 
 
 @pytest.fixture(scope="module")

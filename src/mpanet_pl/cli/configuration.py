@@ -34,7 +34,7 @@ SWITCH: Kind = ((bool,), "true or false")
 PATH_OR_SWITCH: Kind = ((bool, str), "true, false or a path")
 CHANCE: Kind = ((bool, int, float), "true, false or a probability")
 KINDS: dict[str, Kind] = {  # of keys whose default does not show it
-    **dict.fromkeys(("resume", "folder", "data_dir", "ckpt", "embeddings", "out"), PATH),
+    **dict.fromkeys(("resume", "run_dir", "data_dir", "ckpt", "features", "save_features", "out"), PATH),
     **dict.fromkeys(("model.network.pretrained", "data.cache"), PATH_OR_SWITCH),
     **dict.fromkeys(("data.augment.grayscale", "data.augment.channel_exchange"), CHANCE),
     **dict.fromkeys(("data.workers", "workers", "identities", "trial", "last_stride"), COUNT),
@@ -44,7 +44,6 @@ KINDS: dict[str, Kind] = {  # of keys whose default does not show it
     "logger.name": ((str,), "a word"),
     "rerank": WORD,
     "protocol": ((dict,), "a group of keys, not a single value"),
-    "trained": ((), "left to the checkpoint"),
 }
 BY_DEFAULT: dict[type, Kind] = {
     bool: SWITCH,
@@ -65,13 +64,12 @@ def config_folder() -> Path:
     return next(folder for folder in (package / "conf", package.parents[1] / "conf") if folder.is_dir())
 
 
-def check(name: str, arguments: Sequence[str]) -> None:
-    """Compose every job that the arguments of a command ask for; raise the first mistake as a `UserError`."""
-    typed = [argument for argument in arguments if not argument.startswith("-")]
+def check(name: str, typed: Sequence[str], *, several: bool = False) -> None:
+    """Compose every job that a command is asked for; raise the first mistake as a `UserError`."""
     with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
         overrides = parse(typed, GlobalHydra.instance().config_loader())
         sweeps = [override.input_line for override in overrides if override.is_sweep_override()]
-        if sweeps and len(typed) == len(arguments):
+        if sweeps and not several:
             raise UserError(f"{sweeps[0]} asks for several runs: add -m. (A list is written key=[a,b].)")
         for job in _jobs(overrides):
             _check_values(name, _compose(name, job), job)

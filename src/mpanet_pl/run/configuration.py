@@ -1,30 +1,16 @@
-"""A run's configuration: what was asked for in plain containers, how it was asked, and whom it may call."""
+"""A run's configuration: what was asked for in plain containers, and whom it may call."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from mpanet_pl.errors import UserError
-
-
-def _unchanged(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
-    return cfg
-
-
-class Request(NamedTuple):
-    """What a command line asks for beyond the configuration that it composes."""
-
-    overrides: tuple[str, ...] = ()  # KEY=VALUE, as typed
-    job_folder: Path | None = None  # of this job of a sweep
-    change: Callable[[DictConfig, Sequence[str]], DictConfig] = _unchanged  # a configuration by such overrides, checked
-
-
-NOTHING_TYPED = Request()
+from mpanet_pl.run.request import NOTHING_TYPED as NOTHING_TYPED
+from mpanet_pl.run.request import Request as Request
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from mpanet_pl.run.callbacks import RetrievalScoring
 from mpanet_pl.run.configuration import NOTHING_TYPED, Request, check_targets, plain
 from mpanet_pl.run.examination import Examiner, Know, Tested, know_nothing
 from mpanet_pl.run.folder import provenance, run_folder
+from mpanet_pl.run.old_names import translated
 from mpanet_pl.run.pictures import draw_cmc
 from mpanet_pl.run.report import draw_pictures
 from mpanet_pl.run.trainer import build_trainer, isolated, quiet
@@ -48,6 +49,7 @@ class Subject(NamedTuple):
     """What is to be measured, and the configuration that it was trained with (None where it is not known)."""
 
     trained: DictConfig | None
+    root: Mapping[str, Any] | None = None  # of the training itself, where an evaluation of it is measured again
     module: MPANetModule | None = None
     saved: Saved | None = None
     notes: tuple[str, ...] = ()
@@ -64,13 +66,13 @@ class Saved(NamedTuple):
 
 
 def evaluate(cfg: DictConfig, request: Request = NOTHING_TYPED, know: Know = know_nothing) -> None:
-    subject = read_subject(Path(cfg.ckpt), cfg.last_stride)
+    subject = read_subject(cfg)
     if not is_child_rank():
         cfg = settings(cfg, request, subject)
     _check_settings(cfg)
     with quiet(), isolated():
         if subject.saved:
-            measure_saved(cfg, request, subject.saved)
+            measure_saved(cfg, request, subject, subject.saved)
         else:
             measure_network(cfg, request, subject, know)
 
@@ -78,19 +80,19 @@ def evaluate(cfg: DictConfig, request: Request = NOTHING_TYPED, know: Know = kno
 def _check_settings(cfg: DictConfig) -> None:
     if cfg.protocol is None:
         raise UserError("protocol=null leaves nothing to measure by: leave it out.")
-    if not cfg.embeddings:
+    if not cfg.save_features:
         return
-    place = Path(cfg.embeddings)
+    place = Path(cfg.save_features)
     if place.suffix != ".npz":
-        raise UserError(f"embeddings is the path of an .npz file, got {place}.")
+        raise UserError(f"save_features is the path of an .npz file, got {place}.")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         TemporaryFile(dir=place.parent).close()
     except OSError as error:
-        raise UserError(f"embeddings={place} cannot be written: {error.strerror}.") from error
+        raise UserError(f"save_features={place} cannot be written: {error.strerror}.") from error
 
 
-def measure_saved(cfg: DictConfig, request: Request, saved: Saved) -> None:
+def measure_saved(cfg: DictConfig, request: Request, subject: Subject, saved: Saved) -> None:
     """Embeddings meet the protocol again, without the network that made them; one process is enough."""
     if rank_of_outer_launcher():
         return
@@ -99,7 +101,7 @@ def measure_saved(cfg: DictConfig, request: Request, saved: Saved) -> None:
     origin = provenance(cfg, request, torch.device("cpu"), str(saved.embeddings.dtype))
     with run_folder(cfg, request) as folder:
         draw_cmc({setting: result.cmc for setting, result in scores.items()}, folder / "cmc.png")
-        report(folder, cfg, saved, protocol, Tested(scores, saved.embeddings), origin)
+        report(folder, cfg, saved, protocol, Tested(scores, saved.embeddings), origin, subject.root)
 
 
 def measure_network(cfg: DictConfig, request: Request, subject: Subject, know: Know) -> None:
@@ -119,7 +121,7 @@ def measure_network(cfg: DictConfig, request: Request, subject: Subject, know: K
         notes = (f"network: {cfg.ckpt}, in {trainer.precision}", *subject.notes, *flipped)
         saved = Saved(tested.embeddings, data.test, examiner.knowledge is not None, Path(cfg.ckpt).stem, notes)
         origin = provenance(cfg, request, trainer.strategy.root_device, trainer.precision, trainer.world_size)
-        report(folder, cfg, saved, protocol, tested, origin)
+        report(folder, cfg, saved, protocol, tested, origin, subject.root)
         draw_pictures(folder, tested, examiner, subject.module)
 
 
@@ -130,11 +132,12 @@ def report(
     protocol: RetrievalProtocol,
     tested: Tested,
     origin: Mapping[str, Any],
+    trained: Mapping[str, Any] | None,
 ) -> None:
     results = Results.of(
         {saved.name: tested.scores},
         {} if saved.drawn else protocol.published,
-        origin,
+        {**origin, "trained": trained},
         nuances=tested.nuances,
         tables=tested.tables,
         notes=[*tested.remarks, *saved.notes],
@@ -142,26 +145,30 @@ def report(
     results.write(folder)
     results.print()
     print(f"\nFiles: {folder}")
-    if cfg.embeddings:
-        save_embeddings(Path(cfg.embeddings), saved, cfg)
+    if cfg.save_features:
+        save_features(Path(cfg.save_features), saved, cfg, trained)
 
 
-def read_subject(path: Path, last_stride: int | None = None) -> Subject:
-    """A file of saved embeddings, a checkpoint of this package, or a released state dict."""
-    if path.suffix == ".npz":
-        return read_embeddings(path)
+def read_subject(cfg: DictConfig) -> Subject:
+    """What `ckpt` or `features` names."""
+    return read_features(Path(cfg.features)) if cfg.features else read_checkpoint(Path(cfg.ckpt), cfg.last_stride)
+
+
+def read_checkpoint(path: Path, last_stride: int | None = None) -> Subject:
+    """A checkpoint of this package, or a released state dict."""
     content = weights.read(path)
     if official.is_official(content):
         stride = 1 if last_stride is None else last_stride
         module = official.module_from_official(content, last_stride=stride)
-        return Subject(None, module, notes=(f"last stride {stride}, which a released file does not say",))
+        return Subject(None, None, module, notes=(f"last stride {stride}, which a released file does not say",))
     if not content.keys() >= OF_A_CHECKPOINT:
         raise UserError(f"{path} is neither a checkpoint of mpanet_pl.train nor a released MPANet state dict.")
     if last_stride is not None:
         raise UserError(f"last_stride is for released checkpoints: {path} says its own.")
     trained = _configuration(content["config"], path) if "config" in content else None
     changes = trained.get("changes", []) if trained else []
-    return Subject(trained, MPANetModule.load_from_checkpoint(path), notes=tuple(changes))
+    root = plain(trained) if trained else None
+    return Subject(trained, root, MPANetModule.load_from_checkpoint(path), notes=tuple(changes))
 
 
 def _configuration(stored: object, path: Path) -> DictConfig:
@@ -170,7 +177,7 @@ def _configuration(stored: object, path: Path) -> DictConfig:
         raise UserError(f"{path} has a configuration that is no mapping.")
     if missing := [key for key in OF_TRAINING if key not in cfg]:
         raise UserError(f"{path} has a configuration without {', '.join(missing)}.")
-    return cfg
+    return OmegaConf.create(translated(plain(cfg)))
 
 
 def settings(cfg: DictConfig, request: Request, subject: Subject) -> DictConfig:
@@ -180,7 +187,7 @@ def settings(cfg: DictConfig, request: Request, subject: Subject) -> DictConfig:
     trained = subject.trained
     if trained is None:
         if cfg.dataset is None:
-            raise UserError(f"{cfg.ckpt} does not say what it was trained on: add dataset=… and data_dir=….")
+            raise UserError(f"{_source(cfg)} does not say what it was trained on: add dataset=… and data_dir=….")
         _check_trial_is_named(cfg)
         return cfg
     OmegaConf.set_struct(cfg, False)  # a dataset brings keys of its own
@@ -195,8 +202,7 @@ def settings(cfg: DictConfig, request: Request, subject: Subject) -> DictConfig:
             if not any(text.startswith(f"data.{key}=") for text in typed):
                 cfg.data[key] = trained.data[key]
         _check_trial_is_named(cfg)
-    cfg.trained = trained.get("trained", plain(trained))
-    check_targets(cfg, str(cfg.ckpt))
+    check_targets(cfg, _source(cfg))
     if subject.saved:
         _check_unchanged(cfg, trained)
         cfg.flip = trained.flip
@@ -204,9 +210,13 @@ def settings(cfg: DictConfig, request: Request, subject: Subject) -> DictConfig:
     return cfg
 
 
+def _source(cfg: DictConfig) -> str:
+    return str(cfg.ckpt or cfg.features)
+
+
 def _check_trial_is_named(cfg: DictConfig) -> None:
     if cfg.dataset == "regdb" and cfg.trial is None:
-        raise UserError(f"{cfg.ckpt} does not say which RegDB trial it was trained on: add trial=1 … 10.")
+        raise UserError(f"{_source(cfg)} does not say which RegDB trial it was trained on: add trial=1 … 10.")
 
 
 def _check_unchanged(cfg: DictConfig, made: DictConfig) -> None:
@@ -214,23 +224,25 @@ def _check_unchanged(cfg: DictConfig, made: DictConfig) -> None:
     asked, had = plain(cfg), plain(made)
     changed = [key for key in OF_TRAINING if key != "protocol" and asked[key] != had[key]]
     if changed := [*changed, *(["flip"] if cfg.flip and not made.flip else [])]:
-        raise UserError(f"{cfg.ckpt} holds embeddings, whose {', '.join(changed)} cannot change: give a checkpoint.")
+        raise UserError(
+            f"{_source(cfg)} holds embeddings, whose {', '.join(changed)} cannot change: give a checkpoint."
+        )
 
 
 def _check_held_out(cfg: DictConfig, trained: DictConfig) -> None:
     """Another choice of test people than the trained one tests on people that were trained on: it measures memory."""
-    if cfg.dataset != trained.dataset or cfg.other_trial:
+    if cfg.dataset != trained.dataset or cfg.allow_trained_people:
         return
     for key in CHOICE_OF_PEOPLE.get(cfg.dataset, []):
         was, asked = OmegaConf.select(trained, key), OmegaConf.select(cfg, key)
         if was != asked:
             raise UserError(
-                f"{cfg.ckpt} was trained with {key}={was}: with {key}={asked}, people that it was trained on are among "
-                "the test people. Test its own, or say other_trial=true."
+                f"{_source(cfg)} was trained with {key}={was}: with {key}={asked}, people it was trained on are among "
+                "the test people. Test its own, or say allow_trained_people=true."
             )
 
 
-def save_embeddings(path: Path, saved: Saved, cfg: DictConfig) -> None:
+def save_features(path: Path, saved: Saved, cfg: DictConfig, trained: Mapping[str, Any] | None) -> None:
     catalogue = saved.catalogue
     with written_aside(path) as aside, aside.open("wb") as file:
         np.savez(
@@ -244,10 +256,11 @@ def save_embeddings(path: Path, saved: Saved, cfg: DictConfig) -> None:
             name=np.array(saved.name),
             notes=np.array(saved.notes),
             config=np.array(OmegaConf.to_yaml(cfg)),
+            trained=np.array(OmegaConf.to_yaml(OmegaConf.create(dict(trained or {})))),
         )
 
 
-def read_embeddings(path: Path) -> Subject:
+def read_features(path: Path) -> Subject:
     if not path.is_file():
         raise UserError(f"{path} does not exist.")
     try:
@@ -259,7 +272,10 @@ def read_embeddings(path: Path) -> Subject:
                 raise ValueError(f"{tuple(embeddings.shape)} {embeddings.dtype} for {len(catalogue)} images")
             notes = (f"embeddings: {path}", *stored["notes"].tolist())
             saved = Saved(embeddings, catalogue, bool(stored["drawn"]), str(stored["name"]), notes)
-            return Subject(_configuration(str(stored["config"]), path), saved=saved)
+            measured = _configuration(str(stored["config"]), path)
+            kept = OmegaConf.create(str(stored["trained"])) if "trained" in stored else measured.pop("trained", None)
+            root = translated(plain(kept)) if isinstance(kept, DictConfig) else None
+            return Subject(measured, root, saved=saved)
     except Exception as error:  # whatever a parser of garbage stumbles over: there is no end to the kinds
         raise UserError(f"{path} is no file of embeddings saved by mpanet_pl.evaluate ({error}).") from error
 

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from mpanet_pl.errors import UserError
 from mpanet_pl.run.callbacks.checkpoints import LAST, epochs_done
 from mpanet_pl.run.configuration import Request, check_targets, plain
+from mpanet_pl.run.old_names import translated
 from mpanet_pl.system.cores import usable_cores
 from mpanet_pl.system.files import alone_in, sweep_up, written_aside
 from mpanet_pl.system.processes import CHILD_CONFIG, child_config, is_child_rank, rank_of_outer_launcher
@@ -58,7 +59,7 @@ def reopen(folder: str | Path, request: Request) -> DictConfig:
                 f"{', '.join(SAME_RUN + ANOTHER_RUN)} may change. Start a new run for anything else."
             )
     before, cfg = cfg, request.change(cfg, overrides)
-    cfg.folder = str(path)
+    cfg.run_dir = str(path)
     check_targets(cfg, str(path / CONFIG))
     done = epochs_done(path)
     if done > cfg.trainer.max_epochs:
@@ -78,7 +79,7 @@ def _stored_config(folder: Path) -> DictConfig:
         raise UserError(f"{folder / CONFIG} is damaged: {error}") from error
     if not isinstance(cfg, DictConfig) or not cfg:
         raise UserError(f"{folder / CONFIG} is damaged: it holds no keys.")
-    return cfg
+    return OmegaConf.create(translated(plain(cfg)))
 
 
 @contextmanager
@@ -93,10 +94,10 @@ def run_folder(cfg: DictConfig, request: Request, resumed: bool = False) -> Iter
     outer_rank = rank_of_outer_launcher()
     if outer_rank is None and cfg.trainer.num_nodes > 1:
         raise UserError("trainer.num_nodes is for processes that torchrun or srun starts on every machine.")
-    if outer_rank is not None and not cfg.folder:
-        raise UserError("Processes started from outside (torchrun, srun) must agree on a folder: add folder=PATH.")
+    if outer_rank is not None and not cfg.run_dir:
+        raise UserError("Processes started from outside (torchrun, srun) must agree on a folder: add run_dir=PATH.")
     folder = (
-        Path(cfg.folder).absolute() if cfg.folder else request.job_folder or _new_folder(Path("runs") / cfg.dataset)
+        Path(cfg.run_dir).absolute() if cfg.run_dir else request.job_folder or _new_folder(Path("runs") / cfg.dataset)
     )
     if outer_rank:
         yield folder
@@ -119,7 +120,7 @@ def _claim(folder: Path, cfg: DictConfig, resumed: bool) -> None:
     elif (folder / CONFIG).exists():
         go_on = f" (python -m mpanet_pl.train {typed('resume', folder)} continues it.)"
         trained = "resume" in _stored_config(folder)
-        raise UserError(f"{folder} already holds a run: choose another folder.{go_on if trained else ''}")
+        raise UserError(f"{folder} already holds a run: choose another run_dir.{go_on if trained else ''}")
     with written_aside(folder / CONFIG) as aside:
         OmegaConf.save(cfg, aside)
     os.environ[CHILD_CONFIG] = str(folder / CONFIG)
@@ -130,7 +131,7 @@ def begun_in_sweep(cfg: DictConfig, request: Request) -> Path | None:
     folder = request.job_folder
     if folder is None or not (folder / CONFIG).exists():
         return None
-    if plain(_stored_config(folder)) | {"folder": None} != plain(cfg) | {"folder": None}:
+    if plain(_stored_config(folder)) | {"run_dir": None} != plain(cfg) | {"run_dir": None}:
         raise UserError(f"{folder} holds a run of another configuration: give the sweep another hydra.sweep.dir.")
     return folder
 

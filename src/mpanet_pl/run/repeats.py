@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 from mpanet_pl.evaluation.tables import Results, Value
+from mpanet_pl.run.old_names import translated_provenance
 
 REPEATED = ("trial", "seed")  # what the runs of one group may differ in
-OF_NO_MATTER = ("folder", "resume", "logger", "embeddings", "data.workers", "data.cache", "data.eval_batch_size")
+OF_NO_MATTER = ("run_dir", "resume", "logger", "save_features", "data.workers", "data.cache", "data.eval_batch_size")
 REGDB_TRIALS = range(1, 11)
 
 
@@ -26,7 +28,11 @@ class Run:
 
     @property
     def config(self) -> Mapping[str, Any]:
-        return self.results.provenance.get("config", {})
+        return self.provenance.get("config", {})
+
+    @cached_property
+    def provenance(self) -> Mapping[str, Any]:
+        return translated_provenance(self.results.provenance)
 
     @property
     def dataset(self) -> str:
@@ -50,8 +56,9 @@ class Run:
     def configuration(self) -> dict[str, str]:
         """Dotted key -> value of all that makes it another experiment; how it was measured is part of that."""
         config = dict(self.config)
-        if trained := config.pop("trained", None):
-            del config["ckpt"]  # the run that it came from counts, not its file
+        if trained := self.provenance.get("trained"):
+            for key in ("ckpt", "features"):  # the run that it came from counts, not its file
+                config.pop(key, None)
         kept = _of_matter(flat(config))
         kept |= {f"trained.{key}": value for key, value in _of_matter(flat(trained or {})).items()}
         return kept | {f"measured.{setting}": way for setting, way in self.results.measured.items()}

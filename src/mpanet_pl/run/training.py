@@ -46,7 +46,7 @@ def train(cfg: DictConfig, request: Request = NOTHING_TYPED, know: Know = know_n
         if (begun / RESULTS).exists():
             print(f"{begun} is finished and stays as it is.")
             return
-        resumed, cfg.folder = True, str(begun)
+        resumed, cfg.run_dir = True, str(begun)
         epochs_done(begun)  # says what is wrong with its checkpoints
     with quiet(), isolated():
         # What can be refused is refused before there is a folder.
@@ -58,7 +58,7 @@ def train(cfg: DictConfig, request: Request = NOTHING_TYPED, know: Know = know_n
         data.training_batches(world=world)
         metric = ReIDMetric(data.test, instantiate(cfg.protocol))
         examiner = Examiner(data, RetrievalScoring(metric, **cfg.validation), know)
-        goes_on = bool(cfg.folder) and (Path(cfg.folder) / LAST).exists()
+        goes_on = bool(cfg.run_dir) and (Path(cfg.run_dir) / LAST).exists()
         module = build_module(cfg, data.num_identities, new=not goes_on)
         module.configure_optimizers()
         with run_folder(cfg, request, resumed) as folder, failures_explained(folder):
