@@ -120,7 +120,7 @@ def draw_batch(recipe: Recipe, mode: Mode, seed: int) -> Batch:
     images = torch.randn(recipe.batch, 3, recipe.height, recipe.width, generator=generator)
     rows = torch.arange(recipe.batch)
     columns = Batch(images, rows // IMAGES_PER_IDENTITY, rows, rows % 2 == 0, rows)
-    batch = Batch(*(column.to(DEVICE) for column in columns))
+    batch = Batch(*(column.to(DEVICE) for column in columns if column is not None))
     return batch._replace(images=batch.images.contiguous(memory_format=mode.memory_format))
 
 

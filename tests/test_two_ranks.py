@@ -103,7 +103,7 @@ def batch_of(step: int, infrared: list[bool]) -> Batch:
 
 
 def half(batch: Batch, rank: int) -> Batch:
-    return Batch(*(column.chunk(WORLD)[rank] for column in batch))
+    return Batch(*(column.chunk(WORLD)[rank] for column in batch if column is not None))
 
 
 def train(module: MPANetModule, infrared: list[bool], rank: int | None) -> list[dict[str, Tensor]]:

@@ -6,10 +6,14 @@ import torch
 from PIL import Image
 from scipy.stats import ks_2samp
 from torch import Tensor
+from torch._subclasses import FakeTensorMode
 from torchvision import transforms
 from torchvision.transforms import functional
 
-from mpanet_pl.data.augment import IMAGENET_MEAN, IMAGENET_STD, Augmentation, Draws, normalise
+from mpanet_pl.data.augment import IMAGENET_MEAN, IMAGENET_STD, Augmentation, Draws
+from mpanet_pl.data.boxes import Boxes
+from mpanet_pl.data.normalisation import Normalise, normalise, normalised
+from mpanet_pl.data.randomness import image_keys
 from mpanet_pl.errors import UserError
 
 HEIGHT, WIDTH = 48, 24
@@ -31,11 +35,15 @@ def augmented(augmentation: Augmentation, images: Tensor, *, seed: int = 1, epoc
     return augmentation(images, torch.arange(len(images)), every_other(len(images)), seed=seed, epoch=epoch)
 
 
-def draws_of(augmentation: Augmentation, count: int, height: int = 384, width: int = 128) -> Draws:
-    return augmentation.draw(torch.arange(count), every_other(count), height, width, seed=1, epoch=0)
+def draws_of(augmentation: Augmentation, count: int) -> Draws:
+    return augmentation.draw(image_keys(1, 0, torch.arange(count)), every_other(count))
 
 
-def by_torchvision(augmentation: Augmentation, image: Tensor, draw: Draws) -> Tensor:
+def erased_of(augmentation: Augmentation, count: int, height: int = 384, width: int = 128) -> Boxes:
+    return augmentation.draw_erased(image_keys(1, 0, torch.arange(count)), height, width)
+
+
+def by_torchvision(augmentation: Augmentation, image: Tensor, draw: Draws, erased: Boxes) -> Tensor:
     """One image (3, H, W), transformed as the release does it, with these decisions."""
     picture = Image.fromarray(image.permute(1, 2, 0).numpy())
     if draw.grayscale:
@@ -47,17 +55,16 @@ def by_torchvision(augmentation: Augmentation, image: Tensor, draw: Draws) -> Te
     picture = functional.pad(picture, augmentation.pad, fill=augmentation.fill)
     picture = functional.crop(picture, draw.top, draw.left, HEIGHT, WIDTH)
     pixels = functional.normalize(functional.to_tensor(picture), IMAGENET_MEAN, IMAGENET_STD)
-    return functional.erase(
-        pixels, draw.erase_top, draw.erase_left, draw.erase_height, draw.erase_width, torch.zeros(1)
-    )
+    return functional.erase(pixels, *erased, torch.zeros(1))
 
 
 def test_equals_torchvision_image_by_image_under_the_same_decisions():
     images = photographs(64)
-    draws = draws_of(COLOURFUL, len(images), HEIGHT, WIDTH)
-    ours = COLOURFUL.apply(images, draws)
-    for image, result, decisions in zip(images, ours, torch.stack(draws, 1).tolist(), strict=True):
-        assert torch.equal(result, by_torchvision(COLOURFUL, image, Draws(*decisions)))
+    draws, boxes = draws_of(COLOURFUL, len(images)), erased_of(COLOURFUL, len(images), HEIGHT, WIDTH)
+    ours = augmented(COLOURFUL, images)
+    decided = zip(torch.stack(draws, 1).tolist(), torch.stack(boxes, 1).tolist(), strict=True)
+    for image, result, (draw, erased) in zip(images, ours, decided, strict=True):
+        assert torch.equal(result, by_torchvision(COLOURFUL, image, Draws(*draw), Boxes(*erased)))
 
 
 def test_without_randomness_it_is_normalisation():
@@ -70,9 +77,12 @@ def test_without_randomness_it_is_normalisation():
 @pytest.mark.parametrize("augmentation", [Augmentation(), COLOURFUL, Augmentation(grayscale=True), STILL])
 def test_the_accelerators_way_is_the_processors_bit_for_bit(augmentation):
     images = photographs()
-    draws = draws_of(augmentation, len(images), HEIGHT, WIDTH)
+    draws, boxes = draws_of(augmentation, len(images)), erased_of(augmentation, len(images), HEIGHT, WIDTH)
     pixels = images.permute(0, 2, 3, 1)
-    assert torch.equal(augmentation._by_gathering(pixels, draws), augmentation._by_slicing(pixels, draws))
+    moved = augmentation._by_slicing(pixels, draws)
+    assert torch.equal(augmentation._by_gathering(pixels, draws), moved)
+    masked = torch.where(boxes.mask(HEIGHT, WIDTH), torch.tensor(0.0), normalised(moved))
+    assert torch.equal(boxes.fill_(normalised(moved), (0.0, 0.0, 0.0)), masked)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -103,6 +113,46 @@ def test_an_images_draws_are_its_own():
         assert (again != whole).flatten(1).any(1).float().mean() > 0.9
 
 
+def test_an_image_that_comes_again_is_augmented_anew():
+    images, index, infrared = photographs(8), torch.arange(8), every_other(8)
+    first, second = (
+        COLOURFUL(images, index, infrared, seed=1, epoch=0, occurrence=torch.full((8,), times)) for times in (0, 1)
+    )
+    other = COLOURFUL(images, index, infrared, seed=1, epoch=0, view=1)
+    assert torch.equal(first, COLOURFUL(images, index, infrared, seed=1, epoch=0, view=0))
+    for one, two in ((first, second), (first, other), (second, other)):
+        assert (one != two).flatten(1).any(1).all()
+
+
+def test_what_was_normalised_is_refused():
+    with pytest.raises(UserError, match=r"normalise takes uint8 pixels of 0 to 255, got torch.float32"):
+        normalise(normalise(photographs()))
+
+
+def test_normalisation_knows_no_mode():
+    """A tensor made in inference mode, or a fake one, would spoil what comes after it."""
+    images = photographs(2)
+    with torch.inference_mode():
+        normalise(images)
+    with FakeTensorMode() as mode:
+        fake = normalise(mode.from_tensor(images))
+    assert fake.shape == images.shape
+    assert not normalise(images).is_inference()
+    weight = torch.ones((), requires_grad=True)
+    (augmented(COLOURFUL, images) * weight).sum().backward()
+
+
+def test_normalisation_is_exported():
+    class Function(torch.nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return normalise(images)
+
+    for module in (Function(), Normalise()):
+        program = torch.export.export(module, (photographs(3),), dynamic_shapes=({0: torch.export.Dim("b", min=1)},))
+        assert torch.equal(program.module()(photographs(5)), normalise(photographs(5)))
+    assert torch.equal(Normalise()(photographs()), normalise(photographs()))
+
+
 def test_flips_and_crops_are_torchvisions():
     draws = draws_of(Augmentation(flip=0.3), 20_000)
     assert draws.flip.float().mean() == pytest.approx(0.3, abs=0.015)
@@ -115,26 +165,24 @@ def test_erased_rectangles_are_torchvisions():
     image, erasing = torch.zeros(3, 384, 128), transforms.RandomErasing()
     torch.manual_seed(0)
     theirs = np.array([erasing.get_params(image, erasing.scale, erasing.ratio, [0.0])[:4] for _ in range(4000)])
-    draws = draws_of(Augmentation(), 8000)
-    erased = draws.erase_height > 0
+    boxes = erased_of(Augmentation(), 8000)
+    erased = boxes.height > 0
     assert erased.float().mean() == pytest.approx(0.5, abs=0.02)
-    ours = (draws.erase_top, draws.erase_left, draws.erase_height, draws.erase_width)
-    for mine, other in zip(ours, theirs.T, strict=True):
+    for mine, other in zip(boxes, theirs.T, strict=True):
         assert ks_2samp(mine[erased].numpy(), other).pvalue > 0.01
-    shape = draws.erase_height.double() / draws.erase_width
+    shape = boxes.height.double() / boxes.width
     assert ks_2samp(shape[erased].numpy(), theirs[:, 2] / theirs[:, 3]).pvalue > 0.01
 
 
 def test_an_erased_rectangle_reaches_every_border_and_no_further():
-    draws = draws_of(Augmentation(erase=1), 20_000, 20, 12)
-    bottom, right = draws.erase_top + draws.erase_height, draws.erase_left + draws.erase_width
-    assert (draws.erase_top.min(), draws.erase_left.min()) == (0, 0)
+    boxes = erased_of(Augmentation(erase=1), 20_000, 20, 12)
+    bottom, right = boxes.top + boxes.height, boxes.left + boxes.width
+    assert (boxes.top.min(), boxes.left.min()) == (0, 0)
     assert (bottom.max(), right.max()) == (20, 12)
 
 
 def test_where_no_try_fits_nothing_is_erased():
-    draws = draws_of(Augmentation(erase=1, erase_area=(1, 1), erase_ratio=(3, 3)), 10)
-    assert not draws.erase_height.any()
+    assert not erased_of(Augmentation(erase=1, erase_area=(1, 1), erase_ratio=(3, 3)), 10).height.any()
     assert torch.equal(
         augmented(Augmentation(0, 0, erase=1, erase_area=(1, 1)), photographs()), normalise(photographs())
     )
@@ -166,6 +214,9 @@ def test_colours_stay_by_default():
         ({"fill": 256}, "augment.fill within 0 to 255, got 10 and 256"),
         ({"erase_area": (0.5, 0.2)}, "erase_area and augment.erase_ratio are"),
         ({"erase_ratio": (0, 1)}, r"got \(0.02, 0.33\) and \(0, 1\)"),
+        ({"tone": 2}, "augment.tone is a probability"),
+        ({"tone_knots": 1}, "augment.tone_knots is within 2 to 256, got 1"),
+        ({"caj": True, "rle": True}, "switch one of them off"),
     ],
 )
 def test_what_cannot_be_is_refused(settings, sentence):

@@ -138,11 +138,16 @@ def test_training_is_augmented_by_epoch_and_row(root, tmp_path):
     steps = steps_of(module_of(root), tmp_path, 2)
     data = module_of(root)
     data.setup()
-    rows_of_data = data.train_dataloader().dataset
-    for epoch, rows, total in steps:
-        batch = rows_of_data[list(rows)]
-        images = data.augmentation(batch.images, batch.index, batch.infrared, seed=1, epoch=epoch)
-        assert images.sum().item() == total
+    rows_of_data, batches = data.train_dataloader().dataset, data.training_batches()
+    seen = iter(steps)
+    for epoch in range(2):
+        batches.set_epoch(epoch)
+        for rows in batches:
+            batch = rows_of_data[rows]
+            images = data.augmentation(
+                batch.images, batch.index, batch.infrared, seed=1, epoch=epoch, occurrence=batch.occurrence
+            )
+            assert next(seen) == (epoch, tuple(rows), images.sum().item())
     assert len({rows for _, rows, _ in steps}) == len(steps)
 
 

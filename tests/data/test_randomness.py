@@ -1,8 +1,10 @@
 import numpy as np
+import pytest
 import torch
+from scipy import stats
 from scipy.stats import kstest
 
-from mpanet_pl.data.randomness import GOLDEN, uniforms
+from mpanet_pl.data.randomness import GOLDEN, betas, image_keys, uniforms
 
 WORD = 1 << 64
 
@@ -15,15 +17,39 @@ def mixed(x: int) -> int:
 
 
 def test_products_wrap_as_in_unsigned_arithmetic():
-    seed, epoch, index, count = 2**63 - 5, 139, 34_166, 5
-    image = mixed((mixed((mixed(seed) + epoch) % WORD) + index) % WORD)
-    truth = [(mixed((image + column * GOLDEN) % WORD) >> 11) * 2.0**-53 for column in range(1, count + 1)]
-    assert uniforms(seed, epoch, torch.tensor([index]), count)[0].tolist() == truth
+    seed, epoch, index, occurrence, view, count, purpose = 2**63 - 5, 139, 34_166, 3, 1, 5, 7
+    image = mixed(seed)
+    for number in (epoch, index, occurrence, view):
+        image = mixed((image + number) % WORD)
+    columns = [column + (purpose << 32) for column in range(1, count + 1)]
+    truth = [(mixed((image + column * GOLDEN) % WORD) >> 11) * 2.0**-53 for column in columns]
+    keys = image_keys(seed, epoch, torch.tensor([index]), torch.tensor([occurrence]), view)
+    assert uniforms(keys, count, purpose)[0].tolist() == truth
 
 
-def test_columns_rows_and_epochs_are_uniform_and_independent():
-    drawn = torch.stack([uniforms(seed, epoch, torch.arange(500), 8) for seed in (1, 2) for epoch in (0, 1)], 1)
-    columns = drawn.view(500, -1).T.numpy()  # (2 * 2 * 8, 500)
+def test_no_occurrence_is_the_first():
+    index = torch.arange(9)
+    assert torch.equal(image_keys(1, 2, index), image_keys(1, 2, index, torch.zeros_like(index)))
+
+
+@pytest.mark.parametrize("beta", [0.3, 0.5, 1.0])
+def test_betas_are_betas(beta):
+    drawn = betas(image_keys(1, 0, torch.arange(3000)), 2, beta, purpose=3)
+    for column in drawn.T.numpy():
+        assert kstest(column, stats.beta(beta, beta).cdf).pvalue > 1e-3
+    assert abs(np.corrcoef(drawn.T)[0, 1]) < 0.08
+
+
+def test_columns_rows_epochs_occurrences_views_and_purposes_are_uniform_and_independent():
+    drawn = torch.stack(
+        [
+            uniforms(image_keys(seed, epoch, torch.arange(500), torch.full((500,), times), view), 4, purpose)
+            for seed in (1, 2)
+            for epoch, times, view, purpose in ((0, 0, 0, 0), (1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1))
+        ],
+        1,
+    )
+    columns = drawn.view(500, -1).T.numpy()  # (2 * 5 * 4, 500)
     assert all(kstest(column, "uniform").pvalue > 1e-4 for column in columns)
     correlation = np.corrcoef(columns) - np.eye(len(columns))
     assert abs(correlation).max() < 4.5 / np.sqrt(500)

@@ -1,5 +1,6 @@
 """The batches' laws, on SYSU-MM01's own structure and on lopsided made-up ones."""
 
+import pickle
 import time
 
 import numpy as np
@@ -219,3 +220,20 @@ def test_evaluation_sees_every_image_once_in_equally_many_batches(images, size, 
 def rows_of(counts: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
     catalogue = catalogue_of(counts)
     return catalogue.identities.numpy(), catalogue.infrared.numpy().astype(np.int64)
+
+
+def test_what_comes_again_is_counted_over_batches_and_ranks():
+    catalogue = catalogue_of([(2, 2), (2, 2), (9, 9), (5, 5)])
+    whole = batches_of(catalogue, 2, 8)
+    seen: dict[int, int] = {}
+    for rows in whole:
+        for row, times in zip(rows, rows.occurrence, strict=True):
+            assert times == seen.get(row, 0)
+            seen[row] = times + 1
+    assert max(seen.values()) > 2
+    ranks = [batches_of(catalogue, 2, 8, rank=rank, world=2) for rank in range(2)]
+    for of_one, left, right in zip(whole, *ranks, strict=True):
+        assert left.occurrence + right.occurrence == of_one.occurrence
+    rows = next(iter(whole))
+    sent = pickle.loads(pickle.dumps(rows))  # to a worker
+    assert (sent, sent.occurrence) == (rows, rows.occurrence)

@@ -1,5 +1,7 @@
 """From images on disk to batches."""
 
+from mpanet_pl.data.augment import Augment as Augment
+from mpanet_pl.data.augment import Augmentation as Augmentation
 from mpanet_pl.data.cache import open_images as open_images
 from mpanet_pl.data.catalogue import Batch as Batch
 from mpanet_pl.data.catalogue import Catalogue as Catalogue

@@ -20,6 +20,7 @@ class Batch(NamedTuple):
     cameras: Tensor  # (B,) int64
     infrared: Tensor  # (B,) bool
     index: Tensor  # type: ignore[assignment]  # (B,) int64, rows of the catalogue; hides tuple.index, which no batch needs
+    occurrence: Tensor | None = None  # (B,) int64, how often each row came before in the epoch; None: never
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,7 +27,7 @@ from mpanet_pl.data.augment import Augmentation, normalise
 from mpanet_pl.data.cache import open_images
 from mpanet_pl.data.catalogue import Batch, Catalogue, Dataset, Splits
 from mpanet_pl.data.images import Images
-from mpanet_pl.data.sampler import EvaluationBatches, TrainingBatches
+from mpanet_pl.data.sampler import EvaluationBatches, Rows, TrainingBatches
 from mpanet_pl.errors import UserError
 from mpanet_pl.system.cores import usable_cores
 
@@ -143,7 +143,12 @@ class ReIDDataModule(LightningDataModule):
         if not self.trainer.training:
             return batch._replace(images=normalise(batch.images))
         images = self.augmentation(
-            batch.images, batch.index, batch.infrared, seed=self.seed, epoch=self.trainer.current_epoch
+            batch.images,
+            batch.index,
+            batch.infrared,
+            seed=self.seed,
+            epoch=self.trainer.current_epoch,
+            occurrence=batch.occurrence,
         )
         return batch._replace(images=images)
 
@@ -166,7 +171,7 @@ class ReIDDataModule(LightningDataModule):
         paths = splits.train.paths + splits.test.paths
         return open_images(self.dataset.root, paths, self.height, self.width, cache=self.cache)
 
-    def _loader(self, catalogue: Catalogue, batches: Sampler[list[int]]) -> DataLoader[Batch]:
+    def _loader(self, catalogue: Catalogue, batches: Sampler[Any]) -> DataLoader[Batch]:
         workers = self._workers()
         if workers == 0:  # the trainer would advise against what is the fastest here
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
@@ -193,8 +198,10 @@ class _Rows(TorchDataset[Batch]):
         return len(self.images)
 
     def __getitem__(self, rows: list[int]) -> Batch:
-        index = torch.tensor(rows)
-        return Batch(self.images[index], self.identities[index], self.cameras[index], self.infrared[index], index)
+        index = torch.tensor(rows, dtype=torch.int64)
+        occurrence = torch.tensor(rows.occurrence) if isinstance(rows, Rows) else torch.zeros_like(index)
+        columns = self.identities[index], self.cameras[index], self.infrared[index]
+        return Batch(self.images[index], *columns, index, occurrence)
 
 
 def _refuse_overfitting(trainer: Trainer) -> None:

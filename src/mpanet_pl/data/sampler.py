@@ -100,7 +100,15 @@ def _deal(group_owners: Integers, p: int, rng: np.random.Generator) -> Integers:
     return np.stack(batches)
 
 
-class TrainingBatches(DistributedSampler[list[int]]):
+class Rows(list[int]):
+    """A batch: rows of the catalogue, which know how often each of them came before in the epoch."""
+
+    def __init__(self, rows: list[int], occurrence: list[int]) -> None:
+        super().__init__(rows)
+        self.occurrence = occurrence
+
+
+class TrainingBatches(DistributedSampler[Rows]):
     """Yields this rank's slice of each batch: `identities_per_batch` / `world` identities, all their rows.
 
     The declared length is the first epoch's number of batches, whatever the later ones draw: a trainer reads it once.
@@ -130,9 +138,10 @@ class TrainingBatches(DistributedSampler[list[int]]):
     def __len__(self) -> int:
         return self._length
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[Rows]:
         batches = self.global_batches(self.epoch)
-        yield from np.split(batches, self.num_replicas, axis=1)[self.rank].tolist()
+        ours = (np.split(of_all, self.num_replicas, axis=1)[self.rank] for of_all in (batches, occurrences(batches)))
+        yield from map(Rows, *(of_rank.tolist() for of_rank in ours))
 
     def global_batches(self, epoch: int) -> Integers:
         """The batches of all ranks together, (len(self), P * K) rows of the catalogue."""
@@ -148,6 +157,21 @@ class TrainingBatches(DistributedSampler[list[int]]):
     def _draw_part(self, epoch: int, part: int) -> Integers:
         rng = np.random.default_rng([self.seed, epoch, part])
         return self._draw(*self._rows, *self._shape, rng)
+
+
+def occurrences(batches: Integers) -> Integers:
+    """How often each row came before, in the order of the batches; the same shape.
+
+    >>> occurrences(np.array([[4, 7, 4], [7, 4, 1]]))
+    array([[0, 0, 1],
+           [1, 2, 0]])
+    """
+    rows = batches.ravel()
+    order = np.argsort(rows, kind="stable")
+    first = np.flatnonzero(np.diff(rows[order], prepend=-1))
+    counted = np.empty_like(rows)
+    counted[order] = np.arange(len(rows)) - np.repeat(first, np.diff(first, append=len(rows)))
+    return counted.reshape(batches.shape)
 
 
 class EvaluationBatches(DistributedSampler[list[int]]):
