@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
+from lab import stand_in_a_lab
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.tuner import Tuner
 from torch.utils.data import DataLoader
@@ -125,6 +126,20 @@ def test_the_optimiser_holds_what_learns() -> None:
 def test_gradients_are_clipped_in_mixed_precision(fused: bool | None, tmp_path: Path) -> None:
     module = tiny(optimizer={"lr": 1e-3, "weight_decay": 0, "fused": fused})
     trainer(tmp_path, precision="bf16-mixed", gradient_clip_val=1.0).fit(module, loader(1))
+
+
+def test_own_terms_are_logged_and_see_what_they_ask_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in_a_lab(tmp_path, monkeypatch)
+    extra = {"spread": {"_target_": "my_lab.Spread", "weight": 0.3}, "bank": {"_target_": "my_lab.Bank", "weight": 1.0}}
+    module, run = tiny(criterion={"extra": extra}), trainer(tmp_path / "logs", max_epochs=2)
+    run.fit(module, loader(2))
+    with open(tmp_path / "logs/metrics.csv") as file:
+        assert all(float(row["train/spread"]) > 0 and float(row["train/bank"]) > 0 for row in csv.DictReader(file))
+    assert module.criterion.extra["spread"].factor != 1
+    assert module.criterion.extra["spread"].steps == 4
+    cameras, epoch, index = module.criterion.extra["bank"].told[-1]
+    assert torch.equal(cameras, torch.arange(8))
+    assert (epoch, index.tolist()) == (2, list(range(8)))
 
 
 def test_fused_steps_and_clipping_do_not_go_together_in_mixed_precision(tmp_path: Path) -> None:

@@ -1,17 +1,20 @@
 """Two gloo processes with half the batch each are one process with the whole batch, step by step.
 
-Held here: losses, gradients, parameters and twins over three steps, also where the halves have different numbers of
-visible rows. Normalisation layers are either frozen, or synchronised by a few lines of this file: PyTorch's own
-SyncBatchNorm has no CPU kernel, so that it takes the place of these lines on GPUs is not tested here.
+Held here: losses (a user's own among them), gradients, parameters, buffers and twins over three steps, also where the
+halves have different numbers of visible rows. Normalisation layers are either frozen, or synchronised by a few lines
+of this file: PyTorch's own SyncBatchNorm has no CPU kernel, so that it takes the place of these lines on GPUs is not
+tested here.
 """
 
 import datetime
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
+from lab import stand_in_a_lab
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -25,6 +28,7 @@ INFRARED = {
     "balanced": [True, False] * 4,
     "unbalanced": [True, True, True, False, False, False, False, False],  # the second rank sees visible rows alone
 }
+OWN = {"spread": {"_target_": "my_lab.Spread", "weight": 0.3}, "bank": {"_target_": "my_lab.Bank", "weight": 0.5}}
 CASES = [(normalisation, modalities) for normalisation in ("frozen", "synchronised") for modalities in INFRARED]
 
 
@@ -83,7 +87,7 @@ def make_module(normalisation: str) -> MPANetModule:
     module = MPANetModule(
         4,
         network={"trunk": "resnet18", "pretrained": False, "patterns": 2},
-        criterion={"triplet": 1.0, "margin": 30.0},
+        criterion={"triplet": 1.0, "margin": 30.0, "extra": OWN},
         optimizer={},
         schedule={},
     ).double()
@@ -128,6 +132,7 @@ def train(module: MPANetModule, infrared: list[bool], rank: int | None) -> list[
 
 def work(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
+    os.chdir(folder)  # where my_lab.py lies
     meeting = f"file://{folder}/meeting"
     dist.init_process_group("gloo", meeting, datetime.timedelta(seconds=60), WORLD, rank)
     for normalisation, modalities in CASES:
@@ -136,7 +141,8 @@ def work(rank: int, folder: Path) -> None:
     dist.destroy_process_group()
 
 
-def test_two_ranks_train_as_one(tmp_path: Path) -> None:
+def test_two_ranks_train_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in_a_lab(tmp_path, monkeypatch)
     torch.multiprocessing.spawn(work, (tmp_path,), nprocs=WORLD)
     for normalisation, modalities in CASES:
         first, second = (torch.load(tmp_path / f"{normalisation}-{modalities}-{rank}.pt") for rank in range(WORLD))

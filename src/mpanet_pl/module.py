@@ -56,18 +56,24 @@ class MPANetModule(pl.LightningModule):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The loss terms of the batch, together with the batches of the other ranks, and their weighted `total`."""
-        return self.criterion(*self._everyone(batch))
+        return self.criterion(*self._everyone(batch), **self._context(batch))
 
     def _everyone(self, batch: Batch) -> tuple[Embedding, Tensor, Tensor]:
         embedding = Embedding(*map(gather, self.network(batch.images)))
         return embedding, gather(batch.identities), gather(batch.infrared)
+
+    def _context(self, batch: Batch) -> dict[str, Tensor | int]:
+        """What the criterion asks for beyond embeddings, identities and modality."""
+        known = {"cameras": batch.cameras, "index": batch.index}
+        wants = getattr(self.criterion, "wants", ())
+        return {name: self.current_epoch + 1 if name == "epoch" else gather(known[name]) for name in wants}
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         epoch = self.current_epoch + 1
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
             self.criterion.follow(epoch)
         embedding, identities, infrared = self._everyone(batch)
-        terms = self.criterion(embedding, identities, infrared)
+        terms = self.criterion(embedding, identities, infrared, **self._context(batch))
         detached = {name: term.detach() for name, term in terms.items()}
         self._log(detached | self._accuracy(embedding, identities), epoch)
         return {"loss": terms["total"], "terms": detached}

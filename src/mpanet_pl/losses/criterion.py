@@ -1,7 +1,10 @@
 """MPANet's objective: the classifiers, their mean twins, and the weight of every term."""
 
 import copy
+import inspect
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +13,11 @@ from mpanet_pl.errors import UserError
 from mpanet_pl.losses import functional
 from mpanet_pl.network import Embedding
 from mpanet_pl.system.precision import precise
+from mpanet_pl.system.targets import build, named
+
+CONTEXT = ("cameras", "epoch", "index")  # what a term of the user's own may ask for
+SIZES = ("dimension", "num_identities")  # likewise, when it is made
+TAKEN = ("total", "accuracy", "alpha", "lr")  # names of other columns in the log
 
 
 class MPANetLoss(nn.Module):
@@ -17,6 +25,12 @@ class MPANetLoss(nn.Module):
 
     `mean_rate` is the rate at which the mean twins follow the modality classifiers at first, `margin` what the
     centre-cluster term wants between two identities' centres. Identities are numbers below `num_identities`.
+
+    `extra` has terms of the user's own by name: a `_target_` that names a class of modules, a `weight`, and the class's
+    keywords; `dimension` and `num_identities` are added where its constructor takes them. A term is called with an
+    `Embedding`, identities and infrared, all in float32 and of every rank, and gives a scalar. Where its forward takes
+    them by name, it also gets the `cameras` of the images, their rows (`index`) in the training catalogue, and the
+    `epoch`, counted from 1. One that sets `classifies = True` looks behind the neck and trains its scale.
 
     >>> criterion = MPANetLoss(8, 3, mutual=0, separation=0)
     >>> seen = Embedding(torch.rand(4, 0, 2, 2), torch.rand(4, 8), torch.rand(4, 8))
@@ -39,6 +53,7 @@ class MPANetLoss(nn.Module):
         separation: float = 0.5,
         triplet: float = 0.0,
         triplet_margin: float = 0.3,
+        extra: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         super().__init__()
         self.weights = {
@@ -50,6 +65,7 @@ class MPANetLoss(nn.Module):
             "separation": separation,
             "triplet": triplet,
         }
+        self.weights |= _weights_of(extra or {}, taken=(*self.weights, *TAKEN))
         if not any(self.weights.values()):
             raise UserError("every loss weight is 0: there is nothing to learn from")
         amounts = self.weights | {"margin": margin, "triplet_margin": triplet_margin}
@@ -68,16 +84,45 @@ class MPANetLoss(nn.Module):
         if mutual:
             self.visible_twin = _twin(self.visible_classifier)
             self.infrared_twin = _twin(self.infrared_classifier)
+        sizes = dict(zip(SIZES, (dimension, num_identities), strict=True))
+        own = {name: _own(name, settings, sizes) for name, settings in (extra or {}).items() if self.weights[name]}
+        if own:
+            self.extra = nn.ModuleDict(own)
+        self._asked = {name: _asked_by(term.forward, CONTEXT) for name, term in own.items()}
 
     @property
     def classifies(self) -> bool:
         """Whether any term looks behind the neck."""
-        return any(self.weights[name] for name in ("identity", "identity_visible", "mutual"))
+        own = any(getattr(self.extra[name], "classifies", False) for name in self._asked)
+        return own or any(self.weights[name] for name in ("identity", "identity_visible", "mutual"))
 
-    def forward(self, embedding: Embedding, identities: Tensor, infrared: Tensor) -> dict[str, Tensor]:
+    @property
+    def wants(self) -> tuple[str, ...]:
+        """Which of `forward`'s keywords the user's own terms ask for."""
+        return tuple(name for name in CONTEXT if any(name in asked for asked in self._asked.values()))
+
+    def forward(
+        self,
+        embedding: Embedding,
+        identities: Tensor,
+        infrared: Tensor,
+        *,
+        cameras: Tensor | None = None,
+        epoch: int | None = None,
+        index: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         """Identities (B,) int64, infrared (B,) bool; each term is a scalar before its weight."""
         with torch.autocast(embedding.embedding.device.type, enabled=False):
-            terms = self._terms(Embedding(*map(precise, embedding)), identities, infrared)
+            seen = Embedding(*map(precise, embedding))
+            terms = self._terms(seen, identities, infrared)
+            context = {"cameras": cameras, "epoch": epoch, "index": index}
+            for name, asked in self._asked.items():
+                term = self.extra[name](seen, identities, infrared, **{word: context[word] for word in asked})
+                if not isinstance(term, Tensor) or term.ndim:
+                    raise UserError(
+                        f"model.criterion.extra.{name} gives {_kind(term)}: a loss is a tensor of shape ()."
+                    )
+                terms[name] = term
             total = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
         return {**terms, "total": total}
 
@@ -129,3 +174,42 @@ class MPANetLoss(nn.Module):
 def _twin(classifier: nn.Linear) -> nn.Linear:
     """A copy that no gradient reaches."""
     return copy.deepcopy(classifier).requires_grad_(False)
+
+
+def _weights_of(extra: Mapping[str, Any], taken: tuple[str, ...]) -> dict[str, float]:
+    for name, settings in extra.items():
+        if (
+            not isinstance(settings, Mapping)
+            or not isinstance(settings.get("weight"), int | float)
+            or "_target_" not in settings
+        ):
+            raise UserError(f"model.criterion.extra.{name} is {{_target_: CLASS, weight: NUMBER, …}}, got {settings}.")
+        if name in taken or not str(name).isidentifier():
+            raise UserError(
+                f"model.criterion.extra.{name}: choose another name, a word that is none of {', '.join(taken)}."
+            )
+    return {name: settings["weight"] for name, settings in extra.items()}
+
+
+def _own(name: str, settings: Mapping[str, Any], sizes: Mapping[str, int]) -> nn.Module:
+    """A term of the user's own, made of its settings."""
+    key = f"model.criterion.extra.{name}"
+    keywords = {word: value for word, value in settings.items() if word != "weight"}
+    needed = _asked_by(named(settings["_target_"], key), SIZES)
+    term = build({**{word: sizes[word] for word in needed}, **keywords}, key)
+    if not isinstance(term, nn.Module):
+        raise UserError(f"{key}: {settings['_target_']} is no torch.nn.Module.")
+    return term
+
+
+def _asked_by(callee: Any, offered: tuple[str, ...]) -> list[str]:
+    """Which of the offered keywords its signature names; what is built in may have none."""
+    try:
+        named_there = inspect.signature(callee).parameters
+    except ValueError:
+        return []
+    return [word for word in offered if word in named_there]
+
+
+def _kind(result: object) -> str:
+    return f"a tensor of shape {tuple(result.shape)}" if isinstance(result, Tensor) else f"a {type(result).__name__}"
