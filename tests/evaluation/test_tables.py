@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from evaluation import made
 from rich.console import Console
 
 from mpanet_pl.errors import UserError
-from mpanet_pl.evaluation import Results, Scores
+from mpanet_pl.evaluation import Results, Scores, SYSUProtocol, evaluate
 from mpanet_pl.evaluation.published import SYSU_MM01
 
 HOW = "cosine similarity; deduplicated CMC; 2 galleries; no re-ranking"
@@ -56,6 +57,7 @@ def test_the_file_holds_what_was_promised_and_reads_back(tmp_path: Path) -> None
     assert value == {
         "mean": pytest.approx(51.5),
         "std": pytest.approx(0.7071, abs=1e-4),
+        "ci": None,
         "trials": pytest.approx([51, 52]),
     }
     assert stored["measured"] == {"all/single": HOW}
@@ -70,10 +72,51 @@ def test_a_terminal_gets_a_table_and_a_pipe_gets_markdown() -> None:
     for terminal in (True, False):
         out = io.StringIO()
         results().print(Console(file=out, force_terminal=terminal, width=160))
-        assert ("┃" in out.getvalue()) == terminal
-        assert "50.50 ± 0.71" in out.getvalue()
+        assert ("─" in out.getvalue()) == terminal
+        assert ("50.5±0.7" if terminal else "50.50 ± 0.71") in out.getvalue()
         assert HOW in out.getvalue()
     assert out.getvalue() == results().markdown() + "\n"
+
+
+def measured() -> Results:
+    embeddings, catalogue = made.small(3)
+    scores = evaluate(embeddings, catalogue, SYSUProtocol(trials=3))
+    return Results.of({"last": scores, "best": scores}, SYSU_MM01, {})
+
+
+def test_intervals_stand_beside_their_numbers_and_read_back(tmp_path: Path) -> None:
+    results = measured()
+    value = results.scores["last"]["indoor/multi"]["mAP"]
+    low, high = value["ci"]
+    assert low < value["mean"] < high
+    cell = f"{value['mean']:.2f} ± {value['std']:.2f} ({low:.1f}–{high:.1f})"
+    assert cell in results.markdown()
+    assert "95 % interval" in results.markdown()
+    results.write(tmp_path)
+    assert Results.read(tmp_path).markdown() == results.markdown()
+
+
+def test_the_table_with_intervals_fits_into_a_hundred_columns() -> None:
+    out = io.StringIO()
+    measured().print(Console(file=out, force_terminal=True, width=100, color_system=None))
+    table = out.getvalue().split("all/single: ")[0]
+    results = measured().scores["last"]["indoor/single"]
+    line = next(line for line in table.splitlines() if line.strip().startswith("indoor/single"))
+    for name, value in results.items():
+        assert f"{value['mean']:.1f}±{value['std']:.1f}" in line, name
+    assert not any("…" in line for line in table.splitlines())
+
+
+def test_results_of_the_release_before_have_no_intervals_and_are_still_read(tmp_path: Path) -> None:
+    results().write(tmp_path)
+    path = tmp_path / "results.json"
+    stored = json.loads(path.read_text())
+    for settings in stored["scores"].values():
+        for values in settings.values():
+            for value in values.values():
+                del value["ci"]
+    path.write_text(json.dumps(stored))
+    assert Results.read(tmp_path).markdown() == results().markdown()
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"scores": 1}', '{"unknown": 1}'])

@@ -23,6 +23,7 @@ class Placements(NamedTuple):
     first: Tensor  # (M,) int64, place of the first true match, from 1
     average_precision: Tensor  # (M,) float64, mean of precision at each true match
     inverse_negative_penalty: Tensor  # (M,) float64, number of true matches / place of the last one
+    query: Tensor  # (M,) int64, which one it is
 
 
 class Gallery:
@@ -60,7 +61,8 @@ def rank(similarity: Tensor, query_identities: Tensor, gallery: Gallery, cmc: CM
     columns = gallery.columns_of(query_identities)
     matches = similarity.gather(1, columns.clamp(min=0)).masked_fill_(columns < 0, REMOVED)
     matches = matches.sort(1, descending=True).values  # (Q, L)
-    if len(matched := (matches[:, 0] > REMOVED).nonzero().flatten()) < len(matches):
+    matched = (matches[:, 0] > REMOVED).nonzero().flatten()
+    if len(matched) < len(matches):
         similarity, matches = similarity[matched], matches[matched]
 
     wrong = _count_as_similar(similarity, matches) - _count_as_similar(matches, matches)  # (M, L) int64
@@ -73,7 +75,7 @@ def rank(similarity: Tensor, query_identities: Tensor, gallery: Gallery, cmc: CM
     first = wrong[:, 0] + 1
     if cmc == "deduplicated":
         first = (gallery.best_of_each(similarity) >= matches[:, :1]).sum(1)
-    return Placements(first, precision.sum(1) / count, count / last.double())
+    return Placements(first, precision.sum(1) / count, count / last.double(), matched)
 
 
 def cumulative_matches(first: Tensor, length: int) -> Tensor:

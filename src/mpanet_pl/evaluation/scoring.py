@@ -5,6 +5,8 @@ All trials of a search share one similarity matrix; a trial is a choice of its c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cached_property
 from statistics import fmean, stdev
 
 import torch
@@ -12,6 +14,8 @@ from torch import Tensor
 
 from mpanet_pl.data.catalogue import Catalogue
 from mpanet_pl.errors import UserError
+from mpanet_pl.evaluation.intervals import ratio_interval
+from mpanet_pl.evaluation.outcomes import NAMES, RANKS, Outcomes, by_person
 from mpanet_pl.evaluation.protocols import RetrievalProtocol, Search
 from mpanet_pl.evaluation.ranking import REMOVED, Gallery, Placements, cumulative_matches, rank
 from mpanet_pl.evaluation.rerank import Reranker
@@ -25,22 +29,41 @@ AllPlacements = dict[str, list[list[Placements]]]  # setting -> trials x blocks 
 class Scores:
     """One setting's scores in percent: means over its trials, and the trials' own values.
 
-    `std` is the sample standard deviation over trials (divided by n - 1), None where there is only one.
+    `std` is the sample standard deviation over trials (divided by n - 1), None where there is only one. `outcomes`,
+    what became of each query, is what `ci` draws from; scores that were made without have no intervals.
     No dataclass, for torchmetrics would reach into it and squeeze its tensors.
     """
 
     def __init__(
-        self, curves: Tensor, average_precision: Tensor, inverse_negative_penalty: Tensor, measured: str
+        self,
+        curves: Tensor,
+        average_precision: Tensor,
+        inverse_negative_penalty: Tensor,
+        measured: str,
+        outcomes: Outcomes | None = None,
     ) -> None:
         """From each trial's CMC curve (T, R) and means over queries (T,), shares of one; `measured` says how."""
         self.curves = 100 * curves  # (T, R)
         self.measured = measured
+        self.outcomes = outcomes
         last = curves.shape[1] - 1
         self.trials: dict[str, list[float]] = {
-            **{f"r{k}": self.curves[:, min(k - 1, last)].tolist() for k in (1, 5, 10, 20)},
+            **{name: self.curves[:, min(k - 1, last)].tolist() for name, k in RANKS.items()},
             "mAP": (100 * average_precision).tolist(),
             "mINP": (100 * inverse_negative_penalty).tolist(),
         }
+
+    @classmethod
+    def of(cls, outcomes: Outcomes, measured: str) -> Scores:
+        matched = (outcomes.first > 0).sum(1)  # (T,)
+        length = int(outcomes.first.max())
+        return cls(
+            torch.stack([cumulative_matches(trial[trial > 0], length) for trial in outcomes.first]),
+            outcomes.average_precision.sum(1) / matched,
+            outcomes.inverse_negative_penalty.sum(1) / matched,
+            measured,
+            outcomes,
+        )
 
     def __repr__(self) -> str:
         means = ", ".join(f"{name}={fmean(values):.2f}" for name, values in self.trials.items())
@@ -54,6 +77,15 @@ class Scores:
     @property
     def std(self) -> dict[str, float | None]:
         return {name: stdev(values) if len(values) > 1 else None for name, values in self.trials.items()}
+
+    @cached_property
+    def ci(self) -> dict[str, tuple[float, float]]:
+        """95 % intervals, as other people would have it; computed when first asked for."""
+        if self.outcomes is None:
+            return {}
+        people = by_person(self.outcomes)
+        low, high = ratio_interval(people.sums, people.sizes)
+        return dict(zip(NAMES, zip((100 * low).tolist(), (100 * high).tolist(), strict=True), strict=True))
 
     @property
     def r1(self) -> float:
@@ -95,10 +127,12 @@ def evaluate(
         retrieval = Retrieval(embeddings, catalogue, protocol)
         for search in protocol.searches(catalogue):
             _check_inhabited(search)
-            queries = len(search.queries)
-            plain = _scores(retrieval.rank(search), queries, _measured(protocol, "no re-ranking"))
+            queries = search.queries
+            plain = _scores(retrieval.rank(search), catalogue, queries, _measured(protocol, "no re-ranking"))
             reranked = (
-                _scores(retrieval.rerank(search, rerank), queries, _measured(protocol, str(rerank))) if rerank else {}
+                _scores(retrieval.rerank(search, rerank), catalogue, queries, _measured(protocol, str(rerank)))
+                if rerank
+                else {}
             )
             for setting, score in plain.items():
                 scores[setting] = score
@@ -137,7 +171,8 @@ class Retrieval:
             for setting, trials in chosen.items():
                 for trial, (columns, gallery) in enumerate(trials):
                     of_trial = similarity.index_select(1, columns)
-                    ranks[setting][trial].append(rank(of_trial, identities, gallery, self.protocol.cmc))
+                    placed = rank(of_trial, identities, gallery, self.protocol.cmc)
+                    ranks[setting][trial].append(placed._replace(query=rows[placed.query.cpu()]))
         return ranks
 
     def rerank(self, search: Search, rerank: Reranker) -> AllPlacements:
@@ -149,7 +184,8 @@ class Retrieval:
             for images in trials:
                 similarity = rerank(queries, compared(images))
                 self._remove_ignored(similarity, search.queries, self.catalogue[images])
-                ranks[setting].append([rank(similarity, identities, self._gallery(images), self.protocol.cmc)])
+                placed = rank(similarity, identities, self._gallery(images), self.protocol.cmc)
+                ranks[setting].append([placed._replace(query=search.queries[placed.query.cpu()])])
         return ranks
 
     def _gallery(self, images: Tensor) -> Gallery:
@@ -254,22 +290,33 @@ def _nothing_to_score(setting: str) -> str:
     )
 
 
-def _scores(ranks: AllPlacements, queries: int, measured: str) -> dict[str, Scores]:
+def _scores(ranks: AllPlacements, catalogue: Catalogue, queries: Tensor, measured: str) -> dict[str, Scores]:
     scores = {}
     for setting, trials in ranks.items():
         whole = [Placements(*(torch.cat(column).cpu() for column in zip(*blocks, strict=True))) for blocks in trials]
         if any(len(trial.first) == 0 for trial in whole):
             raise UserError(_nothing_to_score(setting))
         matched = min(len(trial.first) for trial in whole)
-        left_out = f"; {matched} of {queries} queries have a true match" if matched < queries else ""
-        length = max(int(trial.first.max()) for trial in whole)
-        scores[setting] = Scores(
-            torch.stack([cumulative_matches(trial.first, length) for trial in whole]),
-            torch.stack([trial.average_precision.mean() for trial in whole]),
-            torch.stack([trial.inverse_negative_penalty.mean() for trial in whole]),
-            measured + left_out,
-        )
+        left_out = f"; {matched} of {len(queries)} queries have a true match" if matched < len(queries) else ""
+        scores[setting] = Scores.of(_outcomes(whole, catalogue, queries), measured + left_out)
     return scores
+
+
+def _outcomes(trials: Sequence[Placements], catalogue: Catalogue, asked: Tensor) -> Outcomes:
+    """Of the queries `asked` that some trial placed, in their order, which is no matter of the catalogue's."""
+    queries = asked[torch.isin(asked, torch.cat([trial.query for trial in trials]))]
+    place = torch.empty(len(catalogue), dtype=torch.int64).scatter_(0, queries, torch.arange(len(queries)))
+    outcomes = Outcomes(
+        queries,
+        catalogue.identities[queries],
+        torch.zeros(len(trials), len(queries), dtype=torch.int64),
+        torch.zeros(len(trials), len(queries), dtype=torch.float64),
+        torch.zeros(len(trials), len(queries), dtype=torch.float64),
+    )
+    for number, trial in enumerate(trials):
+        for column, placed in zip(outcomes[2:], trial[:3], strict=True):
+            column[number, place[trial.query]] = placed
+    return outcomes
 
 
 def _measured(protocol: RetrievalProtocol, reranking: str) -> str:

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from mpanet_pl.errors import UserError
+from mpanet_pl.evaluation.outcomes import NAMES, RANKS
 from mpanet_pl.evaluation.published import Published
 from mpanet_pl.evaluation.scoring import Scores
 from mpanet_pl.system.files import written_aside
 
 JSON = "results.json"
 MARKDOWN = "results.md"
-COLUMNS = {"r1": "R1", "r5": "R5", "r10": "R10", "r20": "R20", "mAP": "mAP", "mINP": "mINP"}
+COLUMNS = {name: name.upper() if name in RANKS else name for name in NAMES}
 LABELS = {"best": "best (selected on the test set)"}
 PUBLISHED = "published (MPANet, CVPR 2021)"
+TRIALS = "± is the sample standard deviation over trials"
+INTERVALS = "a–b is the 95 % interval over other people like these: bootstrap over the queries' identities"
 
-Value = dict[str, Any]  # mean, std (None with one trial) and trials, in percent
+Value = dict[str, Any]  # in percent: mean, std (None with one trial), trials, and ci (low, high), which 0.1 had not
 Grid = tuple[Sequence[str], Sequence[Sequence[str]]]  # header, rows of cells
 Rows = Mapping[str, Mapping[str, Mapping[str, Value]]]  # "last" or "best" -> setting -> score -> value
 
@@ -75,8 +79,10 @@ class Results:
         """Raise at what is of another shape than `write` gives."""
         for settings in self.scores.values():
             for values in settings.values():
-                if not all(isinstance(value["mean"], int | float) for value in values.values()):
-                    raise TypeError("a score is no number")
+                for value in values.values():
+                    low, high = value.get("ci") or (0, 0)
+                    if not all(isinstance(number, int | float) for number in (value["mean"], low, high)):
+                        raise TypeError("a score is no number")
         for mapping in (
             self.measured,
             self.published,
@@ -92,20 +98,21 @@ class Results:
                 aside.write_text(text + "\n", encoding="utf-8")
 
     def print(self, console: Console | None = None) -> None:
-        print_tables(self._tables(), self._remarks(), console)
+        console = console or Console()
+        print_tables(self._tables(narrow=console.is_terminal), self._remarks(), console)
 
     def markdown(self) -> str:
         return markdown(self._tables(), self._remarks())
 
-    def _tables(self) -> list[Grid]:
-        return [(["setting", "result", *COLUMNS.values()], self._score_rows()), *self.tables]
+    def _tables(self, narrow: bool = False) -> list[Grid]:
+        return [(["setting", "result", *COLUMNS.values()], self._score_rows(narrow)), *self.tables]
 
-    def _score_rows(self) -> list[list[str]]:
+    def _score_rows(self, narrow: bool) -> list[list[str]]:
         """A setting's rows below one another: the run's own, then the published one."""
         lines = []
         for setting in self.measured:
             own = [
-                [LABELS.get(row, row), *(shown(settings[setting].get(name)) for name in COLUMNS)]
+                [LABELS.get(row, row), *(shown(settings[setting].get(name), narrow=narrow) for name in COLUMNS)]
                 for row, settings in self.scores.items()
                 if setting in settings
             ]
@@ -119,30 +126,54 @@ class Results:
         for setting, way in self.measured.items():
             settings.setdefault(way, []).append(setting)
         ways = [f"{', '.join(measured)}: {way}" for way, measured in settings.items()]
-        spread = ["± is the sample standard deviation over trials"] if self._has_trials() else []
+        notes = [TRIALS] if self._any(lambda value: value["std"] is not None) else []
+        notes += [INTERVALS] if self._any(lambda value: value.get("ci") is not None) else []
         origin = [f"{key}: {text}" for key, value in self.provenance.items() if (text := _brief(value))]
-        return ways + spread + list(self.notes) + ([", ".join(origin)] if origin else [])
+        return ways + notes + list(self.notes) + ([", ".join(origin)] if origin else [])
 
-    def _has_trials(self) -> bool:
-        values = (
-            value for settings in self.scores.values() for scores in settings.values() for value in scores.values()
+    def _any(self, holds: Callable[[Value], bool]) -> bool:
+        return any(
+            holds(value)
+            for settings in self.scores.values()
+            for scores in settings.values()
+            for value in scores.values()
         )
-        return any(value["std"] is not None for value in values)
 
 
 def score_values(score: Scores) -> dict[str, Value]:
-    std, trials = score.std, score.trials
-    return {name: {"mean": getattr(score, name), "std": std[name], "trials": trials[name]} for name in COLUMNS}
+    std, ci, trials = score.std, score.ci, score.trials
+    return {
+        name: {
+            "mean": getattr(score, name),
+            "std": std[name],
+            "ci": list(ci[name]) if name in ci else None,
+            "trials": trials[name],
+        }
+        for name in COLUMNS
+    }
 
 
-def shown(value: Value | None) -> str:
-    """
-    >>> shown({"mean": 70.581, "std": 0.312}), shown({"mean": 83.7, "std": None}), shown(None)
-    ('70.58 ± 0.31', '83.70', '')
+def shown(value: Value | None, *, narrow: bool = False) -> str:
+    """Mean, spread and interval; `narrow` in two short lines, six of which fit beside one another.
+
+    >>> shown({"mean": 70.581, "std": 0.312, "ci": [66.84, 74.01]})
+    '70.58 ± 0.31 (66.8–74.0)'
+    >>> shown({"mean": 70.581, "std": 0.312, "ci": [66.84, 74.01]}, narrow=True)
+    '70.6±0.3\\n66.8–74.0'
+    >>> shown({"mean": 83.7, "std": None}), shown(None)
+    ('83.70', '')
     """
     if value is None:
         return ""
-    return f"{value['mean']:.2f}" if value["std"] is None else f"{value['mean']:.2f} ± {value['std']:.2f}"
+    digits = 1 if narrow else 2
+    parts = [f"{value['mean']:.{digits}f}"]
+    if value["std"] is not None:
+        between = "±" if narrow else " ± "
+        parts[0] += f"{between}{value['std']:.{digits}f}"
+    if value.get("ci"):
+        low, high = value["ci"]
+        parts.append(f"{low:.1f}–{high:.1f}" if narrow else f"({low:.1f}–{high:.1f})")
+    return ("\n" if narrow else " ").join(parts)
 
 
 def published_cells(published: Mapping[str, float]) -> list[str]:
@@ -156,7 +187,9 @@ def print_tables(tables: Sequence[Grid], remarks: Sequence[str], console: Consol
         console.file.write(markdown(tables, remarks) + "\n")
         return
     for header, rows in tables:
-        table = Table(*header)
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        for title in header:
+            table.add_column(title, no_wrap=title in ("setting", *COLUMNS.values()))
         for cells in rows:
             table.add_row(*cells)
         console.print(table)

@@ -18,6 +18,7 @@ from mpanet_pl.data import Catalogue
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import ReIDMetric
 from mpanet_pl.evaluation import evaluate as score
+from mpanet_pl.evaluation.outcomes import QUERIES, write_queries
 from mpanet_pl.evaluation.protocols import RetrievalProtocol
 from mpanet_pl.evaluation.rerank import RERANKERS, Reranker
 from mpanet_pl.evaluation.tables import Results
@@ -142,6 +143,7 @@ def report(
         tables=tested.tables,
         notes=[*tested.remarks, *saved.notes],
     )
+    write_queries(folder / QUERIES, {saved.name: tested.scores}, saved.catalogue.paths)
     results.write(folder)
     results.print()
     print(f"\nFiles: {folder}")

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mpanet_pl.errors import RunStopped, UserError
 from mpanet_pl.evaluation import ReIDMetric
+from mpanet_pl.evaluation.outcomes import QUERIES, write_queries
 from mpanet_pl.evaluation.tables import JSON as RESULTS
 from mpanet_pl.evaluation.tables import MARKDOWN, Results
 from mpanet_pl.module import MPANetModule
@@ -110,8 +111,9 @@ def fit_and_test(cfg: DictConfig, request: Request, folder: Path, module: MPANet
     elif checkpoints.best_epoch:
         tested["best"] = tested["last"]
     if trainer.is_global_zero:
+        scores = {row: result.scores for row, result in tested.items()}
         results = Results.of(
-            {row: result.scores for row, result in tested.items()},
+            scores,
             examiner.published,
             provenance(cfg, request, trainer.strategy.root_device, trainer.precision, trainer.world_size),
             nuances=tested["last"].nuances,
@@ -123,6 +125,7 @@ def fit_and_test(cfg: DictConfig, request: Request, folder: Path, module: MPANet
         draw_pictures(folder, tested["last"], examiner, module)
         for logger in trainer.loggers:
             tell(logger, results, folder)
+        write_queries(folder / QUERIES, scores, examiner.data.test.paths)
         results.write(folder)  # last: a run that has results is finished
         ckpt, resume = typed("ckpt", folder / LAST), typed("resume", folder)
         print(NEXT.format(folder=folder, files=_files_of(folder), ckpt=ckpt, resume=resume))
