@@ -42,6 +42,10 @@ class Permutations:
             )
         return [rows[number - 1] for number in numbers[:shots]]
 
+    def images(self, camera: int, identity: int) -> int:
+        """How many images of the identity under the camera the file orders."""
+        return self._order(camera, identity).shape[1]
+
     def _order(self, camera: int, identity: int) -> np.ndarray:
         """(trials, images), image numbers from 1; no images where the table ends before the identity."""
         cells = self._cells[camera - 1].ravel()

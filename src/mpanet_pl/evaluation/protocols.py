@@ -102,15 +102,16 @@ class SYSUProtocol(RetrievalProtocol):
     code does, by `random.seed(trial)` and a choice among each identity's files under each camera; multi-shot then takes
     a sample of up to ten. That is another draw than the official one, and every result says so.
 
-    Cameras 2 and 3 stand at one place, so a query of camera 3 ignores every gallery image of camera 2.
+    Cameras 2 and 3 stand at one place, so a query of camera 3 ignores every gallery image of camera 2. The MATLAB
+    evaluator compares embeddings as they are (`normalise=False`), most published code cosines.
     """
 
     published = SYSU_MM01
 
-    def __init__(self, permutations: str | Path | None = None, trials: int = 10) -> None:
+    def __init__(self, permutations: str | Path | None = None, trials: int = 10, *, normalise: bool = True) -> None:
         if trials < 1:
             raise UserError(f"SYSU's protocol needs at least one trial, got {trials}")
-        self.trials = trials
+        self.trials, self.normalise = trials, normalise
         self.permutations = Permutations(permutations, trials) if permutations is not None else None
         drawn_by = str(self.permutations) if self.permutations else "random.seed(trial), not the official permutations"
         self.draw = f"{_galleries(trials)} drawn by {drawn_by}"
@@ -176,10 +177,10 @@ class LLCMProtocol(RetrievalProtocol):
     A gallery image of the query's own identity and camera is ignored.
     """
 
-    def __init__(self, trials: int = 10) -> None:
+    def __init__(self, trials: int = 10, *, normalise: bool = True) -> None:
         if trials < 1:
             raise UserError(f"LLCM's protocol needs at least one trial, got {trials}")
-        self.trials = trials
+        self.trials, self.normalise = trials, normalise
         self.draw = f"{_galleries(trials)} drawn by random.seed(trial), one image per identity and camera"
 
     def searches(self, catalogue: Catalogue) -> list[Search]:
@@ -210,8 +211,8 @@ class FolderProtocol(RetrievalProtocol):
 
     draw = "all images of the other modality are the gallery"
 
-    def __init__(self, same_camera: bool = False) -> None:
-        self.same_camera = same_camera
+    def __init__(self, same_camera: bool = False, *, normalise: bool = True) -> None:
+        self.same_camera, self.normalise = same_camera, normalise
         if same_camera:
             self.draw += " but those of the query's identity and camera"
 
