@@ -37,12 +37,12 @@ KINDS: dict[str, Kind] = {  # of keys whose default does not show it
     **dict.fromkeys(("resume", "run_dir", "data_dir", "ckpt", "features", "save_features", "out"), PATH),
     **dict.fromkeys(("model.network.pretrained", "data.cache"), PATH_OR_SWITCH),
     **dict.fromkeys(("data.augment.grayscale", "data.augment.channel_exchange"), CHANCE),
-    **dict.fromkeys(("data.workers", "workers", "identities", "trial", "last_stride"), COUNT),
+    **dict.fromkeys(("data.workers", "workers", "identities", "trial", "last_stride", "k1", "k2"), COUNT),
     "trainer.devices": ((int, str, list), "a number of devices, or a list of them"),
     "trainer.gradient_clip_val": NUMBER,
     "trainer.benchmark": SWITCH,
     "logger.name": ((str,), "a word"),
-    "rerank": WORD,
+    **dict.fromkeys(("rerank", "name", "notes"), WORD),
     "protocol": ((dict,), "a group of keys, not a single value"),
 }
 BY_DEFAULT: dict[type, Kind] = {

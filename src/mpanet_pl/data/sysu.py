@@ -20,6 +20,7 @@ INFRARED_CAMERAS = (3, 6)
 class SYSU(DatasetOnDisk):
     name = "SYSU-MM01"
     config = "sysu"
+    infrared_cameras = INFRARED_CAMERAS
     published: ClassVar = {"train": Counts(395, 22258, 11909), "test": Counts(96, 6775, 3803)}
 
     def _read(self, faults: Faults) -> Splits:

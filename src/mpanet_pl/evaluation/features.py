@@ -82,6 +82,10 @@ def permutations_beside(path: str | Path) -> Path | None:
     return _beside(Path(path).expanduser(), PERMUTATIONS)
 
 
+def says_who_is_tested(path: str | Path) -> bool:
+    return _beside(Path(path).expanduser(), TEST_PEOPLE) is not None
+
+
 def _form(place: Path) -> str:
     if place.is_dir():
         for form, pattern in (("mat", "*_cam[1-6].mat"), ("parquet", "*.parquet"), ("npy", "*.npy")):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, NamedTuple
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from mpanet_pl.run.callbacks import RetrievalScoring
 from mpanet_pl.run.configuration import NOTHING_TYPED, Request, check_targets, plain
 from mpanet_pl.run.examination import Examiner, Know, Tested, know_nothing
 from mpanet_pl.run.folder import provenance, run_folder
+from mpanet_pl.run.foreign import foreign_features
 from mpanet_pl.run.old_names import translated
 from mpanet_pl.run.pictures import draw_cmc
 from mpanet_pl.run.report import draw_pictures
@@ -98,7 +100,7 @@ def measure_saved(cfg: DictConfig, request: Request, subject: Subject, saved: Sa
     if rank_of_outer_launcher():
         return
     protocol = instantiate(cfg.protocol)
-    scores = score(saved.embeddings, saved.catalogue, protocol, rerank=_reranker(cfg.rerank))
+    scores = score(saved.embeddings, saved.catalogue, protocol, rerank=_reranker(cfg))
     origin = provenance(cfg, request, torch.device("cpu"), str(saved.embeddings.dtype))
     with run_folder(cfg, request) as folder:
         draw_cmc({setting: result.cmc for setting, result in scores.items()}, folder / "cmc.png")
@@ -111,7 +113,7 @@ def measure_network(cfg: DictConfig, request: Request, subject: Subject, know: K
     data, protocol = instantiate(cfg.data), instantiate(cfg.protocol)
     data.prepare_data()
     data.setup("test")
-    metric = ReIDMetric(data.test, protocol, rerank=_reranker(cfg.rerank))
+    metric = ReIDMetric(data.test, protocol, rerank=_reranker(cfg))
     examiner = Examiner(data, RetrievalScoring(metric, flip=cfg.flip), know)
     trainer = build_trainer(cfg.trainer, examiner.callbacks)
     with run_folder(cfg, request) as folder:
@@ -136,12 +138,12 @@ def report(
     trained: Mapping[str, Any] | None,
 ) -> None:
     results = Results.of(
-        {saved.name: tested.scores},
+        {str(cfg.name or saved.name): tested.scores},
         {} if saved.drawn else protocol.published,
         {**origin, "trained": trained},
         nuances=tested.nuances,
         tables=tested.tables,
-        notes=[*tested.remarks, *saved.notes],
+        notes=[*tested.remarks, *saved.notes, *([str(cfg.notes)] if cfg.notes else [])],
     )
     write_queries(folder / QUERIES, {saved.name: tested.scores}, saved.catalogue.paths)
     results.write(folder)
@@ -153,7 +155,23 @@ def report(
 
 def read_subject(cfg: DictConfig) -> Subject:
     """What `ckpt` or `features` names."""
-    return read_features(Path(cfg.features)) if cfg.features else read_checkpoint(Path(cfg.ckpt), cfg.last_stride)
+    if not cfg.features:
+        return read_checkpoint(Path(cfg.ckpt), cfg.last_stride)
+    path = Path(cfg.features)
+    if _saved_here(path):
+        return read_features(path)
+    embeddings, catalogue = foreign_features(cfg)
+    notes = (f"embeddings: {path}",)
+    return Subject(None, None, saved=Saved(embeddings, catalogue, cfg.dataset == "synthetic", path.stem, notes))
+
+
+def _saved_here(path: Path) -> bool:
+    """Whether `evaluate` saved it, which keeps the configuration with it."""
+    try:
+        with ZipFile(path) as file:
+            return "config.npy" in file.namelist()
+    except (OSError, BadZipFile):
+        return False
 
 
 def read_checkpoint(path: Path, last_stride: int | None = None) -> Subject:
@@ -282,9 +300,15 @@ def read_features(path: Path) -> Subject:
         raise UserError(f"{path} is no file of embeddings saved by mpanet_pl.evaluate ({error}).") from error
 
 
-def _reranker(name: str | None) -> Reranker | None:
-    if name is None:
+def _reranker(cfg: DictConfig) -> Reranker | None:
+    sizes = {key: cfg[key] for key in ("k1", "k2") if cfg[key] is not None}
+    if cfg.rerank is None:
+        if sizes:
+            raise UserError(f"There is no re-ranking that {' and '.join(sizes)} would be of: add rerank=….")
         return None
-    if name not in RERANKERS:
-        raise UserError(f"rerank is one of {', '.join(RERANKERS)}, got '{name}'.")
-    return RERANKERS[name]()
+    if cfg.rerank not in RERANKERS:
+        raise UserError(f"rerank is one of {', '.join(RERANKERS)}, got '{cfg.rerank}'.")
+    try:
+        return RERANKERS[cfg.rerank](**sizes)
+    except TypeError:
+        raise UserError(f"rerank={cfg.rerank} has no {' and no '.join(sizes)}.") from None
