@@ -1,10 +1,12 @@
 """One thread for each test process, no window, no network; and the tiny datasets that many tests share."""
 
 import os
+import tempfile
 from pathlib import Path
 
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["WANDB_MODE"] = "offline"
+os.environ["XDG_STATE_HOME"] = os.path.join(tempfile.gettempdir(), f"mpanet_pl_tests_{os.getuid()}")
 
 import pytest
 import torch

@@ -9,6 +9,8 @@ MY_LAB = '''
 import torch
 from torch import nn
 
+from mpanet_pl import MPANetModule
+from mpanet_pl.losses import MPANetLoss
 from mpanet_pl.network import Embedding
 
 
@@ -38,6 +40,28 @@ class Bank(nn.Module):
         loss = (embedding.descriptor - self.seen[identities]).square().mean()
         self.seen[identities] = embedding.descriptor.detach()
         return loss
+
+
+class Net(nn.Module):
+    """Colours' means through one layer: no trunk, no patterns."""
+
+    def __init__(self, *, width: int = 8, patterns: int = 0) -> None:
+        super().__init__()
+        self.layer, self.dimension = nn.Linear(3, width), width
+
+    def forward(self, images):
+        described = self.layer(images.mean((2, 3)))
+        return Embedding(images[:, :0], described, described)
+
+
+class Module(MPANetModule):
+    """Another method: the module with a step of its own."""
+
+
+class Criterion(MPANetLoss):
+    def forward(self, embedding, identities, infrared, **context):
+        terms = super().forward(embedding, identities, infrared, **context)
+        return {**terms, "total": 2 * terms["total"]}
 
 
 class Rows(nn.Module):

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from mpanet_pl.data import Batch
 from mpanet_pl.errors import UserError
 from mpanet_pl.module import MPANetModule
+from mpanet_pl.system.targets import named
 
 PEOPLE = 4
 TERMS = ["identity", "identity_visible", "identity_infrared", "mutual", "center_cluster", "separation"]
@@ -140,6 +141,45 @@ def test_own_terms_are_logged_and_see_what_they_ask_for(tmp_path: Path, monkeypa
     cameras, epoch, index = module.criterion.extra["bank"].told[-1]
     assert torch.equal(cameras, torch.arange(8))
     assert (epoch, index.tolist()) == (2, list(range(8)))
+
+
+def lab_module(kind: type[MPANetModule] = MPANetModule) -> MPANetModule:
+    return kind(
+        PEOPLE,
+        network={"_target_": "my_lab.Net", "width": 5, "trunk": "resnet50", "pretrained": True, "patterns": 0},
+        criterion={"_target_": "my_lab.Criterion", "extra": {"spread": {"_target_": "my_lab.Spread", "weight": 0.3}}},
+        optimizer={"_target_": "my_lab.torch.optim.SGD", "lr": 0.1, "fused": None},
+        schedule={"milestones": [1]},
+    )
+
+
+@pytest.mark.parametrize("own_module", [False, True])
+def test_own_parts_train_and_come_back(own_module: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that takes one of the usual keywords, a criterion, a term, an optimiser, a module."""
+    stand_in_a_lab(tmp_path, monkeypatch)
+    kind: type[MPANetModule] = named("my_lab.Module", "") if own_module else MPANetModule
+    module, run = lab_module(kind), trainer(tmp_path / "logs")
+    run.fit(module, loader(2))
+    run.save_checkpoint(tmp_path / "some.ckpt")
+    with pytest.raises(UserError, match=r"would call my_lab\..*trust=my_lab"):
+        MPANetModule.load_from_checkpoint(tmp_path / "some.ckpt")
+    with pytest.raises(UserError, match=r"would call my_lab\.torch\.optim\.SGD"):
+        MPANetModule.load_from_checkpoint(tmp_path / "some.ckpt", trust="my_lab")
+
+
+def test_a_trusted_checkpoint_rebuilds_own_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in_a_lab(tmp_path, monkeypatch)
+    module = lab_module(named("my_lab.Module", ""))
+    module.hparams["optimizer"] = {"lr": 0.1}
+    run = trainer(tmp_path / "logs")
+    run.fit(module, loader(2))
+    run.save_checkpoint(tmp_path / "some.ckpt")
+    loaded = MPANetModule.load_from_checkpoint(tmp_path / "some.ckpt", trust=["my_lab"])
+    assert type(loaded) is type(module)
+    torch.testing.assert_close(loaded.state_dict(), module.state_dict(), rtol=0, atol=0)
+    images = batches(1)[0].images
+    assert torch.equal(loaded(images), module(images))
+    assert loaded.criterion.extra["spread"].steps == 2
 
 
 def test_fused_steps_and_clipping_do_not_go_together_in_mixed_precision(tmp_path: Path) -> None:

@@ -1,14 +1,15 @@
 """MPANet as a Lightning module: one training step, its optimiser, what it logs."""
 
+import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor
+from torch import Tensor, nn
 
 from mpanet_pl.data.catalogue import Batch
 from mpanet_pl.errors import UserError
@@ -18,13 +19,32 @@ from mpanet_pl.optim import Span, build_optimizer, build_schedule
 from mpanet_pl.optim.optimizers import LR
 from mpanet_pl.system import weights
 from mpanet_pl.system.collective import gather
+from mpanet_pl.system.targets import TARGET, build, named
+from mpanet_pl.system.trust import check, ran_here
 
 
 class MPANetModule(pl.LightningModule):
     """Takes plain mappings, because a checkpoint remembers plain values: what it saves rebuilds it.
 
     `network` and `criterion` hold the keywords of `MPANet` and `MPANetLoss`, `optimizer` and `schedule` what
-    `build_optimizer` and `build_schedule` take.
+    `build_optimizer` and `build_schedule` take. Either part may be a class of the user's own, by `_target_`:
+
+    - a network maps normalised images (B, 3, H, W) to an `Embedding(maps, descriptor, embedding)` and has `dimension`,
+      the width of the last two; `maps` (B, P, h, w) may be of no pattern;
+    - a criterion is made of (dimension, num_identities, …), maps (embedding, identities, infrared) to named scalar
+      terms with their weighted sum `total`; has `weights` by name, `follow(epoch)`, called before each step of the
+      optimiser, `follow_rate(epoch)`, and `accuracy(embedding, identities)` where it has a weight for "identity".
+      `MPANetLoss` is a base that has them all.
+
+    >>> module = MPANetModule(
+    ...     4,
+    ...     network={"trunk": "resnet18_thin", "pretrained": False, "patterns": 2},
+    ...     criterion={"separation": 0.0},
+    ...     optimizer={"lr": 1e-3},
+    ...     schedule={"milestones": [10]},
+    ... )
+    >>> module.eval()(torch.zeros(2, 3, 64, 32)).shape
+    torch.Size([2, 384])
     """
 
     def __init__(
@@ -37,8 +57,10 @@ class MPANetModule(pl.LightningModule):
         schedule: Mapping[str, Any],
     ) -> None:
         super().__init__()
+        own = {} if type(self) is MPANetModule else {TARGET: _name(type(self))}
         self.save_hyperparameters(
             {
+                **own,  # a subclass: what a checkpoint makes again
                 "num_identities": num_identities,
                 "network": {**network, "pretrained": False},  # a checkpoint brings its own weights
                 "criterion": dict(criterion),
@@ -46,9 +68,9 @@ class MPANetModule(pl.LightningModule):
                 "schedule": dict(schedule),
             }
         )
-        self.network = MPANet(**network)
-        self.criterion = MPANetLoss(self.network.dimension, num_identities, **criterion)
-        if not self.criterion.classifies:
+        self.network = _made(MPANet, network, "model.network")
+        self.criterion = _made(MPANetLoss, criterion, "model.criterion", self.network.dimension, num_identities)
+        if not getattr(self.criterion, "classifies", True) and hasattr(self.network, "neck"):
             self.network.neck.requires_grad_(False)  # no term sees what is behind it
 
     def forward(self, images: Tensor) -> Tensor:
@@ -79,7 +101,7 @@ class MPANetModule(pl.LightningModule):
         return {"loss": terms["total"], "terms": detached}
 
     def _accuracy(self, embedding: Embedding, identities: Tensor) -> dict[str, Tensor]:
-        if not self.criterion.weights["identity"]:
+        if not self.criterion.weights.get("identity"):
             return {}
         return {"accuracy": self.criterion.accuracy(embedding.embedding, identities)}
 
@@ -131,16 +153,41 @@ class MPANetModule(pl.LightningModule):
         self.hparams["optimizer"]["lr"] = lr
 
     @classmethod
-    def load_from_checkpoint(cls, checkpoint_path: str | Path, **keywords: Any) -> "MPANetModule":  # type: ignore[override]
+    def load_from_checkpoint(  # type: ignore[override]
+        cls, checkpoint_path: str | Path, *, trust: str | Sequence[str] = (), **keywords: Any
+    ) -> "MPANetModule":
+        """The module that a checkpoint holds, from the file alone.
+
+        It may name classes of this package, of those that `trust` names, and those of a run that this user trained.
+        """
         stored = weights.read(checkpoint_path).get("hyper_parameters")
         if not isinstance(stored, Mapping) or not isinstance(stored.get("network"), Mapping):
             raise UserError(f"{checkpoint_path} is no checkpoint of MPANetModule: it has no hyper_parameters.")
-        own = {"network": {**stored["network"], "pretrained": False}}
-        keywords = {"map_location": "cpu", "weights_only": True, **own, **keywords}
+        known = ran_here(Path(checkpoint_path).absolute().parents[1]) | {_name(cls)}
+        check(stored, str(checkpoint_path), trust, known)
+        if cls is MPANetModule and TARGET in stored:
+            own: Any = named(stored[TARGET], str(checkpoint_path))
+            return own.load_from_checkpoint(checkpoint_path, trust=trust, **keywords)
+        network = {"network": {**stored["network"], "pretrained": False}}
+        keywords = {"map_location": "cpu", "weights_only": True, **network, **keywords}
         try:
             return super().load_from_checkpoint(checkpoint_path, **keywords)
         except (RuntimeError, TypeError, ValueError, AttributeError, KeyError) as error:
             raise UserError(f"{checkpoint_path} is no whole checkpoint of MPANetModule: {error}") from error
+
+
+def _made(usual: type[nn.Module], settings: Mapping[str, Any], key: str, *arguments: Any) -> Any:
+    """The usual class of its keywords; or one that `_target_` names, of those of the usual keywords that it takes."""
+    if TARGET not in settings:
+        return usual(*arguments, **settings)
+    taken = inspect.signature(named(settings[TARGET], key)).parameters
+    any_word = any(word.kind is word.VAR_KEYWORD for word in taken.values())
+    left_over = set() if any_word else inspect.signature(usual).parameters.keys() - taken.keys()
+    return build({word: value for word, value in settings.items() if word not in left_over}, key, *arguments)
+
+
+def _name(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _finite(length: float) -> float:

@@ -141,6 +141,7 @@ def load(
 ) -> Embedder:
     """A checkpoint of this package, or a released one, ready to embed.
 
+    It may call classes of this package alone, and of the packages that `trust` names.
     A released file says neither its images' `height` and `width` nor its `last_stride` (1 unless given).
 
         embeddings = load("best.ckpt").embed(["night.jpg", "day.jpg"])  # (2, D)
@@ -155,7 +156,7 @@ def load(
     else:
         if (height, width, last_stride) != (None, None, None):
             raise UserError(f"height, width and last_stride are for released checkpoints: {ckpt} says its own.")
-        module = MPANetModule.load_from_checkpoint(ckpt)
+        module = MPANetModule.load_from_checkpoint(ckpt, trust=trust)
         config = _config(content, ckpt)
         height, width = (_size(config, name, ckpt) for name in ("height", "width"))
         origin = Origin(digest, str(config.get("dataset", "a dataset that the checkpoint does not name")), config)
