@@ -1,6 +1,7 @@
 import errno
 import os
 import pickle
+import platform
 import shutil
 import subprocess
 import sys
@@ -37,7 +38,7 @@ def read(root: Path, cache: bool | Path = True, paths: list[str] = PATHS) -> tor
 
 
 def caches(root: Path) -> list[Path]:
-    return sorted(path for path in cache_folder(root, True).iterdir() if path.name != "lock")
+    return sorted(path for path in cache_folder(root, True).iterdir() if path.suffix not in ("", ".paths"))
 
 
 def no_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,25 +187,25 @@ def test_a_disk_without_room_is_told_before_anything_is_decoded(root: Path, monk
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_disk_that_runs_full_leaves_nothing_behind(root: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    calls = []
-
-    def pwrite(file: int, data: memoryview, place: int) -> int:
-        calls.append(place)
-        if len(calls) < 4:
-            return real(file, data[: len(data) // 2], place)  # a part is written first
+    def fsync(file: int) -> None:
         raise OSError(number, os.strerror(number))
 
-    real = os.pwrite
-    monkeypatch.setattr(os, "pwrite", pwrite)
+    monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(UserError, match=os.strerror(number)):
         read(root)
     assert caches(root) == []
 
 
-def test_a_partial_write_is_completed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = os.pwrite
-    monkeypatch.setattr(os, "pwrite", lambda file, data, place: real(file, data[:100], place))
-    assert torch.equal(read(root), read(root, cache=False))
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_what_the_disk_refuses_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache_folder(root, True).mkdir()
+    real = Path.open
+    monkeypatch.setattr(
+        Path, "open", lambda path, *mode: real(Path("/dev/full") if path.suffix == ".building" else path, *mode)
+    )
+    with pytest.raises(UserError, match=r"cannot be kept in .*: No space left on device\. Put it elsewhere"):
+        read(root)
+    assert caches(root) == []
 
 
 def test_a_folder_that_cannot_be_written_names_the_way_out(root: Path, tmp_path: Path) -> None:
@@ -215,7 +216,7 @@ def test_a_folder_that_cannot_be_written_names_the_way_out(root: Path, tmp_path:
 
 def test_a_finished_cache_needs_no_lock(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = read(root)
-    monkeypatch.setattr(cache_module, "_locked", None)  # as good as a folder that cannot be written
+    monkeypatch.setattr(cache_module, "in_turn", None)  # as good as a folder that cannot be written
     assert torch.equal(read(root), images)
 
 
@@ -274,6 +275,44 @@ def test_what_a_dead_builder_left_is_cleared(root: Path) -> None:
     (folder / "99x99-0123.building").write_bytes(b"half")
     read(root)
     assert [path.suffix for path in caches(root)] == [".npy"]
+
+
+def test_a_part_of_the_images_leaves_the_cache_of_all(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read(root)
+    read(root, paths=PATHS[:2])
+    assert len(caches(root)) == 2
+    no_decoding(monkeypatch)
+    read(root)
+
+
+def test_machines_with_copies_of_their_own_share_a_place(root: Path, tmp_path: Path, monkeypatch) -> None:
+    """The same path holds another copy on each machine: its files' times differ."""
+    shared = tmp_path / "caches"
+    read(root, shared)
+    with monkeypatch.context() as patch:
+        patch.setattr(platform, "node", lambda: "another")
+        for path in PATHS:
+            os.utime(root / path, ns=(1, 1))
+        read(root, shared)
+        assert len(list(shared.glob("*/*.npy"))) == 2
+        _repaint(root)
+        read(root, shared)  # takes the place of its own
+    assert len(list(shared.glob("*/*.npy"))) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_pipe_is_no_image(root: Path, cache: bool) -> None:
+    (root / PATHS[1]).unlink()
+    os.mkfifo(root / PATHS[1])
+    with pytest.raises(UserError, match="it is no regular file"):
+        read(root, cache)
+
+
+@pytest.mark.parametrize("index", [-1, len(PATHS)])
+def test_an_image_is_asked_for_by_its_number(root: Path, index: int) -> None:
+    with pytest.raises(IndexError, match=rf"Images have the numbers 0 to 5, got \[0, {index}\]"):
+        open_images(root, PATHS, HEIGHT, WIDTH)[torch.tensor([0, index])]
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from mpanet_pl.data import Catalogue
+from mpanet_pl.errors import UserError
 
 ROWS = [("a.jpg", 7, 1, False), ("b.jpg", 7, 3, True), ("c.jpg", 2, 6, True)]
 
@@ -34,3 +35,10 @@ def test_a_column_of_another_length_or_dtype_is_refused() -> None:
         Catalogue(("a", "b"), three, two, two.bool())
     with pytest.raises(ValueError, match="infrared of a catalogue of 2 images must be"):
         Catalogue(("a", "b"), two, two, two)
+
+
+def test_a_mask_of_another_length_is_refused() -> None:
+    two = Catalogue.from_rows([("a", 1, 1, False), ("b", 2, 1, True)])
+    assert two[torch.tensor([False, True])].paths == ("b",)
+    with pytest.raises(UserError, match=r"A mask of this catalogue has 2 entries, got \(1,\)"):
+        two[torch.tensor([True])]

@@ -5,7 +5,8 @@ import pytest
 from trees import draw_sysu
 
 from mpanet_pl.data import SYSU
-from mpanet_pl.data.listing import missing_files
+from mpanet_pl.data.faults import Faults
+from mpanet_pl.data.listing import missing_files, read_identities
 from mpanet_pl.errors import UserError
 
 
@@ -32,3 +33,11 @@ def test_missing_files_are_found_by_listing_each_folder_once(tmp_path: Path, mon
 
 def test_the_command_for_the_full_check_can_be_pasted(tmp_path: Path) -> None:
     assert SYSU(tmp_path / "my data").check_command.endswith(f"'data_dir={tmp_path}/my data'")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_is_no_split_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "ids.txt")
+    faults = Faults()
+    assert read_identities(tmp_path, "ids.txt", faults) == set()
+    assert str(faults) == "- split files that cannot be read (1): ids.txt (it is no regular file)"

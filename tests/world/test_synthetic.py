@@ -3,6 +3,7 @@
 import shlex
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -147,3 +148,24 @@ def test_two_processes_draw_what_one_does(drawn: Synthetic, tmp_path: Path) -> N
 def test_what_cannot_be_drawn_is_said(tmp_path: Path, settings: dict, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         Synthetic(tmp_path, **settings)
+
+
+def test_two_who_draw_one_world_wait_for_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    worlds = [Synthetic(tmp_path, identities=4, images_per_camera=1, workers=1) for _ in range(2)]
+    written, failed = [], []
+    real = drawing._write
+    monkeypatch.setattr(drawing, "_write", lambda path, content: written.append(path) or real(path, content))
+
+    def prepare(world: Synthetic) -> None:
+        try:
+            world.prepare()
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=prepare, args=(world,)) for world in worlds]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    assert len(written) == len(set(written)) > 0

@@ -1,19 +1,19 @@
 """The cache: every image of a dataset decoded once, one file for each dataset and size.
 
 Its name holds a digest of what went in: every path, with the file's size and time of change. Another name is another
-cache, so a changed dataset never meets an old one. A cache is written aside under a lock, synced and renamed.
+cache, so a changed dataset never meets an old one. A cache is written aside under a lock, synced and renamed. Beside it
+lies a list of its paths, by which the next one knows whether it takes its place.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import logging
 import os
+import platform
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -23,10 +23,13 @@ import PIL
 from mpanet_pl.data.decode import Unreadable, in_threads
 from mpanet_pl.data.faults import listed
 from mpanet_pl.data.images import Files, Images, MappedFile
+from mpanet_pl.data.listing import missing_files
 from mpanet_pl.errors import UserError
+from mpanet_pl.system.files import in_turn
 from mpanet_pl.system.progress import track
 
 FOLDER = ".mpanet_cache"  # inside the dataset's root
+PATHS = ".paths"  # beside each cache: whose it is, and its paths
 DECODED_BY = f"1, Pillow {PIL.__version__}"  # the number counts up when `decode` would give other bytes
 
 logger = logging.getLogger(__name__)
@@ -41,7 +44,7 @@ def open_images(
     cache: bool | str | os.PathLike[str] = True,
     workers: int | None = None,
 ) -> Images:
-    """The images at `paths` under `root`. Hand in all of a dataset's paths: they make its one cache of this size.
+    """The images at `paths` under `root`. All paths of a dataset make its one cache of this size, others one beside it.
 
     cache: True keeps it in the dataset's folder, a path elsewhere; False decodes the files at every use.
     workers: threads that build it; None takes one for each core.
@@ -65,13 +68,15 @@ def _open_or_build(folder: Path, files: Files, workers: int | None) -> MappedFil
     if found := _finished(path, files):
         return found
     try:
-        with _locked(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with in_turn(folder / "lock", f"Another run builds the cache in {folder}; waiting for it."):
             if found := _finished(path, files):  # by the run that held the lock before
                 return found
-            for stale in (*folder.glob("*.building"), *folder.glob(f"{size}-*.npy")):
-                stale.unlink()
+            owner = "" if folder == files.root / FOLDER else platform.node()
+            _sweep_up(folder, size, files, owner)
             _check_room(folder, int(np.prod(files.shape)))
             _build(path, files, workers)
+            path.with_suffix(PATHS).write_bytes(b"\0".join(map(os.fsencode, (owner, *files.paths))))
     except OSError as error:
         raise UserError(
             f"The cache of {files.root} cannot be kept in {folder}: {error.strerror or error}. "
@@ -105,17 +110,19 @@ def _finished(path: Path, files: Files) -> MappedFile | None:
         return None
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Only one run builds in a folder; the system lets go of the lock of a run that dies."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logger.warning("Another run builds the cache in %s; waiting for it.", folder)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+def _sweep_up(folder: Path, size: str, files: Files, owner: str) -> None:
+    """Remove what dead builders left, and the caches whose images are all asked for now, or have gone.
+
+    A cache of fewer images removes no larger one. Machines with copies of their own under one `data.cache` make caches
+    of the same paths from other files: each sweeps up after itself.
+    """
+    for leftover in folder.glob("*.building"):
+        leftover.unlink()
+    for listing in folder.glob(f"{size}-*{PATHS}"):
+        theirs, *paths = map(os.fsdecode, listing.read_bytes().split(b"\0"))
+        if theirs == owner and (set(paths) <= set(files.paths) or missing_files(files.root, paths)):
+            listing.with_suffix(".npy").unlink(missing_ok=True)
+            listing.unlink()
 
 
 def _check_room(folder: Path, needed: int) -> None:
@@ -131,29 +138,27 @@ def _build(path: Path, files: Files, workers: int | None) -> None:
         with aside.open("wb") as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": files.shape}
             np.lib.format.write_array_header_1_0(file, header)
-            file.flush()
-            write = partial(_write_row, file.fileno(), file.tell(), files)
-            rows = range(len(files.paths))
-            faults = [fault for fault in track(in_threads(write, rows, workers), what, len(rows)) if fault]
+            rows, faults = range(len(files.paths)), []
+            for row in track(in_threads(partial(_decoded, files), rows, workers), what, len(rows)):
+                if isinstance(row, str):
+                    faults.append(row)
+                elif not faults:
+                    file.write(row)
             if faults:
                 raise UserError(
                     f"{len(faults)} images of {files.root} cannot be read: {listed(faults)}\n"
                     "The full check: python -m mpanet_pl.prepare dataset=… data_dir=…"
                 )
+            file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
 
 
-def _write_row(file: int, start: int, files: Files, row: int) -> str | None:
-    """Decode one image into its place; what is wrong with the image, if anything."""
+def _decoded(files: Files, row: int) -> bytes | str:
+    """The pixels of one image, or what is wrong with it."""
     try:
-        pixels = memoryview(files.decode(row).tobytes())
+        return files.decode(row).tobytes()
     except Unreadable as error:
         return f"{files.paths[row]} ({error})"
-    place = start + row * len(pixels)
-    while pixels:  # a disk that runs full writes a part first, and fails at the next
-        written = os.pwrite(file, pixels, place)
-        pixels, place = pixels[written:], place + written
-    return None

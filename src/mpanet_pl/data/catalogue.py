@@ -13,6 +13,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from mpanet_pl.errors import UserError
+
 
 class Batch(NamedTuple):
     images: Tensor  # (B, 3, H, W): uint8 from the loader, normalised float32 once augmented
@@ -57,6 +59,8 @@ class Catalogue:
 
     def __getitem__(self, rows: Tensor) -> Catalogue:
         """The catalogue of these rows: a boolean mask (N,) or row numbers."""
+        if rows.dtype == torch.bool and rows.shape != (len(self),):
+            raise UserError(f"A mask of this catalogue has {len(self)} entries, got {tuple(rows.shape)}")
         numbers = rows.nonzero().flatten() if rows.dtype == torch.bool else rows
         return Catalogue(
             tuple(self.paths[i] for i in numbers.tolist()),

@@ -6,6 +6,7 @@ would, without a process's start, a fork beside torch's threads, or an orphan wh
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -43,10 +44,17 @@ def resized(image: Image.Image, height: int, width: int) -> np.ndarray:
 def read_rgb(path: Path) -> Image.Image:
     """The whole image in its own size, as stored: what EXIF says of its orientation is not followed."""
     try:
+        refuse_irregular(path)
         with Image.open(path) as image:
             return _to_rgb(image)
     except Exception as error:  # a broken file makes Pillow's readers raise nearly anything
         raise Unreadable(str(error) or type(error).__name__) from error
+
+
+def refuse_irregular(path: Path) -> None:
+    """A pipe would be waited for, and a device read, without end."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError("it is no regular file")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -66,5 +74,5 @@ def in_threads(work: Callable[[T], R], items: Iterable[T], workers: int | None) 
     cores = min(usable_cores(), 16)  # more would wait for the interpreter
     waiting = iter(items)
     with ThreadPoolExecutor(max(1, cores if workers is None else workers)) as pool:
-        while some := list(islice(waiting, 1000)):  # what waits takes memory
+        while some := list(islice(waiting, 250)):  # what waits takes memory
             yield from pool.map(work, some)

@@ -43,6 +43,8 @@ class Images:
 
     def __getitem__(self, index: Tensor) -> Tensor:
         images = torch.empty((len(index), *self._pixels.shape[1:]), dtype=torch.uint8)
+        if len(index) and not 0 <= int(index.min()) <= int(index.max()) < len(self):
+            raise IndexError(f"Images have the numbers 0 to {len(self) - 1}, got {index.tolist()}")
         self._pixels.gather(self._rows[index.numpy()], images.numpy())
         return images.permute(0, 3, 1, 2)  # (B, 3, H, W)
 
@@ -91,7 +93,8 @@ class MappedFile:
 
     def gather(self, rows: np.ndarray, out: np.ndarray) -> None:
         np.take(self._pixels, rows, axis=0, out=out, mode="clip")  # in range already; "raise" would copy twice
-        self._map.madvise(mmap.MADV_DONTNEED)  # the pages stay in the system's cache, not in this process's memory
+        if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+            self._map.madvise(mmap.MADV_DONTNEED)  # the pages stay in the system's cache, not in this process's memory
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _map_again, (self.path, self.shape)

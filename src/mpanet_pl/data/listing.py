@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
+from mpanet_pl.data.decode import refuse_irregular
 from mpanet_pl.data.faults import Faults
 from mpanet_pl.errors import UserError
 
@@ -89,6 +90,7 @@ def read_labelled_paths(root: Path, name: str, faults: Faults) -> dict[str, int]
 
 def _read_text(root: Path, name: str, faults: Faults) -> str:
     try:
+        refuse_irregular(root / name)
         text = (root / name).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         faults.add("missing split files", [name])

@@ -1,14 +1,23 @@
 """Files that are whole or absent: written aside, then renamed. Folders that one process works in at a time."""
 
-import fcntl
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from mpanet_pl.errors import UserError
 
 ASIDE = ".part"
+
+logger = logging.getLogger(__name__)
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 @contextmanager
@@ -23,7 +32,7 @@ def written_aside(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     try:
         yield aside
         if durable:
-            with aside.open("rb") as file:
+            with aside.open("r+b") as file:  # to be synced on Windows, too
                 os.fsync(file.fileno())
         aside.replace(path)
     except OSError as error:
@@ -35,7 +44,13 @@ def written_aside(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Nobody else holds the folder meanwhile; the system lets go of it where a process dies."""
+    """Nobody else holds the folder meanwhile; the system lets go of it where a process dies.
+
+    The folder itself is held, so that nothing is left in it. Windows and some file systems cannot: nobody is kept out.
+    """
+    if fcntl is None:
+        yield
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -48,6 +63,23 @@ def alone_in(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+@contextmanager
+def in_turn(lock: Path, waiting: str) -> Iterator[None]:
+    """One process at a time holds the file `lock`; whoever has to wait says `waiting`. It stays, for the next."""
+    turn = FileLock(lock)
+    try:
+        turn.acquire(blocking=False)
+    except Timeout:
+        logger.warning(waiting)
+        turn.acquire()
+    except (OSError, NotImplementedError):
+        pass  # a file system without locks, or a folder that nobody can write to
+    try:
+        yield
+    finally:
+        turn.release()
 
 
 def sweep_up(folder: Path) -> None:

@@ -29,7 +29,7 @@ from PIL import Image
 
 from mpanet_pl.data.listing import missing_files
 from mpanet_pl.errors import UserError
-from mpanet_pl.system.files import written_aside
+from mpanet_pl.system.files import in_turn, written_aside
 from mpanet_pl.system.progress import track
 from mpanet_pl.world import layouts
 from mpanet_pl.world.census import CAMERAS, even_census, full_census
@@ -99,7 +99,16 @@ class World:
 
 def draw_world(root: Path, world: World, workers: int) -> None:
     """Draw the tree into `root`, or what is missing of it. An existing tree with other settings is a `UserError`."""
-    _claim(root, world)
+    _check_ours(root, world)
+    root.mkdir(parents=True, exist_ok=True)
+    with in_turn(root / ".lock", f"Another process draws {root}; waiting for it."):
+        _draw_alone(root, world, workers)
+
+
+def _draw_alone(root: Path, world: World, workers: int) -> None:
+    _check_ours(root, world)
+    if not (root / MANIFEST).is_file():
+        _write(root / UNFINISHED, _manifest(world))
     layout, people = world.lay_out(), world.people()
     wanted = [*(shot.path for shot in layout.shots), *layout.files, "nuances.json", "nuances.npz", MANIFEST]
     if not missing_files(root, wanted):
@@ -116,8 +125,8 @@ def draw_world(root: Path, world: World, workers: int) -> None:
     (root / UNFINISHED).unlink(missing_ok=True)
 
 
-def _claim(root: Path, world: World) -> None:
-    """Mark a new folder as ours; refuse one that is another's, or was drawn with other settings."""
+def _check_ours(root: Path, world: World) -> None:
+    """Refuse a folder that is another's, or was drawn with other settings."""
     for name in (MANIFEST, UNFINISHED):
         if (root / name).is_file():
             if (root / name).read_bytes() != _manifest(world):
@@ -125,7 +134,6 @@ def _claim(root: Path, world: World) -> None:
             return
     if root.is_dir() and any(not entry.name.startswith(".") for entry in root.iterdir()):
         raise UserError(f"{root} is not empty and was not drawn by this package: name another folder")
-    _write(root / UNFINISHED, _manifest(world))
 
 
 def _manifest(world: World) -> bytes:
