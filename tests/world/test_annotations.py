@@ -10,12 +10,18 @@ from mpanet_pl.world.annotations import Annotations
 
 PATHS = ["cam1/0001/0001.jpg", "cam3/0001/0001.jpg", "cam1/0002/0001.jpg", "cam1/0007/0001.jpg"]
 IDENTITIES = [1, 1, 2, 7]
+DIFFERENCES = np.arange(4 * 4, dtype=np.float32).reshape(4, 4) / 16
 BOXES = np.arange(4 * 2 * 4, dtype=np.float32).reshape(4, 2, 4) / 32
+
+
+def store(folder, identities=IDENTITIES, boxes=BOXES, differences=DIFFERENCES):
+    columns = {"paths": np.array(PATHS), "identities": np.array(identities)}
+    np.savez(folder / "nuances.npz", **columns, boxes=boxes, differences=differences)
 
 
 @pytest.fixture
 def folder(tmp_path):
-    np.savez(tmp_path / "nuances.npz", paths=np.array(PATHS), identities=np.array(IDENTITIES), boxes=BOXES)
+    store(tmp_path)
     identities = {
         "1": {"attributes": {}, "siblings": 3, "differs": "shoes"},
         "2": {"attributes": {}, "siblings": 3, "differs": "shoes"},
@@ -36,6 +42,7 @@ def test_annotations_follow_the_catalogues_order(folder):
     read = Annotations.read(folder, catalogue(PATHS[3], PATHS[0], PATHS[2]))
     assert read.nuances == ("glasses", "shoes")
     assert torch.equal(read.boxes, torch.from_numpy(BOXES[[3, 0, 2]]))
+    assert torch.equal(read.differences, torch.from_numpy(DIFFERENCES[[3, 0, 2]]))
     assert read.siblings.tolist() == [-1, 0, 0]
     assert read.differs.tolist() == [-1, 1, 1]
 
@@ -50,13 +57,13 @@ def test_an_unknown_image_is_named(folder):
 
 
 def test_an_unknown_identity_is_named(folder):
-    np.savez(folder / "nuances.npz", paths=np.array(PATHS), identities=np.array([1, 1, 2, 8]), boxes=BOXES)
+    store(folder, identities=[1, 1, 2, 8])
     with pytest.raises(UserError, match="know nothing of 1 of 2 identities, first 8"):
         Annotations.read(folder, catalogue(PATHS[0], PATHS[3]))
 
 
 def test_files_that_disagree_are_refused(folder):
-    np.savez(folder / "nuances.npz", paths=np.array(PATHS), identities=np.array(IDENTITIES), boxes=BOXES[:, :1])
+    store(folder, boxes=BOXES[:, :1])
     with pytest.raises(UserError, match=r"boxes of shape \(4, 1, 4\) where \(4, 2, 4\) was expected"):
         Annotations.read(folder, catalogue(PATHS[0]))
 

@@ -2,6 +2,7 @@ import itertools
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,12 +15,13 @@ from mpanet_pl.world.nuance_score import (
     one_map,
     overlap,
     pairings,
+    pairings_within,
     pointing,
     regions,
     score_maps,
     some_map,
 )
-from mpanet_pl.world.nuance_table import nuance_remarks, nuance_table
+from mpanet_pl.world.nuance_table import nuance_line, nuance_remarks, nuance_table
 
 HIDDEN = [math.nan] * 4
 
@@ -35,7 +37,7 @@ def draw(images=7, nuances=3, maps=4, height=5, width=3, seed=0):
 def cells_of(box, height, width):
     """From the definition: the cells whose centre is in the box, which is at least a cell wide and high."""
     left, top, right, bottom = box
-    grown_x, grown_y = max(0, 1 / width - (right - left)) / 2, max(0, 1 / height - (bottom - top)) / 2
+    grown_x, grown_y = max(0, 1 / width - (right - left)) / 2 + 1e-6, max(0, 1 / height - (bottom - top)) / 2 + 1e-6
     return {
         (i, j)
         for i in range(height)
@@ -81,7 +83,7 @@ def test_perfect_maps_score_full_marks_and_their_chance_does_not():
     corner = torch.randint(8, (60, 1, 2), generator=generator) / 8
     boxes = torch.cat([corner, corner + 1 / 8], dim=2)
     maps = regions(boxes, 8, 8).float()
-    scores = score_maps(maps, torch.ones(60, 8, 8), boxes)
+    scores = score_maps(maps, torch.ones(60, 8, 8), boxes, torch.arange(60))
     for name in ("pointing_some_map", "pointing_one_map", "coverage_some_map", "coverage_one_map"):
         assert scores[name].item() == 100
         assert scores[f"{name}_chance"].item() < 10
@@ -90,7 +92,7 @@ def test_perfect_maps_score_full_marks_and_their_chance_does_not():
 
 def test_a_map_at_a_fixed_place_is_no_better_than_its_chance():
     maps, boxes = draw(images=40)
-    scores = score_maps(maps[:1].expand(40, -1, -1, -1), maps[:1, 0].expand(40, -1, -1), boxes)
+    scores = score_maps(maps[:1].expand(40, -1, -1, -1), maps[:1, 0].expand(40, -1, -1), boxes, torch.arange(40))
     for name in ("pointing_some_map", "coverage_one_map", "pointing_activation"):
         assert torch.allclose(scores[name], scores[f"{name}_chance"])
 
@@ -109,6 +111,48 @@ def test_one_map_is_measured_where_it_was_not_chosen():
     assert noise.mean(dim=0).amax(dim=1).mean() > 0.55  # the best of thirty on the very images it was chosen on
     noise[:, :, 7] = 1
     assert one_map(noise, visible).tolist() == [1] * 5
+
+
+def ceiling_by_loop(boxes, identities, height, width):
+    """Mean over ordered pairs of one person's pictures: how much of a box lies on the other picture's."""
+    hits = [[] for _ in range(boxes.shape[1])]
+    for one, other in itertools.permutations(range(len(boxes)), 2):
+        for k, (here, there) in enumerate(zip(boxes[one].tolist(), boxes[other].tolist(), strict=True)):
+            if identities[one] == identities[other] and not math.isnan(here[0] + there[0]):
+                cells = cells_of(there, height, width)
+                hits[k].append(len(cells & cells_of(here, height, width)) / len(cells))
+    return [100 * sum(of_nuance) / len(of_nuance) for of_nuance in hits]
+
+
+def test_the_ceiling_is_a_box_from_another_picture_of_the_same_person():
+    maps, boxes = draw(images=24, seed=1)
+    identities = torch.arange(24) % 4  # six pictures each: the five pairings are all pairs
+    scores = score_maps(maps, maps[:, 0], boxes, identities)
+    assert scores["pointing_same_person"].tolist() == pytest.approx(ceiling_by_loop(boxes, identities, 5, 3))
+
+
+def test_who_stands_still_reaches_the_ceiling_and_others_boxes_do_not():
+    generator = torch.Generator().manual_seed(0)
+    corner = torch.randint(8, (20, 1, 2), generator=generator).repeat(3, 1, 1) / 8
+    boxes, identities = torch.cat([corner, corner + 1 / 8], dim=2), torch.arange(20).repeat(3)
+    scores = score_maps(torch.rand(60, 0, 8, 8), torch.ones(60, 8, 8), boxes, identities)
+    for measure in ("pointing", "coverage"):
+        assert scores[f"{measure}_same_person"].item() == 100
+        assert scores[f"{measure}_same_person_chance"].item() < 10
+
+
+def test_who_is_seen_once_has_no_ceiling():
+    maps, boxes = draw(images=5)
+    assert score_maps(maps, maps[:, 0], boxes, torch.arange(5))["pointing_same_person"].isnan().all()
+
+
+def test_pairings_within_groups_give_each_row_every_other_of_its_group():
+    groups = torch.tensor([3, 1, 3, 3, 7, 1, 3, 3, 3])  # six, two and one
+    partners = torch.stack(pairings_within(groups))
+    assert len(partners) == 5
+    for row, group in enumerate(groups):
+        others = {other for other in range(9) if groups[other] == group and other != row}
+        assert set(partners[:, row].tolist()) - {row} == others
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 50])
@@ -130,13 +174,19 @@ def test_overlap_of_equal_and_of_disjoint_maps():
 
 def annotations(boxes):
     none = torch.full((len(boxes),), -1)
-    return Annotations(tuple(f"nuance{k}" for k in range(boxes.shape[1])), boxes, none, none)
+    return Annotations(
+        tuple(f"nuance{k}" for k in range(boxes.shape[1])), boxes, none, none, torch.full_like(boxes[:, 0], math.nan)
+    )
+
+
+def score_of(boxes):
+    return NuanceScore(annotations(boxes), torch.arange(len(boxes)) // 3)
 
 
 def test_batches_their_order_and_images_seen_twice_change_nothing():
     maps, boxes = draw(images=20)
     activation = activation_map(torch.randn(20, 6, 5, 3))
-    whole, parts = NuanceScore(annotations(boxes)), NuanceScore(annotations(boxes))
+    whole, parts = score_of(boxes), score_of(boxes)
     whole.update(maps, activation, torch.arange(20))
     for rows in (torch.arange(19, 7, -1), torch.arange(0, 10)):
         parts.update(maps[rows], activation[rows], rows)
@@ -146,7 +196,7 @@ def test_batches_their_order_and_images_seen_twice_change_nothing():
 def test_scores_leave_out_what_no_image_shows():
     maps, boxes = draw()
     boxes[:, 1] = math.nan
-    score = NuanceScore(annotations(boxes))
+    score = score_of(boxes)
     score.update(maps, maps[:, 0], torch.arange(7))
     scores = score.compute()
     assert "pointing_some_map/nuance0" in scores
@@ -161,7 +211,7 @@ def test_scores_leave_out_what_no_image_shows():
 @pytest.mark.parametrize("patterns", [0, 1])
 def test_a_network_without_maps_or_with_one_is_scored_too(patterns):
     maps, boxes = draw()
-    score = NuanceScore(annotations(boxes))
+    score = score_of(boxes)
     score.update(maps[:, :patterns], maps[:, 0], torch.arange(7))
     scores = score.compute()
     assert "pointing_activation/mean" in scores
@@ -171,7 +221,7 @@ def test_a_network_without_maps_or_with_one_is_scored_too(patterns):
 
 def test_the_table_shows_each_nuance_with_its_chance():
     maps, boxes = draw()
-    score = NuanceScore(annotations(boxes))
+    score = score_of(boxes)
     score.update(maps, maps[:, 0], torch.arange(7))
     scores = score.compute() | {"siblings/nuance2": 81.25, "siblings/mean": 81.25}
     header, rows = nuance_table(scores)
@@ -187,11 +237,29 @@ def test_the_table_shows_each_nuance_with_its_chance():
 
 def test_the_table_of_a_network_without_maps_is_narrower():
     maps, boxes = draw()
-    score = NuanceScore(annotations(boxes))
+    score = score_of(boxes)
     score.update(maps[:, :0], maps[:, 0], torch.arange(7))
     header, _ = nuance_table(score.compute())
-    assert header == ["nuance", "images", "activation points", "activation covers"]
-    assert len(nuance_remarks(score.compute())) == 1
+    assert header == [
+        "nuance",
+        "images",
+        "activation points",
+        "same person's box points",
+        "activation covers",
+        "same person's box covers",
+    ]
+    assert not [remark for remark in nuance_remarks(score.compute()) if "overlap" in remark]
+
+
+def test_the_line_says_what_there_is():
+    maps, boxes = draw()
+    score = score_of(boxes)
+    score.update(maps, maps[:, 0], torch.arange(7))
+    scores = score.compute()
+    points, chance = scores["pointing_some_map/mean"], scores["pointing_some_map_chance/mean"]
+    assert nuance_line(scores) == f"nuances: some map points {points:.1f} % (chance {chance:.1f})"
+    told = {"siblings/mean": 74.96, "siblings_hidden/mean": 50.04, "siblings_elsewhere/mean": 74.0}
+    assert nuance_line(told) == "nuances: siblings told apart 75.0 % (chance 50.0), with it hidden 50.0 %"
 
 
 RANK = """
@@ -202,7 +270,8 @@ from mpanet_pl.world.nuance_score import NuanceScore
 rank, folder = int(sys.argv[1]), sys.argv[2]
 torch.set_num_threads(1)
 drawn = torch.load(f"{folder}/drawn.pt", weights_only=True)
-score = NuanceScore(Annotations(("a", "b", "c"), drawn["boxes"], drawn["none"], drawn["none"]))
+boxes, identities = drawn["boxes"], drawn["identities"]
+score = NuanceScore(Annotations(("a", "b", "c"), boxes, identities, identities, boxes[:, 0]), identities)
 dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
 for shares in (([5, 1, 0], [2, 3, 4, 6, 0]), ([6, 5, 4, 3, 2, 1, 0], [])):
     index = torch.tensor(shares[rank], dtype=torch.int64)
@@ -217,10 +286,10 @@ dist.destroy_process_group()
 @pytest.mark.slow
 def test_two_ranks_give_the_scores_of_one_whatever_their_shares(tmp_path):
     maps, boxes = draw()
-    alone = NuanceScore(annotations(boxes))
-    alone.annotations = Annotations(("a", "b", "c"), boxes, *[alone.annotations.siblings] * 2)
+    alone = score_of(boxes)
+    alone.annotations = replace(alone.annotations, nuances=("a", "b", "c"))
     alone.update(maps, maps[:, 0], torch.arange(7))
-    drawn = {"maps": maps, "boxes": boxes, "none": alone.annotations.siblings, "expected": alone.compute()}
+    drawn = {"maps": maps, "boxes": boxes, "identities": alone.identities, "expected": alone.compute()}
     torch.save(drawn, tmp_path / "drawn.pt")
     ranks = [subprocess.Popen([sys.executable, "-c", RANK, str(rank), str(tmp_path)]) for rank in range(2)]
     assert [rank.wait(timeout=240) for rank in ranks] == [0, 0]

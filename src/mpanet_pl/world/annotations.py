@@ -26,6 +26,12 @@ class Annotations:
     boxes: Tensor  # (N, K, 4) left, top, right, bottom in fractions of the image; NaN where the nuance is not visible
     siblings: Tensor  # (N,) int64, the group of identities alike in all but one nuance; -1: the identity has no sibling
     differs: Tensor  # (N,) int64, the nuance that tells the group's members apart; -1: the identity has no sibling
+    differences: Tensor  # (N, 4) where the picture of a sibling who stood there would differ; NaN: nowhere
+
+    def __getitem__(self, rows: Tensor) -> Annotations:
+        """Of some of the images."""
+        columns = self.boxes, self.siblings, self.differs, self.differences
+        return Annotations(self.nuances, *(column[rows] for column in columns))
 
     @classmethod
     def read(cls, root: Path, catalogue: Catalogue) -> Annotations | None:
@@ -36,7 +42,7 @@ class Annotations:
         try:
             with archive.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 paths, people = stored["paths"].tolist(), stored["identities"].tolist()
-                boxes = stored["boxes"].astype(np.float32)
+                boxes, differences = stored["boxes"].astype(np.float32), stored["differences"].astype(np.float32)
             described = json.loads(index.read_text())
             nuances, identities = tuple(described["nuances"]), described["identities"]
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
@@ -44,9 +50,11 @@ class Annotations:
         if boxes.shape != (len(paths), len(nuances), 4):
             expected = (len(paths), len(nuances), 4)
             raise _refusal(root, f"hold boxes of shape {boxes.shape} where {expected} was expected")
+        if differences.shape != (len(paths), 4):
+            raise _refusal(root, f"hold differences of shape {differences.shape} where {(len(paths), 4)} was expected")
         rows = _rows(root, catalogue, paths)
         group, nuance = _sibling_columns(root, [people[row] for row in rows], nuances, identities)
-        return cls(nuances, torch.from_numpy(boxes[rows]), group, nuance)
+        return cls(nuances, torch.from_numpy(boxes[rows]), group, nuance, torch.from_numpy(differences[rows]))
 
 
 def _rows(root: Path, catalogue: Catalogue, paths: list[str]) -> list[int]:

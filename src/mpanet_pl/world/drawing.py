@@ -4,7 +4,8 @@ Images and files are written aside and renamed, so an interrupted drawing goes o
 says what was asked for, gets its final name last: a tree that has it is complete.
 
     nuances.json    seed, the nuances' names, and of each identity its attributes and siblings
-    nuances.npz     paths (N,), identities (N,) and the visible boxes (N, nuances, 4), NaN where a nuance is not visible
+    nuances.npz     paths (N,), identities (N,), the visible boxes (N, nuances, 4) and the differences (N, 4): where the
+                    sibling's picture would differ; NaN where a nuance is not visible, or nothing would differ
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ from mpanet_pl.system.files import in_turn, written_aside
 from mpanet_pl.system.progress import track
 from mpanet_pl.world import layouts
 from mpanet_pl.world.census import CAMERAS, even_census, full_census
-from mpanet_pl.world.parts import visible_boxes
-from mpanet_pl.world.people import NUANCES, Person, populate
+from mpanet_pl.world.parts import box_around, visible_boxes
+from mpanet_pl.world.people import NUANCES, Person, populate, siblings_of
 from mpanet_pl.world.shot import Look, Shot
 
-VERSION = 1  # of the drawing: another version draws other pixels from the same seed
+VERSION = 2  # of the drawing: another version draws other pixels from the same seed, or knows more of them
 MANIFEST = "manifest.json"
 UNFINISHED = "manifest.unfinished.json"
 IMAGE_FORMAT = {".jpg": "JPEG", ".bmp": "BMP"}
@@ -116,11 +117,15 @@ def _draw_alone(root: Path, world: World, workers: int) -> None:
     for path, content in layout.files.items():
         _write(root / path, content)
     chunks = [layout.shots[start : start + CHUNK] for start in range(0, len(layout.shots), CHUNK)]
-    jobs = [(chunk, {shot.identity: people[shot.identity] for shot in chunk}) for chunk in chunks]
+    siblings = siblings_of(people)
+    jobs = [
+        (chunk, {shot.identity: (people[shot.identity], siblings.get(shot.identity)) for shot in chunk})
+        for chunk in chunks
+    ]
     drawn = _in_parallel(partial(_draw, root, world.look), jobs, max(1, min(workers, len(jobs))))
-    boxes = list(track(drawn, f"Drawing {root}", len(layout.shots)))
+    boxes = np.stack(list(track(drawn, f"Drawing {root}", len(layout.shots))))
     _write(root / "nuances.json", json.dumps(_who_is_who(world.look.seed, people), indent=1).encode())
-    _write(root / "nuances.npz", _boxes_file(layout.shots, np.stack(boxes)))
+    _write(root / "nuances.npz", _boxes_file(layout.shots, boxes))
     _write(root / MANIFEST, _manifest(world))
     (root / UNFINISHED).unlink(missing_ok=True)
 
@@ -140,21 +145,22 @@ def _manifest(world: World) -> bytes:
     return json.dumps({"drawing": VERSION, **asdict(world)}, indent=1).encode()
 
 
-Job = tuple[list[Shot], dict[int, Person]]
+Job = tuple[list[Shot], dict[int, tuple[Person, Person | None]]]  # who is drawn, each with a sibling
 
 
 def _draw(root: Path, look: Look, job: Job) -> list[np.ndarray]:
-    """Draw those images of a job that are not there yet; the boxes of all."""
+    """Draw those images of a job that are not there yet; of all, the nuances' boxes and the difference's last."""
     shots, people = job
     boxes = []
     for shot in shots:
-        path, person = root / shot.path, people[shot.identity]
+        path, (person, sibling) = root / shot.path, people[shot.identity]
         inks = look.inks(shot, person)
         if not path.exists():
             content = io.BytesIO()
             Image.fromarray(look.picture(shot, person, inks)).save(content, IMAGE_FORMAT[path.suffix], quality=92)
             _write(path, content.getvalue())
-        boxes.append(visible_boxes(inks))
+        differs = np.zeros_like(inks) if sibling is None else inks != look.inks(shot, sibling)
+        boxes.append(np.concatenate([visible_boxes(inks), box_around(differs)[None]]))
     return boxes
 
 
@@ -190,7 +196,7 @@ def _who_is_who(seed: int, people: dict[int, Person]) -> dict[str, object]:
 def _boxes_file(shots: list[Shot], boxes: np.ndarray) -> bytes:
     file = io.BytesIO()
     paths, identities = np.array([shot.path for shot in shots]), np.array([shot.identity for shot in shots])
-    np.savez_compressed(file, paths=paths, identities=identities, boxes=boxes)
+    np.savez_compressed(file, paths=paths, identities=identities, boxes=boxes[:, :-1], differences=boxes[:, -1])
     return file.getvalue()
 
 

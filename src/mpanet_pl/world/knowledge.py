@@ -13,6 +13,7 @@ from mpanet_pl.module import MPANetModule
 from mpanet_pl.world.annotations import Annotations
 from mpanet_pl.world.nuance_score import NuanceScore, activation_map
 from mpanet_pl.world.nuance_table import nuance_line, nuance_remarks, nuance_table
+from mpanet_pl.world.occlusion import OcclusionScore, elsewhere, hide
 from mpanet_pl.world.siblings import sibling_accuracy
 
 
@@ -28,7 +29,7 @@ class Nuances:
     def __init__(self, test: Catalogue, annotations: Annotations) -> None:
         self.test, self.annotations = test, annotations
         self.boxes = annotations.boxes
-        self.callback = NuanceScoring(annotations)
+        self.callback = NuanceScoring(test, annotations)
 
     def scores(self, embeddings: Tensor) -> dict[str, float]:
         return self.callback.scores | sibling_accuracy(embeddings, self.test, self.annotations)
@@ -46,8 +47,10 @@ class Nuances:
 class NuanceScoring(pl.Callback):
     """Asks the pattern maps of the test images where they point, where a drawn dataset knows the answer."""
 
-    def __init__(self, annotations: Annotations) -> None:
-        self.metric = NuanceScore(annotations)
+    def __init__(self, test: Catalogue, annotations: Annotations) -> None:
+        self.annotations = annotations
+        self.metric = NuanceScore(annotations, test.identities)
+        self.occlusion = OcclusionScore(annotations, test) if (annotations.siblings >= 0).any() else None
         self.scores: dict[str, float] = {}
 
     def on_test_batch_end(
@@ -57,8 +60,22 @@ class NuanceScoring(pl.Callback):
         with trainer.precision_plugin.forward_context():
             features = module.network.trunk(batch.images)
             maps = module.network.patterns(features)
+            if self.occlusion is not None:
+                self._hide(module, batch)
         self.metric.update(maps, activation_map(features), batch.index)
+
+    def _hide(self, module: MPANetModule, batch: Batch) -> None:
+        assert self.occlusion is not None
+        index = batch.index.cpu()
+        who = self.annotations.siblings[index] >= 0
+        images, differences = batch.images[who.to(batch.images.device)], self.annotations.differences[index[who]]
+        if len(images):
+            hidden, other = hide(images, differences), hide(images, elsewhere(differences))
+            self.occlusion.update(module(hidden), module(other), batch.index[who.to(batch.index.device)])
 
     def on_test_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.scores = self.metric.compute()
         self.metric.reset()
+        if self.occlusion is not None:
+            self.scores |= self.occlusion.compute()
+            self.occlusion.reset()

@@ -12,6 +12,10 @@ half of the images, measured on the other half (`one_map`), and of the global fe
 is one map. `some_map` is easier than the others by its P tries: compare it with its chance, and `one_map` with
 `activation`. Chance is the same reading with every image's maps replaced by another image's, so it contains what a
 fixed place in the picture explains.
+
+`same_person` is the ceiling of whoever knows a person but not how they stand: the nuance's own box in another picture
+of the same person, read as a map. Its chance is the box in a picture of another person. A box in its own picture
+scores 100, so what lies between the ceiling and 100 is pose, and what lies below it is knowing people.
 """
 
 from __future__ import annotations
@@ -103,10 +107,10 @@ def overlap(maps: Tensor) -> dict[str, float]:
     return {"cosine": cosine.mean().item(), "iou": iou.mean().item()}
 
 
-def score_maps(maps: Tensor, activation: Tensor, boxes: Tensor) -> dict[str, Tensor]:
+def score_maps(maps: Tensor, activation: Tensor, boxes: Tensor, identities: Tensor) -> dict[str, Tensor]:
     """Every measure and reading of maps (N, P, h, w) and activation (N, h, w), each beside its chance: (K,) in percent.
 
-    Names are `pointing_some_map`, `pointing_some_map_chance` …; without maps (P = 0) only the activation's.
+    Names are `pointing_some_map`, `pointing_some_map_chance` …; without maps (P = 0) there are none of them.
     """
     region = regions(boxes, *activation.shape[-2:])
     visible = ~boxes.isnan().any(dim=2)
@@ -123,7 +127,26 @@ def score_maps(maps: Tensor, activation: Tensor, boxes: Tensor) -> dict[str, Ten
             by_chance = [read(measure(responses[other], region), visible) for other in pairings(len(maps))]
             scores[f"{measure.__name__}_{name}"] = 100 * read(measure(responses, region), visible)
             scores[f"{measure.__name__}_{name}_chance"] = 100 * torch.stack(by_chance).mean(dim=0)
+        ceiling, chance = _boxes_as_maps(measure, region, visible, identities)
+        scores[f"{measure.__name__}_same_person"] = 100 * ceiling
+        scores[f"{measure.__name__}_same_person_chance"] = 100 * chance
     return scores
+
+
+def _boxes_as_maps(
+    measure: Callable[[Tensor, Tensor], Tensor], region: Tensor, visible: Tensor, identities: Tensor
+) -> tuple[Tensor, Tensor]:
+    """A nuance's region in another picture, as a map of this one: of the same person (K,), and of another person."""
+    means = []
+    for others, same in ((pairings_within(identities), True), (pairings(len(region)), False)):
+        found, seen = torch.zeros(region.shape[1]), torch.zeros(region.shape[1])
+        for other in others:
+            counts = visible & visible[other] & ((identities == identities[other]) == same)[:, None]
+            counts &= (other != torch.arange(len(other)))[:, None]
+            found += (measure(region[other].float(), region).diagonal(dim1=1, dim2=2) * counts).sum(dim=0)
+            seen += counts.sum(dim=0)
+        means.append(found / seen)  # NaN where there is no such pair
+    return means[0], means[1]
 
 
 def pairings(count: int) -> list[Tensor]:
@@ -131,6 +154,21 @@ def pairings(count: int) -> list[Tensor]:
     order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
     place = order.argsort()
     return [order.roll(shift)[place] for shift in range(1, max(2, min(SHIFTS + 1, count)))]
+
+
+def pairings_within(groups: Tensor) -> list[Tensor]:
+    """Up to `SHIFTS` ways to give each row another of its group (N,), in so far as there is one; else its own.
+
+    >>> pairings_within(torch.tensor([4, 9, 4]))[0]
+    tensor([2, 1, 0])
+    """
+    shuffled = torch.randperm(len(groups), generator=torch.Generator().manual_seed(0))
+    order = shuffled[groups[shuffled].argsort(stable=True)]  # group by group, each in random order
+    sizes = groups.unique(return_counts=True)[1]
+    size, start = sizes.repeat_interleave(sizes), (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    position, place = torch.arange(len(groups)) - start, order.argsort()
+    shifts = range(1, max(2, min(SHIFTS + 1, int(sizes.max()))))
+    return [order[start + torch.where(shift < size, (position + shift) % size, position)][place] for shift in shifts]
 
 
 class NuanceScore(Metric):
@@ -141,9 +179,9 @@ class NuanceScore(Metric):
     activation: list[Tensor]
     index: list[Tensor]
 
-    def __init__(self, annotations: Annotations) -> None:
+    def __init__(self, annotations: Annotations, identities: Tensor) -> None:
         super().__init__(dist_sync_fn=gather_chunks)
-        self.annotations = annotations
+        self.annotations, self.identities = annotations, identities  # row by row the same catalogue's
         for name in ("maps", "activation", "index"):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
@@ -157,9 +195,10 @@ class NuanceScore(Metric):
         """Flat scores, `measure/nuance` and `measure/mean`, in percent; what no image shows is left out."""
         index, first = np.unique(dim_zero_cat(self.index).cpu().numpy(), return_index=True)
         maps, activation = dim_zero_cat(self.maps).cpu()[first], dim_zero_cat(self.activation).cpu()[first]
-        boxes = self.annotations.boxes[torch.from_numpy(index)]
+        rows = torch.from_numpy(index)
+        boxes = self.annotations.boxes[rows]
         scores = {"images": (~boxes.isnan().any(dim=2)).sum(dim=0).float()}
-        scores |= score_maps(maps, activation, boxes)
+        scores |= score_maps(maps, activation, boxes, self.identities[rows])
         pairs = overlap(maps) if maps.shape[1] > 1 else {}
         return by_name(scores, self.annotations.nuances) | {f"overlap/{name}": 100 * pairs[name] for name in pairs}
 

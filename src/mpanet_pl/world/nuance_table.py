@@ -6,10 +6,14 @@ COLUMNS = {
     "pointing_some_map": "some map points",
     "pointing_one_map": "one map points",
     "pointing_activation": "activation points",
+    "pointing_same_person": "same person's box points",
     "coverage_some_map": "some map covers",
     "coverage_one_map": "one map covers",
     "coverage_activation": "activation covers",
+    "coverage_same_person": "same person's box covers",
     "siblings": "siblings told apart",
+    "siblings_hidden": "with it hidden",
+    "siblings_elsewhere": "with as much hidden elsewhere",
 }
 
 
@@ -30,17 +34,21 @@ def nuance_table(scores: Mapping[str, float]) -> tuple[list[str], list[list[str]
 
 def nuance_line(scores: Mapping[str, float]) -> str:
     """The means over nuances in one line; the table has each of them."""
-    found = [
-        f"{title} {scores[f'{column}/mean']:.1f} %" + _cell(scores, f"{column}_chance/mean", " (chance {:.1f})")
-        for column, title in COLUMNS.items()
-        if column in ("pointing_some_map", "siblings") and f"{column}/mean" in scores
-    ]
-    return f"nuances: {'; '.join(found)} (chance 50)"
+    parts = []
+    for column, chance in (("pointing_some_map", scores.get("pointing_some_map_chance/mean")), ("siblings", 50.0)):
+        if f"{column}/mean" in scores:
+            parts.append(f"{COLUMNS[column]} {scores[f'{column}/mean']:.1f} % (chance {chance:.1f})")
+    if "siblings_hidden/mean" in scores:
+        parts[-1] += f", {COLUMNS['siblings_hidden']} {scores['siblings_hidden/mean']:.1f} %"
+    return f"nuances: {'; '.join(parts)}"
 
 
 def nuance_remarks(scores: Mapping[str, float]) -> list[str]:
     """What a reader of the table has to know."""
-    remarks = ["nuances: percent; in brackets chance, the same with other images' maps; between siblings it is 50"]
+    remarks = [
+        "nuances: percent; in brackets chance, the same with other images' maps; between siblings it is 50",
+        "same person's box: what knowing the person but not the pose would score; in brackets another person's box",
+    ]
     alike = [f"{key.split('/')[1]} {value:.1f}" for key, value in scores.items() if key.startswith("overlap/")]
     return remarks + ([f"overlap of an image's maps with one another, percent: {', '.join(alike)}"] if alike else [])
 

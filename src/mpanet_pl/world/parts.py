@@ -106,7 +106,6 @@ def visible_boxes(inks: np.ndarray) -> np.ndarray:
 
     `inks` is (height, width), the result (nuances, 4).
     """
-    height, width = inks.shape
     bits = REGION_BITS[inks]
     in_rows, in_columns = np.bitwise_or.reduce(bits, axis=1), np.bitwise_or.reduce(bits, axis=0)
     areas = IN_REGION @ np.bincount(inks.ravel(), minlength=INKS)
@@ -115,7 +114,19 @@ def visible_boxes(inks: np.ndarray) -> np.ndarray:
     for region, (name, _) in enumerate(REGIONS):
         if areas[region] > largest[name]:
             largest[name] = areas[region]
-            rows, columns = np.flatnonzero(in_rows >> region & 1), np.flatnonzero(in_columns >> region & 1)
-            box = columns[0] / width, rows[0] / height, (columns[-1] + 1) / width, (rows[-1] + 1) / height
-            boxes[list(NUANCES).index(name)] = box
+            boxes[list(NUANCES).index(name)] = _box(in_rows >> region & 1, in_columns >> region & 1)
     return boxes
+
+
+def box_around(points: np.ndarray) -> np.ndarray:
+    """The box (4,) around what is not 0 in (height, width); NaN where all is."""
+    return _box(np.asarray(points.any(axis=1)), np.asarray(points.any(axis=0)))
+
+
+def _box(in_rows: np.ndarray, in_columns: np.ndarray) -> np.ndarray:
+    rows, columns = np.flatnonzero(in_rows), np.flatnonzero(in_columns)
+    if not len(rows):
+        return np.full(4, np.nan, np.float32)
+    height, width = len(in_rows), len(in_columns)
+    box = columns[0] / width, rows[0] / height, (columns[-1] + 1) / width, (rows[-1] + 1) / height
+    return np.array(box, np.float32)

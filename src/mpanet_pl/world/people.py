@@ -8,7 +8,7 @@ nuance.
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
@@ -106,6 +106,16 @@ def populate(seed: int, groups: Iterable[Sequence[int]], siblings: float) -> dic
                 elder = group[position - 1]
                 people[elder], people[identity] = _siblings(people[elder], family, generator(seed, FAMILIES, family))
     return people
+
+
+def siblings_of(people: Mapping[int, Person]) -> dict[int, Person]:
+    """The sibling of each identity that has one."""
+    families: dict[int, list[int]] = {}
+    for identity, person in people.items():
+        if person.siblings is not None:
+            families.setdefault(person.siblings, []).append(identity)
+    pairs = [pair for elder, younger in families.values() for pair in ((elder, younger), (younger, elder))]
+    return {identity: people[sibling] for identity, sibling in pairs}
 
 
 def _siblings(elder: Person, family: int, rng: np.random.Generator) -> tuple[Person, Person]:

@@ -11,8 +11,10 @@ from mpanet_pl.world.annotations import Annotations
 from mpanet_pl.world.nuance_score import by_name
 
 
-def sibling_accuracy(embeddings: Tensor, catalogue: Catalogue, annotations: Annotations) -> dict[str, float]:
-    """How often the right sibling is ranked before the wrong one, per nuance that tells them apart: `siblings/nuance`.
+def sibling_accuracy(
+    embeddings: Tensor, catalogue: Catalogue, annotations: Annotations, name: str = "siblings"
+) -> dict[str, float]:
+    """How often the right sibling is ranked before the wrong one, per nuance that tells them apart: `name/nuance`.
 
     Every image of an identity with siblings is a query. Of all pairs of an image of its own identity and an image of a
     sibling, both in the other modality, those count where its own is the more similar by cosine (a tie counts half);
@@ -32,7 +34,7 @@ def sibling_accuracy(embeddings: Tensor, catalogue: Catalogue, annotations: Anno
             order = (to_right[:, :, None] - to_wrong[:, None, :]).sign()  # 1 right first, 0 tie, -1 wrong first
             accuracy[own & modality] = (order.mean(dim=(1, 2)) + 1) / 2
     per_nuance = torch.stack([accuracy[differs == k].nanmean() for k in range(len(annotations.nuances))])
-    return by_name({"siblings": 100 * per_nuance}, annotations.nuances)
+    return by_name({name: 100 * per_nuance}, annotations.nuances)
 
 
 def _cosine(embeddings: Tensor) -> Tensor:
