@@ -79,12 +79,6 @@ def test_impossible_choices_are_refused() -> None:
         RegDBProtocol(cmc="fancy")
 
 
-def test_published_rows_belong_to_settings() -> None:
-    _, catalogue = made.sysu(dim=1)
-    (search,) = SYSUProtocol().searches(catalogue)
-    assert SYSUProtocol.published.keys() == search.galleries.keys()
-
-
 class OneGallery(RetrievalProtocol):
     """One of a user's own: what the base class does not say is all that it has to."""
 

@@ -278,6 +278,15 @@ def test_regdb_checkpoints_know_their_trial(
     assert run([checkpoint, "trial=3", "allow_trained_people=true", f"run_dir={tmp_path}/other"], monkeypatch) == 0
 
 
+@pytest.mark.slow
+def test_no_published_number_stands_beside_a_network_trained_elsewhere(
+    trained: Path, regdb_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = ["dataset=regdb", "trial=1", f"data_dir={regdb_run.parent / 'RegDB'}"]
+    assert run([f"ckpt={trained}/checkpoints/last.ckpt", *elsewhere, f"run_dir={tmp_path}"], monkeypatch) == 0
+    assert "published (" not in (tmp_path / "results.md").read_text()
+
+
 def test_published_numbers_stand_beside(regdb_run: Path) -> None:
     table = (regdb_run / "results.md").read_text()
     assert "| published (MPANet, CVPR 2021) | 83.70 |" in table

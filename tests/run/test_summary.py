@@ -10,7 +10,7 @@ import pytest
 
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import Results
-from mpanet_pl.evaluation.published import REGDB
+from mpanet_pl.evaluation.published import mpanet
 from mpanet_pl.run.summary import Summary, summarize
 from mpanet_pl.summarize import main
 
@@ -26,7 +26,7 @@ def write_run(
     Results(
         scores={row: dict.fromkeys(SETTINGS, scores) for row in ("last", "best")},
         measured=dict.fromkeys(SETTINGS, measured),
-        published=REGDB,
+        published=mpanet("regdb", normalised=False, gallery="all images"),
         provenance={
             "dataset": "regdb",
             "trial": trial,

@@ -20,7 +20,7 @@ from torch import Tensor
 from mpanet_pl.data.catalogue import Catalogue, Dataset
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.permutations import Permutations
-from mpanet_pl.evaluation.published import NONE, REGDB, SYSU_MM01, Published
+from mpanet_pl.evaluation.published import NONE, Published, mpanet
 from mpanet_pl.evaluation.ranking import CMC
 
 SYSU_CAMERAS = {"all": (1, 2, 4, 5), "indoor": (1, 2)}
@@ -53,7 +53,9 @@ class RetrievalProtocol(ABC):
     cmc: CMC = "deduplicated"  # counts each identity once, at its best image; "plain" counts images
     normalise: bool = True  # compare L2-normalised embeddings (cosine); False: Euclidean distance of them as they are
     draw: str  # how the galleries were chosen, in words
-    published: Published = NONE  # setting -> score -> percent
+    gallery: str | None = None  # the same in short: official permutations, random.seed, all images
+    trials: int | None = None  # galleries of a setting, where there are several
+    published: Published = NONE  # setting -> score -> percent, of MPANet's paper, where it measured alike
 
     @classmethod
     def of(cls, dataset: Dataset) -> Self:
@@ -106,13 +108,15 @@ class SYSUProtocol(RetrievalProtocol):
     evaluator compares embeddings as they are (`normalise=False`), most published code cosines.
     """
 
-    published = SYSU_MM01
+    trials: int
 
     def __init__(self, permutations: str | Path | None = None, trials: int = 10, *, normalise: bool = True) -> None:
         if trials < 1:
             raise UserError(f"SYSU's protocol needs at least one trial, got {trials}")
         self.trials, self.normalise = trials, normalise
         self.permutations = Permutations(permutations, trials) if permutations is not None else None
+        self.gallery = "official permutations" if self.permutations else "random.seed"
+        self.published = mpanet("sysu", normalised=normalise, gallery=self.gallery, trials=trials)
         drawn_by = str(self.permutations) if self.permutations else "random.seed(trial), not the official permutations"
         self.draw = f"{_galleries(trials)} drawn by {drawn_by}"
 
@@ -155,13 +159,14 @@ class RegDBProtocol(RetrievalProtocol):
     """
 
     draw = "all images of the other modality are the gallery"
-    published = REGDB
+    gallery = "all images"
 
     def __init__(self, cmc: CMC = "deduplicated", normalise: bool = False) -> None:
         if cmc not in ("deduplicated", "plain"):
             raise UserError(f'The CMC is "deduplicated" or "plain", got "{cmc}"')
         self.cmc: CMC = cmc
         self.normalise = normalise
+        self.published = mpanet("regdb", normalised=normalise, gallery=self.gallery)
 
     def searches(self, catalogue: Catalogue) -> list[Search]:
         visible, thermal = rows_of(catalogue, infrared=False), rows_of(catalogue, infrared=True)
@@ -176,6 +181,9 @@ class LLCMProtocol(RetrievalProtocol):
 
     A gallery image of the query's own identity and camera is ignored.
     """
+
+    gallery = "random.seed"
+    trials: int
 
     def __init__(self, trials: int = 10, *, normalise: bool = True) -> None:
         if trials < 1:
@@ -210,6 +218,7 @@ class FolderProtocol(RetrievalProtocol):
     """
 
     draw = "all images of the other modality are the gallery"
+    gallery = "all images"
 
     def __init__(self, same_camera: bool = False, *, normalise: bool = True) -> None:
         self.same_camera, self.normalise = same_camera, normalise

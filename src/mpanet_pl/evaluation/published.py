@@ -1,17 +1,108 @@
-"""Numbers published for MPANet (CVPR 2021), in percent, to print beside one's own."""
+"""Published numbers with the conditions that they were measured under; a row stands beside one measured alike.
 
-from collections.abc import Mapping
+`published.csv` holds them, in percent as their sources print them; what a source does not say is empty there.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Collection, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
 
 Published = Mapping[str, Mapping[str, float]]  # setting -> score -> percent
-
-SYSU_MM01: Published = {
-    "all/single": {"r1": 70.58, "r10": 96.21, "r20": 98.80, "mAP": 68.24},
-    "all/multi": {"r1": 75.58, "r10": 97.91, "r20": 99.43, "mAP": 62.91},
-    "indoor/single": {"r1": 76.74, "r10": 98.21, "r20": 99.57, "mAP": 80.95},
-    "indoor/multi": {"r1": 84.22, "r10": 99.66, "r20": 99.96, "mAP": 75.11},
-}
-REGDB: Published = {
-    "visible_to_thermal": {"r1": 83.7, "mAP": 80.9},
-    "thermal_to_visible": {"r1": 82.8, "mAP": 80.7},
-}
 NONE: Published = {}
+SCORES = ("r1", "r10", "r20", "mAP", "mINP")
+YES_OR_NO = {"yes": True, "no": False, "": None}
+
+
+class Record(NamedTuple):
+    """One row that somebody published; None is what its source does not say."""
+
+    method: str
+    venue: str
+    dataset: str  # as `dataset=` calls it
+    edition: str | None  # of a dataset that was released more than once
+    setting: str | None
+    query: str | None  # visible or infrared
+    scores: Mapping[str, float]
+    scorer: str | None  # embedding; pair: sees both images at once; re-ranked
+    flip: bool | None  # embeddings averaged with those of the mirror images
+    normalised: bool | None  # cosine, or Euclidean distance of embeddings as they are
+    gallery: str | None  # official permutations, random.seed, all images
+    trials: int | None  # galleries
+    selected: str | None  # how the checkpoint was
+    source: str
+
+    @property
+    def unknown(self) -> list[str]:
+        """What of the conditions its source leaves open."""
+        asked = ("query", "scorer", "flip", "normalised", "gallery", "selected")
+        return [name for name in asked if getattr(self, name) is None]
+
+    def is_alike(self, *, flip: bool, normalised: bool, gallery: str | None, trials: int | None) -> bool:
+        """Whether nothing that is known of it differs from these conditions."""
+        pairs = ((self.flip, flip), (self.normalised, normalised), (self.gallery, gallery), (self.trials, trials))
+        return self.scorer == "embedding" and all(own is None or own == theirs for own, theirs in pairs)
+
+
+@cache
+def records() -> Sequence[Record]:
+    with Path(__file__).with_suffix(".csv").open(encoding="utf-8", newline="") as file:
+        return tuple(map(_record, csv.DictReader(file)))
+
+
+def mpanet(
+    dataset: str, *, normalised: bool, gallery: str | None, trials: int | None = None, flip: bool = False
+) -> Published:
+    """What MPANet's paper reports, where these conditions are its own."""
+    alike = (record for record in records() if (record.method, record.dataset) == ("MPANet", dataset))
+    return {
+        record.setting: record.scores
+        for record in alike
+        if record.setting and record.is_alike(normalised=normalised, gallery=gallery, trials=trials, flip=flip)
+    }
+
+
+def others(
+    dataset: str, settings: Collection[str], *, normalised: bool, gallery: str | None, trials: int | None, flip: bool
+) -> tuple[Sequence[str], Sequence[Sequence[str]]] | None:
+    """A table, header and rows, of what else was measured alike; None where there is nothing."""
+    found = [
+        record
+        for record in records()
+        if record.dataset == dataset and record.setting in settings and record.method != "MPANet"
+        if record.is_alike(normalised=normalised, gallery=gallery, trials=trials, flip=flip)
+    ]
+    if not found:
+        return None
+    header = ["setting", "published", "R1", "R10", "R20", "mAP", "mINP", "checkpoint chosen by", "not said", "source"]
+    return header, [_cells(record) for record in found]
+
+
+def _cells(record: Record) -> list[str]:
+    edition = f", {record.edition}" if record.edition else ""
+    return [
+        str(record.setting),
+        f"{record.method} ({record.venue}{edition})",
+        *(f"{record.scores[name]:.2f}" if name in record.scores else "" for name in SCORES),
+        record.selected or "",
+        ", ".join(record.unknown),
+        record.source,
+    ]
+
+
+def _record(row: Mapping[str, str]) -> Record:
+    said = {name: row[name] or None for name in ("edition", "setting", "query", "scorer", "gallery", "selected")}
+    return Record(
+        method=row["method"],
+        venue=row["venue"],
+        dataset=row["dataset"],
+        scores={name: float(row[name]) for name in SCORES if row[name]},
+        flip=YES_OR_NO[row["flip"]],
+        normalised=YES_OR_NO[row["normalised"]],
+        trials=int(row["trials"]) if row["trials"] else None,
+        source=row["source"],
+        **said,
+    )

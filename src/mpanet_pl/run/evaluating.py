@@ -21,6 +21,7 @@ from mpanet_pl.evaluation import ReIDMetric
 from mpanet_pl.evaluation import evaluate as score
 from mpanet_pl.evaluation.outcomes import QUERIES, write_queries
 from mpanet_pl.evaluation.protocols import RetrievalProtocol
+from mpanet_pl.evaluation.published import others
 from mpanet_pl.evaluation.rerank import RERANKERS, Reranker
 from mpanet_pl.evaluation.tables import Results
 from mpanet_pl.module import MPANetModule
@@ -137,13 +138,24 @@ def report(
     origin: Mapping[str, Any],
     trained: Mapping[str, Any] | None,
 ) -> None:
+    elsewhere = trained is not None and trained.get("dataset") != cfg.dataset
+    beside = not (saved.drawn or elsewhere)
+    table = beside and others(
+        cfg.dataset,
+        tested.scores,
+        normalised=protocol.normalise,
+        gallery=protocol.gallery,
+        trials=protocol.trials,
+        flip=cfg.flip,
+    )
+    untold = ["what it was trained on is not known"] if beside and not trained else []
     results = Results.of(
         {str(cfg.name or saved.name): tested.scores},
-        {} if saved.drawn else protocol.published,
+        protocol.published if beside and not cfg.flip else {},
         {**origin, "trained": trained},
         nuances=tested.nuances,
-        tables=tested.tables,
-        notes=[*tested.remarks, *saved.notes, *([str(cfg.notes)] if cfg.notes else [])],
+        tables=[*tested.tables, *([table] if table else [])],
+        notes=[*tested.remarks, *saved.notes, *untold, *([str(cfg.notes)] if cfg.notes else [])],
     )
     write_queries(folder / QUERIES, {saved.name: tested.scores}, saved.catalogue.paths)
     results.write(folder)
@@ -170,7 +182,9 @@ def _saved_here(path: Path) -> bool:
     try:
         with ZipFile(path) as file:
             return "config.npy" in file.namelist()
-    except (OSError, BadZipFile):
+    except BadZipFile:
+        return path.suffix == ".npz"  # then it is said to be none
+    except OSError:
         return False
 
 
