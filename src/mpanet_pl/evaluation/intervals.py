@@ -9,7 +9,7 @@ The bootstrap is studentised on the scale of log-odds (Efron and Tibshirani, An 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -17,11 +17,12 @@ from torch import Tensor
 LEVEL = 0.95
 REPLICATES = 2000
 LEAST_ERROR = 0.25  # of the sample's own standard error: a draw without the one who differs has next to none
+NO_ERROR = 1e-6  # no less, squares being rounded
 DRAWN_AT_ONCE = 2**22
 
 
 class Interval(NamedTuple):
-    low: Tensor
+    low: Tensor  # (K,)
     high: Tensor
 
 
@@ -43,13 +44,31 @@ def ratio_interval(sums: Tensor, sizes: Tensor, *, replicates: int = REPLICATES,
     >>> bool(low < 0.75 < high)
     True
     """
-    sums, sizes = sums.double(), sizes.double()
     people = len(sizes)
+    share, error, interval = _studentised(sums, sizes, Odds(0.5 / people), replicates, seed)
+    # Where all people are alike there is nothing to draw from; n who all are found leave room for as many others
+    # as n draws would miss, which is the exact bound of a share of people.
+    unseen = ((1 - LEVEL) / 2) ** (1 / people)
+    alike = error < NO_ERROR
+    return Interval(
+        torch.where(alike, share * unseen, interval.low), torch.where(alike, 1 - (1 - share) * unseen, interval.high)
+    )
+
+
+def difference_interval(sums: Tensor, sizes: Tensor, *, replicates: int = REPLICATES, seed: int = 0) -> Interval:
+    """The same of differences between two shares, `sums` being each person's; no width where nobody differs."""
+    return _studentised(sums, sizes, Plain(), replicates, seed)[2]
+
+
+def _studentised(
+    sums: Tensor, sizes: Tensor, scale: Scale, replicates: int, seed: int
+) -> tuple[Tensor, Tensor, Interval]:
+    """Shares, their standard errors and their intervals: each (K,)."""
+    sums, sizes = sums.double(), sizes.double()
     share = sums.sum(0) / sizes.sum()
-    error = standard_error(torch.ones(1, people, dtype=torch.float64), sums, sizes, share)[0]  # (K,)
-    scale = Odds(0.5 / people)
+    error = standard_error(torch.ones(1, len(sizes), dtype=torch.float64), sums, sizes, share)[0]
     steps = []
-    for weights in draws(people, replicates, seed):
+    for weights in draws(len(sizes), replicates, seed):
         shares = (weights @ sums) / (weights @ sizes)[:, None]  # (B, K)
         errors = standard_error(weights, sums, sizes, shares).clamp(min=LEAST_ERROR * error)
         steps.append((scale.of(shares) - scale.of(share)) / (errors * scale.slope(shares)))
@@ -57,14 +76,7 @@ def ratio_interval(sums: Tensor, sizes: Tensor, *, replicates: int = REPLICATES,
     below, above = torch.cat(steps).nan_to_num(0).quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64), dim=0)
     reach = error * scale.slope(share)
     low, high = (scale.back(scale.of(share) - step * reach) for step in (above, below))
-    # Where all people are alike there is nothing to draw from; n who all are found leave room for as many others
-    # as n draws would miss, which is the exact bound of a share of people.
-    unseen = tail ** (1 / people)
-    alike = error < 1e-6  # no less, squares being rounded
-    return Interval(
-        torch.where(alike, share * unseen, torch.minimum(low, share)),
-        torch.where(alike, 1 - (1 - share) * unseen, torch.maximum(high, share)),
-    )
+    return share, error, Interval(torch.minimum(low, share), torch.maximum(high, share))
 
 
 def standard_error(weights: Tensor, sums: Tensor, sizes: Tensor, shares: Tensor) -> Tensor:
@@ -73,6 +85,29 @@ def standard_error(weights: Tensor, sums: Tensor, sizes: Tensor, shares: Tensor)
     squares += shares**2 * (weights @ sizes**2)[:, None]
     people = len(sizes)
     return (squares.clamp(min=0) * people / max(people - 1, 1)).sqrt() / (weights @ sizes)[:, None]
+
+
+class Scale(Protocol):
+    """On which shares are compared: `of` them, its slope there, and the way `back`."""
+
+    def of(self, share: Tensor) -> Tensor: ...
+
+    def slope(self, share: Tensor) -> Tensor: ...
+
+    def back(self, value: Tensor) -> Tensor: ...
+
+
+class Plain:
+    """Differences as they are, of which none is above one."""
+
+    def of(self, share: Tensor) -> Tensor:
+        return share
+
+    def slope(self, share: Tensor) -> Tensor:
+        return torch.ones_like(share)
+
+    def back(self, value: Tensor) -> Tensor:
+        return value.clamp(-1, 1)
 
 
 class Odds:
