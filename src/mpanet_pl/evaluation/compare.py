@@ -23,7 +23,7 @@ from mpanet_pl.evaluation.outcomes import NAMES, Outcomes, People, by_person
 FLIPS = 9999
 
 
-class Tested(NamedTuple):
+class Answers(NamedTuple):
     """One run's queries in one setting, and the paths of the catalogue that they are rows of."""
 
     outcomes: Outcomes
@@ -46,7 +46,7 @@ class Difference(NamedTuple):
         return max(self.runs) > 1
 
 
-def compare(first: Sequence[Tested], second: Sequence[Tested]) -> Difference:
+def compare(first: Sequence[Answers], second: Sequence[Answers]) -> Difference:
     """The repeats of one method against those of another. Each has to have been asked the same queries.
 
     Runs over several splits (RegDB's trials) are paired split by split; runs over one split are not.
@@ -144,19 +144,19 @@ def _together(splits: Sequence[People]) -> People:
     )
 
 
-def _by_split(runs: Sequence[Tested]) -> dict[tuple[str, ...], list[Tested]]:
+def _by_split(runs: Sequence[Answers]) -> dict[tuple[str, ...], list[Answers]]:
     """By the paths of their queries, sorted."""
-    splits: dict[tuple[str, ...], list[Tested]] = {}
+    splits: dict[tuple[str, ...], list[Answers]] = {}
     for run in runs:
         splits.setdefault(tuple(sorted(_asked(run))), []).append(run)
     return splits
 
 
-def _asked(run: Tested) -> list[str]:
+def _asked(run: Answers) -> list[str]:
     return [run.paths[row] for row in run.outcomes.queries.tolist()]
 
 
-def _aligned(asked: Sequence[str], *sides: Sequence[Tested]) -> list[list[Outcomes]]:
+def _aligned(asked: Sequence[str], *sides: Sequence[Answers]) -> list[list[Outcomes]]:
     """Everyone's outcomes with the queries in the order of `asked`."""
     aligned: list[list[Outcomes]] = []
     for runs in sides:
@@ -173,7 +173,7 @@ def _aligned(asked: Sequence[str], *sides: Sequence[Tested]) -> list[list[Outcom
     return aligned
 
 
-def _not_the_same(first: Sequence[Tested], second: Sequence[Tested]) -> str:
+def _not_the_same(first: Sequence[Answers], second: Sequence[Answers]) -> str:
     ours, theirs = ({path for run in runs for path in _asked(run)} for runs in (first, second))
     if ours == theirs:
         return (

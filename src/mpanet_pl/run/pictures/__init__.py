@@ -2,6 +2,7 @@
 
 from mpanet_pl.run.pictures.curves import draw_cmc, draw_curves
 from mpanet_pl.run.pictures.embeddings import draw_embeddings, draw_similarities
+from mpanet_pl.run.pictures.forest import draw_differences
 from mpanet_pl.run.pictures.patterns import draw_patterns
 from mpanet_pl.run.pictures.rank_list import best_ranked, draw_rank_list
 
@@ -9,6 +10,7 @@ __all__ = [
     "best_ranked",
     "draw_cmc",
     "draw_curves",
+    "draw_differences",
     "draw_embeddings",
     "draw_patterns",
     "draw_rank_list",
