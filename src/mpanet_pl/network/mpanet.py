@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mpanet_pl.errors import UserError
 from mpanet_pl.network.patterns import PatternMaps, describe
+from mpanet_pl.network.timm_trunk import PREFIX, TimmTrunk
 from mpanet_pl.network.trunk import Trunk
 from mpanet_pl.system.precision import precise
 
@@ -21,7 +22,9 @@ class Embedding(NamedTuple):
 class MPANet(nn.Module):
     """Images to embeddings of `dimension` = channels · (patterns + 1).
 
-    `pretrained`: True for torchvision's ImageNet weights, a path to a state dict, or False.
+    `trunk` is a ResNet of torchvision's, resnet18_thin, or timm/NAME for a model of timm's. `pretrained`: True for its
+    ImageNet weights, a path to a state dict, or False. `alleviation` names the stages, of layer1 to layer4, that it
+    follows; `last_stride` is that of the last, 1 or 2.
 
     >>> import torch
     >>> network = MPANet(trunk="resnet18", pretrained=False, patterns=2).eval()
@@ -41,7 +44,8 @@ class MPANet(nn.Module):
         super().__init__()
         if patterns < 0:
             raise UserError(f"patterns must be 0 or more, got {patterns}")
-        self.trunk = Trunk(trunk, pretrained=pretrained, last_stride=last_stride, alleviation=alleviation)
+        kind = TimmTrunk if trunk.startswith(PREFIX) else Trunk
+        self.trunk = kind(trunk, pretrained=pretrained, last_stride=last_stride, alleviation=alleviation)
         self.patterns = PatternMaps(self.trunk.channels, patterns)
         self.dimension = self.trunk.channels * (patterns + 1)
         self.neck = nn.BatchNorm1d(self.dimension)

@@ -14,9 +14,9 @@ from torchvision.models.resnet import BasicBlock, ResNet
 
 from mpanet_pl.errors import UserError
 from mpanet_pl.network.alleviation import Alleviation
+from mpanet_pl.network.stages import STAGES, known
 from mpanet_pl.system import weights
 
-STAGES = ("layer1", "layer2", "layer3", "layer4")
 RESNETS = torchvision.models.list_models(module=torchvision.models, include=("resnet*", "resnext*", "wide_resnet*"))
 THIN, THIN_WIDTHS = "resnet18_thin", (16, 32, 64, 128)
 
@@ -38,7 +38,7 @@ class Trunk(nn.Module):
             _load(self, source)
         _set_stride(self.layer4[0], last_stride)
         self.channels: int = resnet.fc.in_features
-        self.alleviation = nn.ModuleDict({stage: Alleviation(self._channels(stage)) for stage in _known(alleviation)})
+        self.alleviation = nn.ModuleDict({stage: Alleviation(self._channels(stage)) for stage in known(alleviation)})
 
     def forward(self, images: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/16, W/16) with last stride 1, thin H/8
         features = self.maxpool(self.relu(self.bn1(self.conv1(images))))
@@ -104,10 +104,3 @@ def _set_stride(block: nn.Module, stride: int) -> None:
     for module in block.modules():
         if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
             module.stride = (stride, stride)
-
-
-def _known(alleviation: Sequence[str]) -> list[str]:
-    unknown = [stage for stage in alleviation if stage not in STAGES]
-    if unknown:
-        raise UserError(f"alleviation comes after stages of {', '.join(STAGES)}, got {', '.join(map(str, unknown))}")
-    return [stage for stage in STAGES if stage in alleviation]
