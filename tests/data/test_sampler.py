@@ -217,6 +217,11 @@ def test_evaluation_sees_every_image_once_in_equally_many_batches(images, size, 
     assert max(len(batch) for rank in ranks for batch in rank) <= size + (images % world > 0)
 
 
+def test_fewer_images_than_ranks_are_told():
+    with pytest.raises(UserError, match="2 images to evaluate cannot be shared by 3 processes: start fewer"):
+        EvaluationBatches(catalogue_of([(2, 0)]), 4, rank=2, world=3)
+
+
 def rows_of(counts: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
     catalogue = catalogue_of(counts)
     return catalogue.identities.numpy(), catalogue.infrared.numpy().astype(np.int64)

@@ -123,4 +123,4 @@ def test_the_published_counts_are_those_of_the_structure() -> None:
             sum(int(person[f"cam{camera}"]) for person in people for camera in cameras)
             for cameras in ((1, 2, 4, 5), (3, 6))
         )
-        assert SYSU.published[split] == Counts(len(people), visible, infrared)
+        assert SYSU.published[split] == [Counts(len(people), visible, infrared)]

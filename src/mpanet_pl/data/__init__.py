@@ -8,7 +8,10 @@ from mpanet_pl.data.catalogue import Catalogue as Catalogue
 from mpanet_pl.data.catalogue import Dataset as Dataset
 from mpanet_pl.data.catalogue import Splits as Splits
 from mpanet_pl.data.datamodule import ReIDDataModule as ReIDDataModule
+from mpanet_pl.data.faults import Faults as Faults
 from mpanet_pl.data.folder import Folder as Folder
+from mpanet_pl.data.layout import DatasetOnDisk as DatasetOnDisk
+from mpanet_pl.data.layout import relabelled as relabelled
 from mpanet_pl.data.llcm import LLCM as LLCM
 from mpanet_pl.data.regdb import RegDB as RegDB
 from mpanet_pl.data.sysu import SYSU as SYSU

@@ -5,9 +5,11 @@ A catalogue says of every image who it shows, under which camera, and whether th
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Protocol
 
 import torch
@@ -80,10 +82,32 @@ class Splits:
 
     train: Catalogue
     test: Catalogue
+    held_out: Tensor | None = None  # (C,) bool, which training identities validate; None: a quarter, by their folders
+
+    def hold_out(self) -> tuple[Catalogue, Catalogue]:
+        """The training split without the identities who validate, the others again 0 … C-1; and theirs, as it was."""
+        held_out = _a_quarter(self.train) if self.held_out is None else self.held_out
+        rows = held_out[self.train.identities]  # (N,) bool
+        if rows.all() or not rows.any():
+            raise UserError(f"{self.train.num_identities} training identities are too few to hold some out")
+        kept = self.train[~rows]
+        return replace(kept, identities=kept.identities.unique(return_inverse=True)[1]), self.train[rows]
+
+
+def _a_quarter(train: Catalogue) -> Tensor:
+    """(C,) bool: as large a share as SYSU-MM01's own validation split, those whose folder's name has the least hash, so
+    that it is the same people wherever the dataset lies."""
+    folders: dict[int, str] = {}
+    for path, identity in zip(train.paths, train.identities.tolist(), strict=True):
+        folders.setdefault(identity, PurePosixPath(path).parent.name)
+    order = sorted(folders, key=lambda identity: (sha256(os.fsencode(folders[identity])).digest(), identity))
+    chosen = torch.zeros(len(order), dtype=torch.bool)
+    chosen[order[: max(1, round(len(order) / 4))]] = True
+    return chosen
 
 
 class Dataset(Protocol):
-    """A folder on disk that knows how to become splits."""
+    """A folder on disk that knows how to become splits; `DatasetOnDisk` is the base class for one of your own."""
 
     root: Path
 

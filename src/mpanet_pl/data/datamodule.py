@@ -3,45 +3,62 @@
     data = ReIDDataModule(SYSU(root), height=384, width=128, identities_per_batch=16, images_per_identity=8)
     data.setup()
     loader = data.train_dataloader()
-    loader.sampler.set_epoch(0)  # each epoch draws other batches
-    for batch in loader:
-        images = data.augmentation(batch.images, batch.index, batch.infrared, seed=1, epoch=0)
+    for epoch in range(140):
+        loader.sampler.set_epoch(epoch)  # each epoch draws other batches
+        for batch in loader:
+            batch = data.augment_batch(batch, epoch)  # where the batch lies: move it to its device before
 
-With a Lightning trainer the epoch and the last line are its business: loaders yield uint8, augmented on the device.
+With a Lightning trainer the epoch, the transfer and the last line are its business: loaders yield uint8, augmented on
+the device.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
 import torch
 from pytorch_lightning import LightningDataModule, Trainer
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
-from mpanet_pl.data.augment import Augmentation, normalise
+from mpanet_pl.data.augment import Augment, Augmentation, normalise
 from mpanet_pl.data.cache import open_images
-from mpanet_pl.data.catalogue import Batch, Catalogue, Dataset, Splits
+from mpanet_pl.data.catalogue import Batch, Catalogue, Dataset
 from mpanet_pl.data.images import Images
 from mpanet_pl.data.sampler import EvaluationBatches, Rows, TrainingBatches
 from mpanet_pl.errors import UserError
 from mpanet_pl.system.cores import usable_cores
 
+VALIDATIONS = ("test", "held_out")
+MOST = 2**63 - 1
+
+
+class NotSetUp(UserError, AttributeError):
+    """Something that exists once the disk was read."""
+
 
 class ReIDDataModule(LightningDataModule):
-    """Balanced training batches, and all test images in one loader: validation, test and prediction are the same.
+    """Balanced training batches, and evaluation loaders that hold each image once; works under any LightningModule.
 
     A batch has `identities_per_batch` × `images_per_identity` images over all ranks. `sampler` is "balanced",
-    "uniform" or "random" (see `sampler.py`), `augment` holds `Augmentation`'s fields. `workers` are processes that
-    fetch ahead; None means none with the cache, from which a batch takes milliseconds, and one per core without it,
-    shared among the ranks of a machine.
+    "uniform" or "random" (see `sampler.py`). `augment` holds `Augmentation`'s fields, or is an augmentation of your own
+    (`augment.Augment`). `validation` is "test" (the released recipe chooses its best epoch on the test images) or
+    "held_out": the training images of some identities, who are then not trained on (`Splits.hold_out`).
+
+    With `views=2` a training batch holds every image twice, augmented differently: its second half repeats the rows of
+    the first, in order.
+
+    `workers` are processes that fetch ahead; None means none with the cache, from which a batch takes milliseconds, and
+    one per core without it, shared among the ranks of a machine.
+
+    `train`, `val` and `test` are the catalogues, known after `setup`.
     """
 
     train: Catalogue
+    val: Catalogue
     test: Catalogue
 
     def __init__(
@@ -53,7 +70,9 @@ class ReIDDataModule(LightningDataModule):
         identities_per_batch: int,
         images_per_identity: int,
         sampler: str = "balanced",
-        augment: Mapping[str, Any] | None = None,
+        augment: Augment | Mapping[str, Any] | None = None,
+        views: int = 1,
+        validation: str = "test",
         eval_batch_size: int = 128,
         workers: int | None = None,
         cache: bool | str = True,
@@ -63,50 +82,69 @@ class ReIDDataModule(LightningDataModule):
         for name, least, value in [
             ("height", 1, height),
             ("width", 1, width),
+            ("identities_per_batch", -MOST, identities_per_batch),  # what they may be is the sampler's to say
+            ("images_per_identity", -MOST, images_per_identity),
+            ("views", 1, views),
             ("eval_batch_size", 1, eval_batch_size),
-            ("workers", 0, workers),
+            ("workers", 0, 0 if workers is None else workers),
             ("seed", 0, seed),
         ]:
-            if value is not None and value < least:
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise UserError(f"data.{name} must be a whole number, got {value!r}.")
+            if value < least:
                 raise UserError(f"data.{name} must be at least {least}, got {value}.")
+            if value > MOST:
+                raise UserError(f"data.{name} must be less than 2^63, got {value}.")
+        if validation not in VALIDATIONS:
+            raise UserError(f"data.validation is one of {', '.join(VALIDATIONS)}, got {validation!r}.")
         self.dataset = dataset
         self.height = height
         self.width = width
         self.identities_per_batch = identities_per_batch
         self.images_per_identity = images_per_identity
         self.sampler = sampler
-        self.augmentation = _augmentation(augment or {})
+        self.augmentation = augment if callable(augment) else _augmentation(augment or {})
+        self.views = views
+        self.validation = validation
         self.eval_batch_size = eval_batch_size
         self.workers = workers
         self.cache = cache
         self.seed = seed
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("train", "val", "test", "num_identities", "_images"):
+            raise NotSetUp(f"The data module has not read its dataset yet: call setup() before {name.strip('_')}.")
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     @property
     def num_identities(self) -> int:
         """Of the training split; known after `setup`."""
         return self.train.num_identities
 
-    @property
-    def _is_read(self) -> bool:
-        return hasattr(self, "_images")
-
     def prepare_data(self) -> None:
         """Make the folder where the dataset can be made, and the cache; on one process per node."""
-        if self._is_read:
+        if "_images" in vars(self):
             return
         self.dataset.prepare()
         if self.cache:
-            self._open(self.dataset.read())
+            self._read()
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the splits and map the images: `train`, `test` and the loaders exist from here on."""
+        """Read the splits and map the images, whatever the stage: catalogues and loaders exist from here on."""
         if self.trainer is not None:
             _refuse_overfitting(self.trainer)
-        if self._is_read:  # what is trained, scored and pictured is one and the same reading of the disk
-            return
+        if "_images" not in vars(self):  # what is trained, scored and pictured is one and the same reading of the disk
+            self._read()
+
+    def _read(self) -> None:
         splits = self.dataset.read()
+        _check_labels(splits.train)
         self.train, self.test = splits.train, splits.test
-        self._images = self._open(splits)
+        self.val = splits.test
+        if self.validation == "held_out":
+            self.train, self.val = splits.hold_out()
+        paths = splits.train.paths + splits.test.paths
+        self._images = open_images(self.dataset.root, paths, self.height, self.width, cache=self.cache)
 
     def training_batches(self, rank: int = 0, world: int = 1) -> TrainingBatches:
         """A rank's rows of each batch; raises a `UserError` where the training split cannot fill such batches."""
@@ -124,40 +162,56 @@ class ReIDDataModule(LightningDataModule):
         batches = self.training_batches(*self._rank_and_world())
         if self.trainer is not None:
             batches.set_epoch(_next_epoch(self.trainer))
-        return self._loader(self.train, batches)
+        return self._loader(self.train, batches, stays=True)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """The test images: the released recipe selects its best epoch on them, and results say so."""
-        return self.test_dataloader()
+        return self._evaluation_loader(self.val)
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        rank, world = self._rank_and_world()
-        return self._loader(self.test, EvaluationBatches(self.test, self.eval_batch_size, rank=rank, world=world))
+        return self._evaluation_loader(self.test)
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         return self.test_dataloader()
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augment in training, otherwise normalise; the batch is on its device here."""
-        assert self.trainer is not None
-        if not self.trainer.training:
-            return batch._replace(images=normalise(batch.images))
-        images = self.augmentation(
-            batch.images,
-            batch.index,
-            batch.infrared,
-            seed=self.seed,
-            epoch=self.trainer.current_epoch,
-            occurrence=batch.occurrence,
-        )
-        return batch._replace(images=images)
+        if self.trainer is not None and self.trainer.training:
+            return self.augment_batch(batch, self.trainer.current_epoch)
+        return self.normalise_batch(batch)
+
+    def augment_batch(self, batch: Batch, epoch: int) -> Batch:
+        """A training batch as the loader yields it -> normalised and augmented, `views` times as long."""
+        views = [
+            self.augmentation(
+                batch.images,
+                batch.index,
+                batch.infrared,
+                seed=self.seed,
+                epoch=epoch,
+                occurrence=batch.occurrence,
+                view=view if self.views > 1 else None,
+            )
+            for view in range(self.views)
+        ]
+        if self.views == 1:
+            return batch._replace(images=views[0])
+        repeated = (None if column is None else column.repeat(self.views) for column in batch[1:])
+        return Batch(torch.cat(views), *repeated)  # type: ignore[arg-type]
+
+    def normalise_batch(self, batch: Batch) -> Batch:
+        """An evaluation batch as the loader yields it -> normalised."""
+        return batch._replace(images=normalise(batch.images))
 
     def images(self, catalogue: Catalogue) -> Images:
         """The uint8 images of `train` or `test`, by row."""
         return self._images.of(catalogue.paths)
 
     def _rank_and_world(self) -> tuple[int, int]:
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+        if self.trainer is not None:
+            return self.trainer.global_rank, self.trainer.world_size
+        if distributed.is_available() and distributed.is_initialized():
+            return distributed.get_rank(), distributed.get_world_size()
+        return 0, 1
 
     def _workers(self) -> int:
         if self.workers is not None:
@@ -167,22 +221,33 @@ class ReIDDataModule(LightningDataModule):
         ranks_here = self.trainer.num_devices if self.trainer is not None else 1
         return max(1, usable_cores() // ranks_here)
 
-    def _open(self, splits: Splits) -> Images:
-        paths = splits.train.paths + splits.test.paths
-        return open_images(self.dataset.root, paths, self.height, self.width, cache=self.cache)
+    def _evaluation_loader(self, catalogue: Catalogue) -> DataLoader[Batch]:
+        rank, world = self._rank_and_world()
+        batches = EvaluationBatches(catalogue, self.eval_batch_size, rank=rank, world=world)
+        return self._loader(catalogue, batches, stays=False)
 
-    def _loader(self, catalogue: Catalogue, batches: Sampler[Any]) -> DataLoader[Batch]:
+    def _loader(self, catalogue: Catalogue, batches: Sampler[Any], *, stays: bool) -> DataLoader[Batch]:
+        """Only the training loader's workers stay between epochs: two loaders would hold twice the processes."""
         workers = self._workers()
-        if workers == 0:  # the trainer would advise against what is the fastest here
-            warnings.filterwarnings("ignore", ".*does not have many workers.*")
-        return DataLoader(
+        return (DataLoader if stays else _Leaving)(
             _Rows(self.images(catalogue), catalogue),
             sampler=batches,
             batch_size=None,
             num_workers=workers,
-            persistent_workers=workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            persistent_workers=stays and workers > 0,
+            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
         )
+
+
+class _Leaving(DataLoader[Batch]):
+    """Its workers end with the last batch, though a trainer, who knows how many there are, never asks for one more."""
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        batches = super().__iter__()
+        upcoming = next(batches, None)
+        while upcoming is not None:
+            batch, upcoming = upcoming, next(batches, None)
+            yield batch
 
 
 class _Rows(TorchDataset[Batch]):
@@ -202,6 +267,16 @@ class _Rows(TorchDataset[Batch]):
         occurrence = torch.tensor(rows.occurrence) if isinstance(rows, Rows) else torch.zeros_like(index)
         columns = self.identities[index], self.cameras[index], self.infrared[index]
         return Batch(self.images[index], *columns, index, occurrence)
+
+
+def _check_labels(train: Catalogue) -> None:
+    """Classifiers count identities from 0; a gap would show as an index error in the middle of a step."""
+    labels = train.identities.unique()
+    if len(labels) and (labels[0] != 0 or labels[-1] != len(labels) - 1):
+        raise UserError(
+            f"Training identities are numbered 0 … C-1 without a gap, but these {len(labels)} run from {labels[0]} to "
+            f"{labels[-1]}: number them anew (mpanet_pl.data.relabelled does)."
+        )
 
 
 def _refuse_overfitting(trainer: Trainer) -> None:

@@ -32,8 +32,9 @@ class Image(NamedTuple):
 class Folder(DatasetOnDisk):
     """Who is held out depends on the person's name and `seed` alone, so that adding people moves nobody."""
 
-    name = "The dataset"
     config = "folder"
+    protocol = "mpanet_pl.evaluation.FolderProtocol"
+    chosen_by = ("test_share", "seed")
 
     def __init__(self, root: str | os.PathLike[str], *, test_share: float = 0.5, seed: int = 1) -> None:
         if not 0 < test_share < 1:
@@ -44,7 +45,7 @@ class Folder(DatasetOnDisk):
         self.test_share = test_share
         self.seed = seed
 
-    def _read(self, faults: Faults) -> Splits:
+    def list_splits(self, faults: Faults) -> Splits:
         if (self.root / "train").is_dir() or (self.root / "test").is_dir():
             train, test = self._images("train/", faults), self._images("test/", faults)
             faults.add("people in both train and test", sorted(people(train) & people(test)))

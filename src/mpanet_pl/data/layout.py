@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, NamedTuple
 
@@ -33,17 +33,44 @@ class Counts(NamedTuple):
 
 
 class DatasetOnDisk(ABC):
-    """A dataset in its released layout. `read` is cheap: it lists folders and reads split files, but opens no image."""
+    """The base of a dataset of your own, and of those here: say what it is, and list its images.
 
-    name: ClassVar[str]
-    config: ClassVar[str]  # what `dataset=` calls it
-    published: ClassVar[Mapping[str, Counts]] = {}  # by split
+        class Corridor(DatasetOnDisk):
+            name = "Corridor"
+            protocol = "mpanet_pl.evaluation.FolderProtocol"
+
+            def list_splits(self, faults):
+                rows = [(f"{person}/{shot}.jpg", person, 1 + shot % 2, shot % 2 == 1) for person in … for shot in …]
+                train, test = [row for row in rows if row[1] < 50], [row for row in rows if row[1] >= 50]
+                return Splits(relabelled(train), Catalogue.from_rows(test))
+
+    A row is a path under `root`, an identity, a camera (0 where it is unknown), and whether it is infrared. `read` is
+    what a run calls: cheap, as no image is opened. A constructor of your own hands `root` on to this one.
+    """
+
+    name: ClassVar[str] = "The dataset"  # in a report
+    config: ClassVar[str] = ""  # what `dataset=` calls it, if anything
+    protocol: ClassVar[str] = ""  # the full name of the class whose `of(dataset)` is how it is measured
+    trials: ClassVar[range | None] = None  # the numbers of its trials, where its results are means over such
+    chosen_by: ClassVar[tuple[str, ...]] = ()  # the constructor's keywords that decide who is trained on
+    published: ClassVar[Mapping[str, Sequence[Counts]]] = {}  # what each split holds, in each of its editions
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root).expanduser()
 
+    @abstractmethod
+    def list_splits(self, faults: Faults) -> Splits:
+        """The splits as far as they can be read; what is wrong with them goes into `faults`."""
+
     def prepare(self) -> None:  # noqa: B027 - most datasets have nothing to make
         """Nothing: whoever has the dataset put it there."""
+
+    def warnings(self, splits: Splits, protocol: object = None) -> Iterator[str]:
+        """What a user should know of results on these splits by this protocol, though they can be used."""
+        for split, catalogue in (("train", splits.train), ("test", splits.test)):
+            found, editions = Counts.of(catalogue), self.published.get(split, ())
+            if len(catalogue) and editions and found not in editions:
+                yield f"the {split} split has {found}; published are {', or '.join(map(str, editions))}."
 
     def read(self) -> Splits:
         """The splits, or one `BrokenDataset` with every structural fault."""
@@ -52,24 +79,21 @@ class DatasetOnDisk(ABC):
         if not self.root.is_dir():
             faults.add("missing folders", [self.root])
         else:
-            splits = self._read(faults)
+            splits = self.list_splits(faults)
             for catalogue in (splits.train, splits.test):
                 often = (path for path, count in Counter(catalogue.paths).items() if count > 1)
                 faults.add("images listed as visible and as infrared", often)
             if not faults:
                 faults.add("splits without images of a modality", _missing_modalities(splits))
         if faults:
-            message = f"{self.name} in {self.root} cannot be used:\n{faults}\nThe full check: {self.check_command}"
+            full_check = f"\nThe full check: {self.check_command}" if self.config else ""
+            message = f"{self.name} in {self.root} cannot be used:\n{faults}{full_check}"
             raise BrokenDataset(message, faults, splits)
         return splits
 
     @property
     def check_command(self) -> str:
         return f"python -m mpanet_pl.prepare dataset={self.config} {typed('data_dir', self.root)}"
-
-    @abstractmethod
-    def _read(self, faults: Faults) -> Splits:
-        """The splits as far as they can be read; what is wrong goes into `faults`."""
 
 
 def _missing_modalities(splits: Splits) -> Iterator[str]:

@@ -20,9 +20,10 @@ MODALITIES = (("vis", False, (1, 2, 3, 4, 5, 6, 7, 8, 9)), ("nir", True, (1, 2, 
 class LLCM(DatasetOnDisk):
     name = "LLCM"
     config = "llcm"
-    published: ClassVar = {"train": Counts(713, 16946, 13975), "test": Counts(351, 8680, 7166)}
+    protocol = "mpanet_pl.evaluation.LLCMProtocol"
+    published: ClassVar = {"train": [Counts(713, 16946, 13975)], "test": [Counts(351, 8680, 7166)]}
 
-    def _read(self, faults: Faults) -> Splits:
+    def list_splits(self, faults: Faults) -> Splits:
         train = sorted(self._train_rows(faults), key=_by_identity)
         identities = read_identities(self.root, "idx/test_id.txt", faults)
         test = sorted(self._test_rows(identities, faults), key=_by_identity)

@@ -20,7 +20,10 @@ class RegDB(DatasetOnDisk):
 
     name = "RegDB"
     config = "regdb"
-    published: ClassVar = {"train": Counts(206, 2060, 2060), "test": Counts(206, 2060, 2060)}
+    protocol = "mpanet_pl.evaluation.RegDBProtocol"
+    trials = TRIALS
+    chosen_by = ("trial",)
+    published: ClassVar = {"train": [Counts(206, 2060, 2060)], "test": [Counts(206, 2060, 2060)]}
 
     def __init__(self, root: str | os.PathLike[str], *, trial: int = 1) -> None:
         if trial not in TRIALS:
@@ -32,7 +35,7 @@ class RegDB(DatasetOnDisk):
     def check_command(self) -> str:
         return f"{super().check_command} trial={self.trial}"
 
-    def _read(self, faults: Faults) -> Splits:
+    def list_splits(self, faults: Faults) -> Splits:
         train, test = self._rows("train", faults), self._rows("test", faults)
         faults.add("images in both train and test", sorted({row[0] for row in train} & {row[0] for row in test}))
         faults.add("identities in both train and test", sorted(person_folders(train) & person_folders(test)))

@@ -178,13 +178,15 @@ class EvaluationBatches(DistributedSampler[list[int]]):
     """Yields this rank's rows of the catalogue, each row on one rank once.
 
     Every rank has equally many batches, none empty, because ranks that evaluate wait for each other; so where the
-    images are fewer than ranks times batches, a batch may exceed `size`.
+    images are fewer than ranks times batches, a batch may exceed `size`. Fewer images than ranks are a `UserError`.
     """
 
     def __init__(self, catalogue: Catalogue, size: int, *, rank: int = 0, world: int = 1) -> None:
         super().__init__(catalogue, num_replicas=world, rank=rank, shuffle=False)  # type: ignore[arg-type]  # as above
+        if len(catalogue) < world:
+            raise UserError(f"{len(catalogue)} images to evaluate cannot be shared by {world} processes: start fewer")
         batches = min(-(-len(catalogue) // (world * size)), len(catalogue) // world)
-        self._batches = np.array_split(np.arange(len(catalogue)), world * max(batches, 1))[rank::world]
+        self._batches = np.array_split(np.arange(len(catalogue)), world * batches)[rank::world]
 
     def __len__(self) -> int:
         return len(self._batches)

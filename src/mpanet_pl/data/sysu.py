@@ -8,6 +8,8 @@ exp/rand_perm_cam.mat                    the official draw of the galleries, whe
 from collections.abc import Iterator
 from typing import ClassVar
 
+import torch
+
 from mpanet_pl.data.catalogue import Catalogue, Splits
 from mpanet_pl.data.faults import Faults
 from mpanet_pl.data.layout import Counts, DatasetOnDisk, Row, relabelled
@@ -15,15 +17,17 @@ from mpanet_pl.data.listing import images_in, read_identities, subfolders
 
 VISIBLE_CAMERAS = (1, 2, 4, 5)
 INFRARED_CAMERAS = (3, 6)
+PERMUTATIONS = "exp/rand_perm_cam.mat"
 
 
 class SYSU(DatasetOnDisk):
     name = "SYSU-MM01"
     config = "sysu"
+    protocol = "mpanet_pl.evaluation.SYSUProtocol"
     infrared_cameras = INFRARED_CAMERAS
-    published: ClassVar = {"train": Counts(395, 22258, 11909), "test": Counts(96, 6775, 3803)}
+    published: ClassVar = {"train": [Counts(395, 22258, 11909)], "test": [Counts(96, 6775, 3803)]}
 
-    def _read(self, faults: Faults) -> Splits:
+    def list_splits(self, faults: Faults) -> Splits:
         train, val, test = (
             read_identities(self.root, f"exp/{split}_id.txt", faults) for split in ("train", "val", "test")
         )
@@ -31,9 +35,25 @@ class SYSU(DatasetOnDisk):
         rows = sorted(self._rows(train | val | test, faults), key=lambda row: (row[1], row[2], row[0]))
         present = {row[1] for row in rows}
         faults.add("identities of a split file without any image", sorted((train | val | test) - present))
+        trained = sorted((train | val) & present)  # as `relabelled` orders them
         return Splits(
             relabelled(row for row in rows if row[1] in train | val),
             Catalogue.from_rows([row for row in rows if row[1] in test]),
+            held_out=torch.tensor([identity in val for identity in trained], dtype=torch.bool),
+        )
+
+    def warnings(self, splits: Splits, protocol: object = None) -> Iterator[str]:
+        yield from super().warnings(splits, protocol)
+        if not self.published or getattr(protocol, "permutations", "") is not None:
+            return
+        file, drawn = self.root / PERMUTATIONS, getattr(protocol, "draw", "another draw")
+        if file.exists():
+            yield f"{file} is there, but is not used: results are measured on {drawn}."
+            return
+        yield (
+            f"{file} is missing: the official draw of SYSU-MM01's galleries, which "
+            "comes with the dataset's evaluation code. Put it there, or name it (protocol.permutations=PATH). "
+            f"Without it results are measured on {drawn}."
         )
 
     def _rows(self, identities: set[int], faults: Faults) -> Iterator[Row]:

@@ -13,14 +13,13 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from mpanet_pl.data import SYSU, Catalogue, Dataset, ReIDDataModule, Splits, open_images
+from mpanet_pl.data import Catalogue, Dataset, DatasetOnDisk, ReIDDataModule, Splits, open_images
 from mpanet_pl.data.cache import cache_folder
 from mpanet_pl.data.decode import Unreadable, in_threads, read_rgb
 from mpanet_pl.data.faults import BrokenDataset, Faults, listed
-from mpanet_pl.data.layout import Counts, DatasetOnDisk
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import check_matches
-from mpanet_pl.evaluation.protocols import RetrievalProtocol, SYSUProtocol
+from mpanet_pl.evaluation.protocols import RetrievalProtocol
 from mpanet_pl.run.configuration import NOTHING_TYPED, Request
 from mpanet_pl.system.progress import track
 
@@ -70,7 +69,8 @@ def check(dataset: Dataset, protocol: RetrievalProtocol | None = None, *, worker
             check_matches(splits.test, protocol)
         except UserError as error:
             faults.add("what the protocol asks for", [error])
-    warnings = [*_uncommon_counts(dataset, splits), *_unmatched(splits.test), *_another_draw(dataset, protocol)]
+    of_dataset = dataset.warnings(splits, protocol) if isinstance(dataset, DatasetOnDisk) else ()
+    warnings = [*of_dataset, *_unmatched(splits.test)]
     return Report(splits, faults, warnings)
 
 
@@ -101,15 +101,6 @@ def _why_unreadable(root: Path, path: str) -> str | None:
     return None
 
 
-def _uncommon_counts(dataset: Dataset, splits: Splits) -> Iterator[str]:
-    published = dataset.published if isinstance(dataset, DatasetOnDisk) else {}
-    for split, catalogue in (("train", splits.train), ("test", splits.test)):
-        found = Counts.of(catalogue)
-        expected = published.get(split, found)
-        if len(catalogue) and found != expected:
-            yield f"the {split} split has {found}; published are {expected}."
-
-
 def _unmatched(test: Catalogue) -> Iterator[str]:
     infrared, visible = (set(test.identities[rows].tolist()) for rows in (test.infrared, ~test.infrared))
     if one_sided := infrared ^ visible:
@@ -129,16 +120,3 @@ def _untrainable(data: ReIDDataModule, train: Catalogue) -> Iterator[str]:
         data.training_batches()
     except UserError as error:
         yield str(error)
-
-
-def _another_draw(dataset: Dataset, protocol: RetrievalProtocol | None) -> Iterator[str]:
-    if type(dataset) is SYSU and isinstance(protocol, SYSUProtocol) and protocol.permutations is None:
-        file = dataset.root / "exp/rand_perm_cam.mat"
-        if file.exists():
-            yield f"{file} is there, but is not used: results are measured on {protocol.draw}."
-            return
-        yield (
-            f"{file} is missing: the official draw of SYSU-MM01's galleries, which "
-            "comes with the dataset's evaluation code. Put it there, or name it (protocol.permutations=PATH). "
-            f"Without it results are measured on {protocol.draw}."
-        )

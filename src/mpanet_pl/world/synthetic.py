@@ -20,6 +20,7 @@ class Synthetic(SYSU):
 
     name = "The synthetic dataset"
     config = "synthetic"
+    chosen_by = ("identities",)
     published = {}  # noqa: RUF012
 
     def __init__(
