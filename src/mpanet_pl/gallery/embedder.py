@@ -33,6 +33,8 @@ class Origin(NamedTuple):
     digest: str  # SHA-256 of the checkpoint's bytes
     trained_on: str  # its dataset, whose terms apply to whatever is made of it
     config: Mapping[str, Any]  # of the run; empty where it is not known
+    path: str = ""  # where the checkpoint was
+    last_stride: int | None = None  # as given for a released checkpoint, which does not say it
 
 
 class Embedder:
@@ -113,6 +115,8 @@ class Embedder:
         """What two embeddings must share to be comparable, in plain values."""
         return {
             "checkpoint": self.origin.digest,
+            "ckpt": self.origin.path,
+            "last_stride": self.origin.last_stride,
             "trained_on": self.origin.trained_on,
             "height": self.height,
             "width": self.width,
@@ -147,19 +151,21 @@ def load(
         embeddings = load("best.ckpt").embed(["night.jpg", "day.jpg"])  # (2, D)
     """
     content = weights.read(ckpt)
-    digest = _digest(Path(ckpt))
+    digest, place = _digest(Path(ckpt)), str(Path(ckpt).expanduser().absolute())
     if official.is_official(content):
         if height is None or width is None:
             raise UserError(f"{ckpt} is a released checkpoint, which does not say its image size: give height, width.")
-        module = official.module_from_official(content, last_stride=1 if last_stride is None else last_stride)
-        origin = Origin(digest, RELEASED, {})
+        stride = 1 if last_stride is None else last_stride
+        module = official.module_from_official(content, last_stride=stride)
+        origin = Origin(digest, RELEASED, {}, place, stride)
     else:
         if (height, width, last_stride) != (None, None, None):
             raise UserError(f"height, width and last_stride are for released checkpoints: {ckpt} says its own.")
         module = MPANetModule.load_from_checkpoint(ckpt, trust=trust)
         config = _config(content, ckpt)
         height, width = (_size(config, name, ckpt) for name in ("height", "width"))
-        origin = Origin(digest, str(config.get("dataset", "a dataset that the checkpoint does not name")), config)
+        trained_on = str(config.get("dataset", "a dataset that the checkpoint does not name"))
+        origin = Origin(digest, trained_on, config, place)
     return Embedder(
         module,
         height=height,

@@ -32,7 +32,7 @@ def list_images(
     """A row an image: path, camera, time (seconds), identity, modality, track; null where it is not known.
 
     images: a folder, searched in depth; a .txt with a path a line; a .csv with a column `path` and others; or an image.
-    name: a regular expression whose named groups are found in the path: `(?P<camera>\\d+)_(?P<time>\\d+)`.
+    name: a regular expression whose named groups stand in paths below `images`: `(?P<camera>\\d+)_(?P<time>\\d+)`.
     group: the column, or the group of `name`, whose images make one tracklet.
     Paths are relative to `root` where they lie below it, absolute otherwise. Rows are sorted: by tracklet, by path.
     """
@@ -40,7 +40,7 @@ def list_images(
     columns = dict(_columns(source))
     paths = columns.pop("path")
     if name is not None:
-        columns |= _from_names(paths, name)
+        columns |= _from_names(_relative(paths, root_of(images)), name)
     if group is not None:
         if group not in columns:
             known = ", ".join(columns) or "none"

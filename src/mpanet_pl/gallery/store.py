@@ -35,16 +35,8 @@ COLUMNS = {
     "track": pa.string(),
     "frames": pa.int32(),  # that the vector is the mean of
 }
-SAME = (  # of the record: what makes two vectors comparable
-    "checkpoint",
-    "height",
-    "width",
-    "flip",
-    "compact",
-    "dimension",
-    "dtype",
-    "group",
-)
+COMPARABLE = ("checkpoint", "last_stride", "height", "width", "flip", "compact", "dimension")  # of two records
+SAME = (*COMPARABLE, "dtype", "group")  # of a gallery's shards
 
 
 class Block(NamedTuple):
@@ -149,9 +141,9 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
         aside.write_text(json.dumps(record, indent=2) + "\n")
 
 
-def differing(record: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """What of two records makes their vectors incomparable."""
-    return [key for key in SAME if record.get(key) != other.get(key)]
+def differing(record: Mapping[str, Any], other: Mapping[str, Any], keys: Sequence[str] = SAME) -> list[str]:
+    """Where two records are not the same."""
+    return [key for key in keys if record.get(key) != other.get(key)]
 
 
 def write_shard(

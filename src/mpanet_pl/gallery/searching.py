@@ -1,0 +1,272 @@
+"""Who is this? The most similar rows of a gallery, exactly: blocked products of bounded memory over mapped shards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+
+from mpanet_pl.data.faults import listed
+from mpanet_pl.errors import UserError
+from mpanet_pl.evaluation.scoring import full_precision
+from mpanet_pl.gallery.embedder import Embedder, load
+from mpanet_pl.gallery.embedding import embed_images
+from mpanet_pl.gallery.store import COLUMNS, COMPARABLE, RECORD, Block, Gallery, differing
+
+SIMILARITIES_AT_ONCE = 2**24  # 64 MB
+IN_A_GROUP = 32
+NOBODY = -1  # the row of a place that no row takes
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which rows may answer; those of which it is not known may not.
+
+    cameras, not_cameras, modality: by their names. after, before: seconds. other_camera: not the query's own.
+    within: at most so many seconds from the query.
+    """
+
+    cameras: Sequence[str] = ()
+    not_cameras: Sequence[str] = ()
+    modality: str | None = None
+    after: float | None = None
+    before: float | None = None
+    other_camera: bool = False
+    within: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("cameras", "not_cameras"):
+            numbers = [str(camera) for camera in getattr(self, name)]
+            object.__setattr__(self, name, [str(int(text)) if text.isdecimal() else text for text in numbers])
+        if self.modality not in (None, "visible", "infrared"):
+            raise UserError(f"modality is visible or infrared, got {self.modality}.")
+        if self.within is not None and self.within < 0:
+            raise UserError(f"within is a number of seconds from the query, got {self.within}.")
+
+    def rows(self, columns: pa.Table) -> np.ndarray | None:
+        """(n,) of a block: who may answer any query; None where all may."""
+        masks = []
+        if self.cameras:
+            masks.append(pc.is_in(columns["camera"], pa.array(self.cameras, pa.string())))
+        if self.not_cameras:
+            named = pc.is_in(columns["camera"], pa.array(self.not_cameras, pa.string()))
+            masks.append(pc.and_(pc.is_valid(columns["camera"]), pc.invert(named)))
+        if self.modality is not None:
+            masks.append(pc.equal(columns["modality"], self.modality))
+        if self.after is not None:
+            masks.append(pc.greater_equal(columns["time"], self.after))
+        if self.before is not None:
+            masks.append(pc.less_equal(columns["time"], self.before))
+        if not masks:
+            return None
+        return np.logical_and.reduce([pc.fill_null(mask, False).to_numpy() for mask in masks])
+
+
+class Queries(NamedTuple):
+    columns: pa.Table  # (Q) rows with all columns of a gallery, paths absolute
+    vectors: Tensor  # (Q, D) float32, of length one
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+
+class Hits(NamedTuple):
+    rows: np.ndarray  # (Q, k) int64, of the gallery; NOBODY where fewer may answer
+    scores: np.ndarray  # (Q, k) float32, cosine similarities, descending
+
+
+def search(
+    gallery: Gallery, queries: Queries, *, k: int = 10, only: Filter = Filter(), device: torch.device | str = "cpu"
+) -> Hits:
+    """The `k` most similar rows of each query; its own image is left out."""
+    if k < 1:
+        raise UserError(f"k is at least 1, got {k}.")
+    if queries.vectors.shape[1] != gallery.dimension:
+        raise UserError(f"{gallery.folder} has vectors of {gallery.dimension}, the queries {queries.vectors.shape[1]}.")
+    device = torch.device(device)
+    vectors = queries.vectors.to(device)
+    scores = vectors.new_full((len(vectors), k), -torch.inf)
+    rows = torch.full((len(vectors), k), NOBODY, device=device)
+    pairs = _Pairs(gallery, queries, only, device)
+    with torch.inference_mode(), full_precision(device):
+        for block in gallery.blocks(("path", "camera", "time", "modality")):
+            kept = only.rows(block.columns)
+            block = block if kept is None else _of(block, kept)
+            if not len(block.vectors):
+                continue
+            numbers = torch.from_numpy(_numbers(block, kept)).to(device)
+            them = torch.tensor(block.vectors).to(device).float()  # (n, D)
+            refused = pairs.of(block.columns)
+            for some in torch.arange(len(vectors)).split(max(1, SIMILARITIES_AT_ONCE // len(them))):
+                some = some.to(device)
+                similarity = vectors[some] @ them.T  # (q, n)
+                refused(similarity, some)
+                values, places = largest(similarity, k)
+                both = torch.cat([scores[some], values], dim=1)
+                order = both.argsort(dim=1, descending=True, stable=True)[:, :k]
+                scores[some] = both.gather(1, order)
+                rows[some] = torch.cat([rows[some], numbers[places]], dim=1).gather(1, order)
+    rows[scores == -torch.inf] = NOBODY
+    return Hits(rows.cpu().numpy(), scores.cpu().numpy())
+
+
+def largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The `k` largest of each row of (q, n), and where they stand; all, unsorted, where they are fewer.
+
+    The k largest stand in the k groups of the largest maxima, and maxima are found faster than places.
+    """
+    count, width = values.shape
+    groups = width // IN_A_GROUP
+    if groups <= 4 * k:
+        found = values.topk(min(k, width), dim=1)
+        return found.values, found.indices
+    grouped = values[:, : groups * IN_A_GROUP].view(count, IN_A_GROUP, groups)
+    best = grouped.amax(1).topk(k, dim=1).indices  # (q, k)
+    members = best[:, None] + groups * torch.arange(IN_A_GROUP, device=values.device)[:, None]  # (q, IN_A_GROUP, k)
+    rest = torch.arange(groups * IN_A_GROUP, width, device=values.device).expand(count, -1)
+    candidates = torch.cat([members.flatten(1), rest], dim=1)
+    found = values.gather(1, candidates).topk(k, dim=1)
+    return found.values, candidates.gather(1, found.indices)
+
+
+class _Pairs:
+    """Which pairs of a query and a row may not meet: equal images; as the filter says, cameras or times far apart."""
+
+    def __init__(self, gallery: Gallery, queries: Queries, only: Filter, device: torch.device) -> None:
+        self.only, self.device = only, device
+        prefix = f"{gallery.root}/"
+        paths = queries.columns["path"]
+        paths = pc.if_else(pc.starts_with(paths, prefix), pc.utf8_slice_codeunits(paths, len(prefix)), paths)
+        self.paths = paths.combine_chunks().unique()
+        self.path = self._tensor(pc.index_in(paths, self.paths))
+        self.cameras = queries.columns["camera"].combine_chunks().unique().drop_null()
+        self.camera = self._tensor(pc.index_in(queries.columns["camera"], self.cameras))
+        self.time = self._tensor(queries.columns["time"], np.nan)
+
+    def of(self, columns: pa.Table) -> _Refusal:
+        path = self._tensor(pc.index_in(columns["path"], self.paths))
+        camera = self._tensor(pc.index_in(columns["camera"], self.cameras)) if self.only.other_camera else None
+        unknown = self._tensor(pc.is_null(columns["camera"])) if self.only.other_camera else None
+        time = self._tensor(columns["time"], np.nan) if self.only.within is not None else None
+        return _Refusal(self, path, camera, unknown, time)
+
+    def _tensor(self, column: pa.ChunkedArray, null: float = -1) -> Tensor:
+        filled = pc.fill_null(column, null) if column.null_count else column
+        return torch.tensor(np.asarray(filled)).to(self.device)
+
+
+class _Refusal(NamedTuple):
+    """Of one block; called on the similarities (q, n) of some queries, which it marks."""
+
+    pairs: _Pairs
+    path: Tensor  # (n,)
+    camera: Tensor | None
+    unknown: Tensor | None
+    time: Tensor | None
+
+    def __call__(self, similarity: Tensor, some: Tensor) -> None:
+        pairs, within = self.pairs, self.pairs.only.within
+        own = (self.path >= 0).nonzero().flatten()  # few
+        same = pairs.path[some][:, None] == self.path[own]
+        similarity[:, own] = similarity[:, own].masked_fill(same, -torch.inf)
+        if self.camera is not None and self.unknown is not None:
+            camera = pairs.camera[some][:, None]
+            similarity.masked_fill_((camera == self.camera) | self.unknown | (camera < 0), -torch.inf)
+        if self.time is not None and within is not None:
+            near = (pairs.time[some][:, None] - self.time).abs() <= within  # NaN is not near
+            similarity.masked_fill_(~near, -torch.inf)
+
+
+def _of(block: Block, kept: np.ndarray) -> Block:
+    return block._replace(columns=block.columns.filter(pa.array(kept)), vectors=block.vectors[kept])
+
+
+def _numbers(block: Block, kept: np.ndarray | None) -> np.ndarray:
+    return block.start + (np.arange(len(block.vectors)) if kept is None else np.flatnonzero(kept))
+
+
+def table_of(gallery: Gallery, queries: Queries, hits: Hits) -> pa.Table:
+    """A row a hit: the query's path, the place from 1, the score, and what the gallery knows of who answers."""
+    query, place = np.nonzero(hits.rows != NOBODY)
+    found = gallery.rows(hits.rows[query, place])
+    return pa.table(
+        {
+            "query": queries.columns["path"].take(pa.array(query)),
+            "place": pa.array(place + 1, pa.int32()),
+            "score": pa.array(hits.scores[query, place], pa.float32()),
+            **{name: found[name] for name in COLUMNS},
+        }
+    )
+
+
+def embedder_of(
+    gallery: Gallery,
+    *,
+    ckpt: str | Path | None = None,
+    device: torch.device | str = "auto",
+    trust: Sequence[str] = (),
+) -> Embedder:
+    """Whoever made this gallery, from the checkpoint that its record names, or from where it lies now."""
+    record = gallery.record
+    path = Path(ckpt or record["ckpt"])
+    if not path.is_file():
+        raise UserError(f"The checkpoint {path} that made {gallery.folder} is not there: add ckpt=PATH.")
+    released = record["last_stride"] is not None
+    sizes = {key: record[key] for key in ("height", "width", "last_stride")} if released else {}
+    embedder = load(
+        path,
+        device=device,
+        trust=trust,
+        precision=record["precision"],
+        flip=record["flip"],
+        projection=gallery.projection,
+        **sizes,
+    )
+    if differing(record, embedder.record, COMPARABLE):
+        raise UserError(f"{gallery.folder} was not made by {path}: it needs checkpoint {record['checkpoint'][:12]}….")
+    return embedder
+
+
+@contextmanager
+def open_queries(
+    gallery: Gallery,
+    queries: str | Path,
+    *,
+    name: str | None = None,
+    group: str | None = None,
+    ckpt: str | Path | None = None,
+    device: torch.device | str = "auto",
+    trust: Sequence[str] = (),
+) -> Iterator[Queries]:
+    """Images as `embed` takes them, embedded as the gallery was; or a gallery, as it is."""
+    if (Path(queries) / RECORD).exists():
+        yield queries_of(gallery, Gallery(queries))
+        return
+    embedder = embedder_of(gallery, ckpt=ckpt, device=device, trust=trust)
+    with TemporaryDirectory() as folder:
+        embed_images(embedder, queries, Path(folder) / "queries", name=name, group=group)
+        made = Gallery(Path(folder) / "queries")
+        if skipped := made.skipped():
+            told = listed(f"{path} ({reason})" for path, reason in skipped)
+            raise UserError(f"{len(skipped)} queries cannot be read: {told}")
+        yield queries_of(gallery, made)
+
+
+def queries_of(gallery: Gallery, made: Gallery) -> Queries:
+    if other := differing(gallery.record, made.record, COMPARABLE):
+        raise UserError(f"{made.folder} and {gallery.folder} cannot be compared: they differ in {', '.join(other)}.")
+    columns = made.rows(np.arange(len(made)))
+    absolute = pc.binary_join_element_wise(pa.scalar(str(made.root)), columns["path"], "/")
+    paths = pc.if_else(pc.starts_with(columns["path"], "/"), columns["path"], absolute)
+    columns = columns.set_column(0, "path", paths)
+    blocks = [torch.tensor(block.vectors).float() for block in made.blocks()]
+    return Queries(columns, torch.cat(blocks) if blocks else torch.empty(0, made.dimension))

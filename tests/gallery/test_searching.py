@@ -1,0 +1,166 @@
+"""The exact search against a loop from the definition, with every filter, whatever the shards and blocks."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from checkpoints import draw_crops, save_checkpoint
+
+from mpanet_pl.errors import UserError
+from mpanet_pl.gallery import searching, store
+from mpanet_pl.gallery.embedder import Embedder, load
+from mpanet_pl.gallery.embedding import embed_images
+from mpanet_pl.gallery.searching import NOBODY, Filter, Queries, embedder_of, open_queries, search, table_of
+from mpanet_pl.gallery.store import Gallery, write_record, write_shard
+
+D = 8
+CAMERAS, MODALITIES = [None, "1", "2", "door"], [None, "visible", "infrared"]
+
+
+def made(folder: Path, count: int, *, shards: int = 3, dtype: str = "float32", seed: int = 0) -> Gallery:
+    """A gallery of random vectors, of which some columns are unknown."""
+    rng = np.random.default_rng(seed)
+    record = dict.fromkeys(("checkpoint", "last_stride", "height", "width", "flip", "compact"), None)
+    record |= {"dimension": D, "dtype": dtype, "group": None, "root": "/crops", "trained_on": "x", "ckpt": "gone.ckpt"}
+    folder.mkdir()
+    write_record(folder, record)
+    vectors = torch.nn.functional.normalize(torch.from_numpy(rng.standard_normal((count, D)))).float().numpy()
+    columns = {
+        "path": np.array([f"{row}.png" for row in range(count)], object),
+        "camera": np.array(CAMERAS, object)[rng.integers(4, size=count)],
+        "modality": np.array(MODALITIES, object)[rng.integers(3, size=count)],
+        "time": np.array([None, *range(0, 100, 10)], object)[rng.integers(11, size=count)],
+    }
+    for number, rows in enumerate(np.array_split(np.arange(count), shards)):
+        some = {name: pa.array(column[rows].tolist(), store.COLUMNS[name]) for name, column in columns.items()}
+        write_shard(folder / f"part-{number:06d}.parquet", some, vectors[rows], record, [])
+    return Gallery(folder)
+
+
+def by_definition(gallery: Gallery, queries: Queries, k: int, only: Filter) -> list[list[int]]:
+    table = gallery.rows(np.arange(len(gallery))).to_pylist()
+    vectors = np.concatenate([block.vectors for block in gallery.blocks()]).astype(np.float32)
+    answers = []
+    for query, vector in zip(queries.columns.to_pylist(), queries.vectors.numpy(), strict=True):
+        allowed = []
+        for number, row in enumerate(table):
+            checks = [
+                f"/crops/{row['path']}" != query["path"],
+                not only.cameras or row["camera"] in only.cameras,
+                not only.not_cameras or (row["camera"] is not None and row["camera"] not in only.not_cameras),
+                only.modality is None or row["modality"] == only.modality,
+                only.after is None or (row["time"] is not None and row["time"] >= only.after),
+                only.before is None or (row["time"] is not None and row["time"] <= only.before),
+                not only.other_camera
+                or (None not in (row["camera"], query["camera"]) and row["camera"] != query["camera"]),
+                only.within is None
+                or (None not in (row["time"], query["time"]) and abs(row["time"] - query["time"]) <= only.within),
+            ]
+            if all(checks):
+                allowed.append((-float(vector @ vectors[number]), number))
+        answers.append([number for _, number in sorted(allowed)[:k]])
+    return answers
+
+
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory: pytest.TempPathFactory) -> Gallery:
+    return made(tmp_path_factory.mktemp("made") / "g", 60)
+
+
+@pytest.mark.parametrize(
+    "only",
+    [
+        Filter(),
+        Filter(cameras=["door", "02"]),
+        Filter(not_cameras=[1]),
+        Filter(modality="infrared"),
+        Filter(after=30, before=60),
+        Filter(other_camera=True),
+        Filter(within=20),
+        Filter(cameras=["1"], modality="visible", other_camera=True, within=10),
+    ],
+    ids=str,
+)
+def test_the_search_is_its_definition(gallery: Gallery, only: Filter, monkeypatch: pytest.MonkeyPatch) -> None:
+    queries = searching.queries_of(gallery, gallery)  # each is in the gallery itself
+    expected = by_definition(gallery, queries, 7, only)
+    for at_once in (2**24, 50):
+        monkeypatch.setattr(searching, "SIMILARITIES_AT_ONCE", at_once)
+        hits = search(gallery, queries, k=7, only=only)
+        assert [[row for row in rows if row != NOBODY] for rows in hits.rows.tolist()] == expected
+        assert (np.isneginf(hits.scores) == (hits.rows == NOBODY)).all()
+
+
+@pytest.mark.parametrize("width", [3, 500, 641])
+def test_the_largest_are_found_by_their_groups(width: int) -> None:
+    values = torch.randn(20, width, generator=torch.Generator().manual_seed(0))
+    found, places = searching.largest(values, 3)
+    assert torch.equal(found, values.sort(1, descending=True).values[:, :3])
+    assert torch.equal(values.gather(1, places), found)
+
+
+def test_shards_blocks_and_rounding_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = made(tmp_path / "one", 50, shards=1)
+    queries = searching.queries_of(one, made(tmp_path / "queries", 9, seed=1))
+    expected = search(one, queries, k=60)
+    assert (expected.rows[:, 50:] == NOBODY).all()
+    monkeypatch.setattr(store, "BLOCK_BYTES", 7 * 4 * D)
+    many = search(made(tmp_path / "many", 50, shards=4), queries, k=60)
+    np.testing.assert_array_equal(many.rows, expected.rows)
+    np.testing.assert_allclose(many.scores, expected.scores, atol=1e-6)
+    half = search(made(tmp_path / "half", 50, dtype="float16"), queries, k=60)
+    finite = np.isfinite(expected.scores)
+    np.testing.assert_allclose(half.scores[finite], expected.scores[finite], atol=2e-3)
+
+
+def test_a_crop_finds_itself_elsewhere_and_its_table_says_whom(ckpt: Path, embedder: Embedder, tmp_path: Path) -> None:
+    crops = draw_crops(tmp_path / "crops", 9)
+    embed_images(embedder, crops, tmp_path / "g", name=r"(?P<camera>\d+)_(?P<time>\d+)")
+    copy = tmp_path / "copy.png"
+    copy.write_bytes((crops / "2_1010.png").read_bytes())
+    gallery = Gallery(tmp_path / "g")
+    with open_queries(gallery, copy, device="cpu") as queries:
+        table = table_of(gallery, queries, search(gallery, queries, k=3)).to_pylist()
+    assert [row["place"] for row in table] == [1, 2, 3]
+    assert (table[0]["path"], table[0]["camera"], table[0]["time"]) == ("2_1010.png", "2", 1010.0)
+    assert table[0]["score"] == pytest.approx(1, abs=1e-5)
+    assert table[0]["query"] == str(copy)
+    with open_queries(gallery, crops / "2_1010.png", device="cpu") as queries:
+        table = table_of(gallery, queries, search(gallery, queries, k=20))
+    assert len(table) == 8
+    assert "2_1010.png" not in table["path"].to_pylist()
+    with open_queries(gallery, crops, group="camera", name=r"(?P<camera>\d)", device="cpu") as queries:
+        assert len(queries) == 3
+
+
+def test_what_cannot_be_compared_is_refused(embedder: Embedder, gallery: Gallery, tmp_path: Path) -> None:
+    embed_images(embedder, draw_crops(tmp_path / "crops", 3), tmp_path / "g")
+    there = Gallery(tmp_path / "g")
+    other = save_checkpoint(tmp_path / "other.ckpt", seed=1)
+    with pytest.raises(UserError, match="was not made by"):
+        embedder_of(there, ckpt=other)
+    with pytest.raises(UserError, match=r"gone\.ckpt .* add ckpt=PATH"):
+        embedder_of(gallery)
+    with pytest.raises(UserError, match="differ in checkpoint"):
+        searching.queries_of(gallery, there)
+    with pytest.raises(UserError, match="vectors of 8, the queries 3"):
+        search(gallery, Queries(gallery.rows(np.arange(1)), torch.ones(1, 3)))
+    (tmp_path / "broken.png").write_bytes(b"no")
+    with (
+        pytest.raises(UserError, match=r"1 queries cannot be read: broken\.png"),
+        open_queries(there, tmp_path / "broken.png"),
+    ):
+        pass
+    with pytest.raises(UserError, match="modality"):
+        Filter(modality="radar")
+
+
+def test_a_released_checkpoint_searches_with_its_size(ckpt: Path, tmp_path: Path) -> None:
+    from mpanet_pl.official import to_official
+
+    torch.save(to_official(torch.load(ckpt, weights_only=True)["state_dict"]), tmp_path / "released.pth")
+    released = load(tmp_path / "released.pth", height=32, width=16, device="cpu")
+    embed_images(released, draw_crops(tmp_path / "crops", 3), tmp_path / "g")
+    assert embedder_of(Gallery(tmp_path / "g"), device="cpu").record == released.record
