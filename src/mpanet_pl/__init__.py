@@ -5,13 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mpanet_pl.data import ReIDDataModule
+    from mpanet_pl.gallery.embedder import load
     from mpanet_pl.module import MPANetModule
     from mpanet_pl.network import MPANet
 
 __version__ = "0.1.0"
-__all__ = ["MPANet", "MPANetModule", "ReIDDataModule", "__version__"]
+__all__ = ["MPANet", "MPANetModule", "ReIDDataModule", "__version__", "load"]
 
-HOMES = {"MPANet": "network", "MPANetModule": "module", "ReIDDataModule": "data"}  # loaded when first touched
+HOMES = {
+    "MPANet": "network",
+    "MPANetModule": "module",
+    "ReIDDataModule": "data",
+    "load": "gallery.embedder",
+}  # loaded when first touched
 
 
 def __getattr__(name: str) -> Any:

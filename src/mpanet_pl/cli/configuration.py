@@ -33,11 +33,18 @@ WORD: Kind = ((str, int, float), "a word")
 SWITCH: Kind = ((bool,), "true or false")
 PATH_OR_SWITCH: Kind = ((bool, str), "true, false or a path")
 CHANCE: Kind = ((bool, int, float), "true, false or a probability")
+NAMES: Kind = ((list,), "a list such as [a,b]")
 KINDS: dict[str, Kind] = {  # of keys whose default does not show it
     **dict.fromkeys(("resume", "run_dir", "data_dir", "ckpt", "features", "save_features", "out"), PATH),
+    **dict.fromkeys(("images", "gallery", "queries"), PATH),
+    **dict.fromkeys(("name", "group", "only.modality"), WORD),
+    **dict.fromkeys(("only.after", "only.before", "only.within"), NUMBER),
+    **dict.fromkeys(("only.cameras", "only.not_cameras", "trust"), NAMES),
+    "compact": ((int, str), "a whole number, or the path of a gallery"),
     **dict.fromkeys(("model.network.pretrained", "data.cache"), PATH_OR_SWITCH),
     **dict.fromkeys(("data.augment.grayscale", "data.augment.channel_exchange"), CHANCE),
     **dict.fromkeys(("data.workers", "workers", "identities", "trial", "last_stride", "k1", "k2"), COUNT),
+    **dict.fromkeys(("height", "width"), COUNT),
     "trainer.devices": ((int, str, list), "a number of devices, or a list of them"),
     "trainer.gradient_clip_val": NUMBER,
     "trainer.benchmark": SWITCH,

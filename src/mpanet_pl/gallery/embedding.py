@@ -43,6 +43,7 @@ from mpanet_pl.gallery.store import (
 from mpanet_pl.system.cores import usable_cores
 from mpanet_pl.system.files import alone_in, sweep_up, written_aside
 from mpanet_pl.system.progress import track
+from mpanet_pl.system.shell import typed
 
 TODO = "todo.parquet"
 SKIPPED = "skipped.csv"
@@ -63,6 +64,18 @@ class Embedded(NamedTuple):
     skipped: int  # of the gallery now
     seconds: float
     waited: float  # the share of them in which the device's thread waited for decoded images
+
+    def told(self, folder: Path) -> str:
+        speed = f" ({self.images / self.seconds:.0f} images/s)" if self.seconds else ""
+        lines = [
+            f"{self.images} images in {self.seconds:.1f} s{speed}; "
+            f"{100 * self.waited:.0f} % of it the network waited for images.",
+            f"{folder} holds {self.rows} rows.",
+        ]
+        if self.skipped:
+            lines.append(f"{self.skipped} images could not be read: {folder / SKIPPED}")
+        lines.append(f"Next: python -m mpanet_pl.search {typed('gallery', folder)} queries=IMAGE out=answers")
+        return "\n".join(lines)
 
 
 def embed_images(
@@ -125,7 +138,7 @@ def _claim(folder: Path, embedder: Embedder, asked: dict[str, Any]) -> None:
             raise UserError(f"{folder} holds a gallery made otherwise ({was}): give another out=…, or the same values.")
         sweep_up(folder)
         return
-    if any(folder.iterdir()):
+    if any(path.name != PROJECTION for path in folder.iterdir()):
         raise UserError(f"{folder} holds other files: give a new folder.")
     if embedder.projection:
         embedder.projection.save(folder / PROJECTION)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -22,24 +23,34 @@ MOST_PIXELS = 50_000_000  # a crop of a person has some ten thousand, a camera's
 
 def check(image: Image.Image) -> None:
     """Raises `Unreadable` for what nobody should have handed in, before a pixel is read."""
-    if (frames := getattr(image, "n_frames", 1)) > 1:
+    try:
+        frames = getattr(image, "n_frames", 1)
+    except Exception as error:  # as above: some formats look through the whole file
+        raise Unreadable(str(error) or type(error).__name__) from error
+    if frames > 1:
         raise Unreadable(f"it has {frames} frames: give one image")
     if (count := image.width * image.height) > MOST_PIXELS:
         raise Unreadable(f"{count / 1e6:.0f} megapixels are more than the {MOST_PIXELS / 1e6:.0f} that are read")
 
 
-def decoded(path: str | Path, height: int, width: int) -> np.ndarray:
-    """RGB pixels as training reads them, (height, width, 3) uint8; raises `Unreadable`."""
+@contextmanager
+def opened(path: str | Path) -> Iterator[Image.Image]:
+    """The image of a file, within bounds, its pixels not read yet; raises `Unreadable`."""
     if not Path(path).is_file():
         raise Unreadable("no such file")
     try:
-        with Image.open(path) as image:
-            check(image)
-            return resized(image, height, width)
-    except Unreadable:
-        raise
+        image = Image.open(path)
     except Exception as error:  # a broken file makes Pillow's readers raise nearly anything
         raise Unreadable(str(error) or type(error).__name__) from error
+    with image:
+        check(image)
+        yield image
+
+
+def decoded(path: str | Path, height: int, width: int) -> np.ndarray:
+    """RGB pixels as training reads them, (height, width, 3) uint8; raises `Unreadable`."""
+    with opened(path) as image:
+        return resized(image, height, width)
 
 
 def pixels(image: Image.Image, height: int, width: int) -> np.ndarray:

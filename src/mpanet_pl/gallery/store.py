@@ -124,6 +124,11 @@ class Gallery:
         return sorted(found)
 
 
+def gallery_projection(folder: Path) -> Projection | None:
+    """What a gallery, begun or whole, made its vectors small with."""
+    return Projection.read(folder / PROJECTION) if (folder / PROJECTION).exists() else None
+
+
 def read_record(folder: Path) -> dict[str, Any]:
     try:
         record = json.loads((folder / RECORD).read_text())

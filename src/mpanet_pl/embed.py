@@ -1,0 +1,69 @@
+"""`python -m mpanet_pl.embed`: a folder, list or table of images -> a gallery that can be searched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mpanet_pl.cli.command import run_command
+from mpanet_pl.run.request import NOTHING_TYPED, Request
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def embed(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
+    from mpanet_pl.gallery.extras import need
+
+    need("pyarrow", "gallery")
+    from omegaconf import OmegaConf
+
+    from mpanet_pl.gallery.embedder import load
+    from mpanet_pl.gallery.embedding import embed_images
+    from mpanet_pl.gallery.launching import launched
+    from mpanet_pl.gallery.store import gallery_projection
+    from mpanet_pl.gallery.training import projection_of
+
+    out = Path(cfg.out).expanduser()
+    trainer = {key: cfg.trainer[key] for key in ("accelerator", "devices", "num_nodes", "precision")}
+    with launched(**trainer, save_config=lambda path: OmegaConf.save(cfg, path)) as place:
+        embedder = load(
+            cfg.ckpt,
+            device=place.device,
+            precision=place.precision,
+            flip=cfg.flip,
+            height=cfg.height,
+            width=cfg.width,
+            last_stride=cfg.last_stride,
+            trust=cfg.trust,
+        )
+        if cfg.compact is not None:
+            if place.ranks.rank == 0 and gallery_projection(out) is None:
+                learnt = projection_of(cfg.compact, embedder, whiten=cfg.whiten, data_dir=cfg.data_dir, trust=cfg.trust)
+                learnt.save(out / "projection.npz")
+            place.ranks.wait()
+            embedder.projection = gallery_projection(out)
+        done = embed_images(
+            embedder,
+            cfg.images,
+            out,
+            name=cfg.name,
+            group=cfg.group,
+            dtype=cfg.dtype,
+            strict=cfg.strict,
+            batch_size=cfg.batch_size,
+            shard_size=cfg.shard_size,
+            workers=cfg.workers,
+            ranks=place.ranks,
+        )
+        if place.ranks.rank == 0:
+            print(done.told(out))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    run_command("embed", embed, arguments)
+
+
+if __name__ == "__main__":
+    main()

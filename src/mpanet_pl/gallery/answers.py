@@ -1,0 +1,110 @@
+"""Answers as files: a table for programs, and one page that a person looks through and mails."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+from PIL import Image
+
+from mpanet_pl.data.decode import Unreadable
+from mpanet_pl.gallery.reading import opened
+from mpanet_pl.gallery.searching import Queries
+from mpanet_pl.gallery.store import Gallery
+from mpanet_pl.system.files import written_aside
+
+THUMBNAIL = (96, 192)  # at most, width and height
+CALENDAR = 1e8  # seconds since 1970 beyond which a time is a date
+
+
+def write_answers(out: str | Path, gallery: Gallery, queries: Queries, table: pa.Table, *, sheet: int = 100) -> None:
+    """results.parquet, results.csv, and sheet.html with the first `sheet` queries."""
+    folder = Path(out).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    with written_aside(folder / "results.parquet") as aside:
+        pq.write_table(table, aside)
+    with written_aside(folder / "results.csv") as aside:
+        pyarrow.csv.write_csv(table, aside)
+    with written_aside(folder / "sheet.html") as aside:
+        aside.write_text(page(gallery, queries, table, sheet), encoding="utf-8")
+
+
+def page(gallery: Gallery, queries: Queries, table: pa.Table, most: int) -> str:
+    shown = queries.columns.slice(0, most).to_pylist()
+    answers = {query: list(rows) for query, rows in groupby(table.to_pylist(), key=lambda row: row["query"])}
+    sections = [
+        _section(number, len(shown), query, answers.get(query["path"], []), gallery.root)
+        for number, query in enumerate(shown, start=1)
+    ]
+    left_out = len(queries) - len(shown)
+    chosen = f"the first {len(shown)} of {len(queries)} queries" if left_out else f"all {len(shown)} queries"
+    trained_on = html.escape(gallery.record["trained_on"])
+    about = (
+        f"{chosen} against {len(gallery)} rows; cosine similarity; network trained on {trained_on}, whose terms apply"
+    )
+    template = Template((Path(__file__).parent / "sheet.html").read_text(encoding="utf-8"))
+    return template.substitute(about=about, sections="\n".join(sections))
+
+
+def _section(number: int, of: int, query: Mapping[str, Any], answers: list[dict[str, Any]], root: Path) -> str:
+    cards = "".join(
+        f"<li>{_picture(root / row['path'], row)}<b>{row['place']}</b> {row['score']:.3f}{_said(row)}</li>"
+        for row in answers
+    )
+    return (
+        f'<section id="q{number}" tabindex="0" aria-label="Query {number} of {of}"><figure>'
+        f"{_picture(Path(query['path']), query)}<figcaption><b>Query {number}</b>{_said(query)}</figcaption></figure>"
+        f"<ol>{cards or '<li>nobody may answer</li>'}</ol></section>"
+    )
+
+
+def _said(row: Mapping[str, Any]) -> str:
+    """What is known of an image, a line each."""
+    lines = [f"{name} {row[name]}" for name in ("camera", "identity", "modality", "track") if row[name] is not None]
+    if row["frames"] is not None:
+        lines.append(f"{row['frames']} frames")
+    if row["time"] is not None:
+        lines.insert(1, said_time(row["time"]))
+    return "".join(f"<br>{html.escape(line)}" for line in lines)
+
+
+def said_time(seconds: float) -> str:
+    """
+    >>> said_time(1010.0), said_time(1769817601.0)
+    ('1010 s', '2026-01-31 00:00:01')
+    """
+    if seconds < CALENDAR:
+        return f"{seconds:.10g} s"
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _picture(path: Path, row: Mapping[str, Any]) -> str:
+    name = html.escape(path.name)
+    try:
+        data = base64.b64encode(thumbnail(path)).decode()
+    except Unreadable as error:
+        return f'<span class="gone" title="{html.escape(str(error))}">{name}</span>'
+    return f'<img src="data:image/jpeg;base64,{data}" alt="{name}" title="{html.escape(row["path"])}">'
+
+
+def thumbnail(path: Path) -> bytes:
+    """A small JPEG; raises `Unreadable`."""
+    with opened(path) as image:
+        try:
+            small = image.convert("RGB")
+            small.thumbnail(THUMBNAIL, Image.Resampling.BILINEAR)
+            file = io.BytesIO()
+            small.save(file, "JPEG", quality=80)
+        except Exception as error:  # a broken file makes Pillow's readers raise nearly anything
+            raise Unreadable(str(error) or type(error).__name__) from error
+    return file.getvalue()

@@ -1,0 +1,41 @@
+"""`python -m mpanet_pl.search`: who is this? The most similar of a gallery, as a table and as a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mpanet_pl.cli.command import run_command
+from mpanet_pl.run.request import NOTHING_TYPED, Request
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def search(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
+    from mpanet_pl.gallery.extras import need
+
+    need("pyarrow", "gallery")
+    from mpanet_pl.gallery.answers import write_answers
+    from mpanet_pl.gallery.searching import Filter, open_queries, table_of
+    from mpanet_pl.gallery.searching import search as find
+    from mpanet_pl.gallery.store import Gallery
+
+    only = Filter(**cfg.only)
+    gallery = Gallery(cfg.gallery)
+    opened = open_queries(
+        gallery, cfg.queries, name=cfg.name, group=cfg.group, ckpt=cfg.ckpt, device=cfg.device, trust=cfg.trust
+    )
+    with opened as queries:
+        hits = find(gallery, queries, k=cfg.k, only=only, device=cfg.device)
+        table = table_of(gallery, queries, hits)
+        write_answers(cfg.out, gallery, queries, table, sheet=cfg.sheet)
+    print(f"{len(queries)} queries against {len(gallery)} rows of {cfg.gallery}: {cfg.out}/sheet.html and results.csv")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    run_command("search", search, arguments)
+
+
+if __name__ == "__main__":
+    main()
