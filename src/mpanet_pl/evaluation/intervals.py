@@ -9,7 +9,7 @@ The bootstrap is studentised on the scale of log-odds (Efron and Tibshirani, An 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -44,26 +44,35 @@ def ratio_interval(sums: Tensor, sizes: Tensor, *, replicates: int = REPLICATES,
     >>> bool(low < 0.75 < high)
     True
     """
-    people = len(sizes)
-    share, error, interval = _studentised(sums, sizes, Odds(0.5 / people), replicates, seed)
+    people, tail = len(sizes), (1 - LEVEL) / 2
+    scale = Odds(0.5 / people)
+    share, error, steps = _steps(sums, sizes, scale, replicates, seed)
+    below, above = steps.quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64), dim=0)
+    reach = error * scale.slope(share)
+    low, high = (scale.back(scale.of(share) - step * reach) for step in (above, below))
     # Where all people are alike there is nothing to draw from; n who all are found leave room for as many others
     # as n draws would miss, which is the exact bound of a share of people.
-    unseen = ((1 - LEVEL) / 2) ** (1 / people)
-    alike = error < NO_ERROR
+    unseen, alike = tail ** (1 / people), error < NO_ERROR
     return Interval(
-        torch.where(alike, share * unseen, interval.low), torch.where(alike, 1 - (1 - share) * unseen, interval.high)
+        torch.where(alike, share * unseen, torch.minimum(low, share)),
+        torch.where(alike, 1 - (1 - share) * unseen, torch.maximum(high, share)),
     )
 
 
 def difference_interval(sums: Tensor, sizes: Tensor, *, replicates: int = REPLICATES, seed: int = 0) -> Interval:
-    """The same of differences between two shares, `sums` being each person's; no width where nobody differs."""
-    return _studentised(sums, sizes, Plain(), replicates, seed)[2]
+    """The same of differences between two shares, `sums` being each person's; no width where nobody differs.
+
+    As they are, no log-odds, and as far down as up: of two methods that are alike one is as often the better.
+    """
+    difference, error, steps = _steps(sums, sizes, None, replicates, seed)
+    reach = steps.abs().quantile(LEVEL, dim=0) * error
+    return Interval((difference - reach).clamp(min=-1), (difference + reach).clamp(max=1))
 
 
-def _studentised(
-    sums: Tensor, sizes: Tensor, scale: Scale, replicates: int, seed: int
-) -> tuple[Tensor, Tensor, Interval]:
-    """Shares, their standard errors and their intervals: each (K,)."""
+def _steps(
+    sums: Tensor, sizes: Tensor, scale: Odds | None, replicates: int, seed: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Shares (K,), their standard errors (K,), and how many of its own errors each draw (R, K) lies from them."""
     sums, sizes = sums.double(), sizes.double()
     share = sums.sum(0) / sizes.sum()
     error = standard_error(torch.ones(1, len(sizes), dtype=torch.float64), sums, sizes, share)[0]
@@ -71,12 +80,11 @@ def _studentised(
     for weights in draws(len(sizes), replicates, seed):
         shares = (weights @ sums) / (weights @ sizes)[:, None]  # (B, K)
         errors = standard_error(weights, sums, sizes, shares).clamp(min=LEAST_ERROR * error)
-        steps.append((scale.of(shares) - scale.of(share)) / (errors * scale.slope(shares)))
-    tail = (1 - LEVEL) / 2
-    below, above = torch.cat(steps).nan_to_num(0).quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64), dim=0)
-    reach = error * scale.slope(share)
-    low, high = (scale.back(scale.of(share) - step * reach) for step in (above, below))
-    return share, error, Interval(torch.minimum(low, share), torch.maximum(high, share))
+        if scale is None:
+            steps.append((shares - share) / errors)
+        else:
+            steps.append((scale.of(shares) - scale.of(share)) / (errors * scale.slope(shares)))
+    return share, error, torch.cat(steps).nan_to_num(0, 0, 0)
 
 
 def standard_error(weights: Tensor, sums: Tensor, sizes: Tensor, shares: Tensor) -> Tensor:
@@ -85,29 +93,6 @@ def standard_error(weights: Tensor, sums: Tensor, sizes: Tensor, shares: Tensor)
     squares += shares**2 * (weights @ sizes**2)[:, None]
     people = len(sizes)
     return (squares.clamp(min=0) * people / max(people - 1, 1)).sqrt() / (weights @ sizes)[:, None]
-
-
-class Scale(Protocol):
-    """On which shares are compared: `of` them, its slope there, and the way `back`."""
-
-    def of(self, share: Tensor) -> Tensor: ...
-
-    def slope(self, share: Tensor) -> Tensor: ...
-
-    def back(self, value: Tensor) -> Tensor: ...
-
-
-class Plain:
-    """Differences as they are, of which none is above one."""
-
-    def of(self, share: Tensor) -> Tensor:
-        return share
-
-    def slope(self, share: Tensor) -> Tensor:
-        return torch.ones_like(share)
-
-    def back(self, value: Tensor) -> Tensor:
-        return value.clamp(-1, 1)
 
 
 class Odds:
