@@ -23,7 +23,15 @@ from mpanet_pl.evaluation.intervals import Interval, difference_interval, draws,
 SHOTS, DIM, QUERIES = 3, 12, 6  # gallery images a person, width, mean number of queries a person
 REPLICATES = 600
 OF_THE_GALLERY = 100  # replicates where galleries are drawn, too, and ranked anew
-SINGLE = ((8, 0.9), (20, 0.9), (20, 0.5), (50, 0.9), (50, 0.5), (96, 0.9), (96, 0.4))  # people, and how noisy embeddings are
+SINGLE = (
+    (8, 0.9),
+    (20, 0.9),
+    (20, 0.5),
+    (50, 0.9),
+    (50, 0.5),
+    (96, 0.9),
+    (96, 0.4),
+)  # people, and how noisy embeddings are
 PAIRS = ((20, (0.9, 0.9)), (50, (0.9, 0.9)), (96, (0.9, 0.9)), (20, (0.9, 0.8)), (50, (0.9, 0.8)), (96, (0.9, 0.8)))
 SCORES = ("R1", "mAP", "mINP")
 

@@ -10,9 +10,9 @@ from mpanet_pl.cli.command import door
 
 EXPLANATION = """
 Every run below the folders is read: the ten trials of RegDB, several seeds, a sweep. Runs of one dataset and one
-configuration are a group, whatever their trial and seed, and each group is averaged. Runs that did not finish are
-listed; trials that are missing or there twice are said. The table is printed and left in the first folder as
-summary.md, summary.csv and summary.json."""
+configuration that ran alike are a group, whatever their trial and seed, and each group is averaged, and compared with
+the first where both were asked the same queries. Runs that did not finish are listed; trials that are missing or there
+twice are said. The table is printed and left in the first folder as summary.md, summary.csv and summary.json."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -23,12 +23,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def summarize(folders: Sequence[Path]) -> None:
-    from mpanet_pl.evaluation.tables import print_tables
     from mpanet_pl.run import summary
 
     found = summary.summarize(folders)
     found.write(folders[0])
-    print_tables(found.tables(), found.remarks())
+    found.print()
 
 
 if __name__ == "__main__":

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from mpanet_pl.errors import UserError
-from mpanet_pl.evaluation import Results
+from mpanet_pl.evaluation import Results, Scores
+from mpanet_pl.evaluation.outcomes import Outcomes, write_queries
 from mpanet_pl.evaluation.published import mpanet
 from mpanet_pl.run.summary import Summary, summarize
 from mpanet_pl.summarize import main
@@ -113,6 +115,130 @@ def test_evaluations_of_ten_trials_are_one_group_and_of_two_networks_two(tmp_pat
     assert not any(group.remarks() for group in groups)
 
 
+def change_results(folder: Path, **provenance: Any) -> None:
+    stored = json.loads((folder / "results.json").read_text())
+    stored["provenance"] |= provenance
+    (folder / "results.json").write_text(json.dumps(stored))
+
+
+@pytest.mark.parametrize(
+    ("ran", "telling"),
+    [
+        ({"precision": "bf16-mixed", "accelerator": "cuda"}, "ran.precision=bf16-mixed"),
+        ({"device": "2 × CPU, 2 cores"}, "ran.ranks=2"),  # as 0.1 wrote it
+        ({"ranks": 2}, "ran.ranks=2"),
+        ({"versions": {"mpanet_pl": "0.1.0", "torch": "2.7"}}, "ran.mpanet_pl=0.1.0"),
+        ({"changes": ["after epoch 3: precision 32-true → bf16-mixed"]}, "ran.changes=after epoch 3"),
+    ],
+)
+def test_runs_that_ran_otherwise_are_not_averaged(ran: dict[str, Any], telling: str, tmp_path: Path) -> None:
+    trainer = {"precision": "auto", "accelerator": "auto", "devices": "auto"}
+    for seed in (1, 2, 3):
+        write_run(tmp_path / str(seed), 70, seed=seed, trainer=trainer)
+        told = {"precision": "32-true", "device": "CPU, 2 cores", "versions": {"mpanet_pl": "0.2.0", "torch": "2.14"}}
+        change_results(tmp_path / str(seed), **told | (ran if seed == 3 else {}))
+    groups = summarize([tmp_path]).groups
+    assert sorted(len(group.runs) for group in groups) == [1, 2]
+    assert telling in next(group.name for group in groups if len(group.runs) == 1)
+
+
+def test_what_was_asked_for_and_came_to_the_same_is_one_group(tmp_path: Path) -> None:
+    """`auto` on a machine with a CPU and `cpu` typed; other libraries; a GPU of another name."""
+    for seed, accelerator in enumerate(("auto", "cpu"), 1):
+        write_run(tmp_path / str(seed), 70, seed=seed, trainer={"accelerator": accelerator})
+        change_results(tmp_path / str(seed), precision="32-true", device=f"CPU, {seed} cores")
+    assert len(summarize([tmp_path]).groups) == 1
+
+
+def test_trials_under_two_mount_points_are_one_group(tmp_path: Path) -> None:
+    for trial in range(1, 11):
+        root = "/mnt/a/RegDB" if trial % 2 else "/data/RegDB"
+        write_run(
+            tmp_path / str(trial),
+            70,
+            trial=trial,
+            data_dir=root,
+            data={"dataset": {"root": root}},
+            file=f"{root}/x.mat",
+        )
+    (group,) = summarize([tmp_path]).groups
+    assert group.remarks() == []
+
+
+def test_a_trial_where_a_query_has_no_match_is_no_group_of_its_own(tmp_path: Path) -> None:
+    ten_trials(tmp_path)
+    some = HOW.replace("; no re", "; 9 of 10 queries have a true match; no re")
+    write_run(tmp_path / "trial_4", 74, trial=4, measured=some)
+    write_run(tmp_path / "trial_5", 75, trial=5, measured=f"{HOW}; 2055 of 2060 queries have a true match")
+    assert [len(group.runs) for group in summarize([tmp_path]).groups] == [10]
+
+
+def test_last_and_best_of_one_run_evaluated_are_two_rows_and_not_there_twice(tmp_path: Path) -> None:
+    trained = {"model": {"patterns": 6}, "trial": 1, "seed": 1}
+    for row, r1 in (("last", 70.0), ("best", 75.0)):
+        write_run(tmp_path / row, r1, ckpt=f"run/checkpoints/{row}.ckpt", trained=trained)
+        path = tmp_path / row / "results.json"
+        stored = json.loads(path.read_text())
+        path.write_text(json.dumps(stored | {"scores": {row: stored["scores"][row]}}))
+    (group,) = summarize([tmp_path]).groups
+    rows = group.scores()["visible_to_thermal"]
+    assert {row: value["r1"]["runs"] for row, value in rows.items()} == {"last": [70.0], "best": [75.0]}
+    assert not any("there 2 times" in remark for remark in group.remarks())
+
+
+def test_one_broken_run_stops_nothing(tmp_path: Path) -> None:
+    ten_trials(tmp_path)
+    (tmp_path / "trial_3/results.json").write_text("[" * 100_000)
+    (tmp_path / "trial_3/metrics.csv").write_bytes(bytes(range(128, 256)) * 9)
+    (tmp_path / "trial_4/results.json").write_bytes(bytes(range(256)))
+    (tmp_path / "trial_5/results.json").write_text('{"scores": {"last": [1]}}')
+    summary = summarize([tmp_path])
+    assert sorted(Path(folder).name for folder in summary.unfinished) == ["trial_3", "trial_4", "trial_5"]
+    assert len(summary.groups[0].runs) == 7
+
+
+def test_intervals_are_of_people_and_of_runs(tmp_path: Path) -> None:
+    """One run's are its own; several that lie far apart have a wider one than several that agree."""
+    width, draw = {}, torch.Generator().manual_seed(0)
+    for name, shifts in {"one": (0,), "near": (0, 1, 2), "apart": (0, 150, 300)}.items():
+        for seed, shift in enumerate(shifts, 1):
+            folder = tmp_path / name / str(seed)
+            write_run(folder, 70, seed=seed)
+            first = torch.where(torch.arange(600) < 300 + shift, 1, 9)[None, torch.randperm(600, generator=draw)]
+            people = torch.arange(600) % 60
+            values = 1 / first.double()
+            scores = Scores.of(Outcomes(torch.arange(600), people, first, values, values), HOW)
+            kept = {row: dict.fromkeys(SETTINGS, scores) for row in ("last", "best")}
+            write_queries(folder / "queries.npz", kept, [f"{n}.bmp" for n in range(600)])
+        (group,) = summarize([tmp_path / name]).groups
+        low, high = group.scores()["visible_to_thermal"]["last"]["r1"]["ci"]
+        width[name] = high - low
+        if name == "one":
+            assert (low, high) == pytest.approx(scores.ci["r1"])
+    assert width["near"] < width["one"] < width["apart"]
+    (tmp_path / "near" / "2" / "queries.npz").unlink()
+    (group,) = summarize([tmp_path / "near"]).groups
+    assert group.scores()["visible_to_thermal"]["last"]["r1"]["ci"] is None
+
+
+def test_groups_are_compared_with_the_first_where_they_can_be(tmp_path: Path) -> None:
+    draw = torch.Generator().manual_seed(1)
+    for hour, (rung, chance) in enumerate({"baseline": 0.4, "full": 0.7, "other": 0.7}.items()):
+        for seed in (1, 2):
+            folder = tmp_path / rung / str(seed)
+            write_run(folder, 70, seed=seed, rung=rung, date=f"2026-01-01T0{hour}:00:00")
+            first = torch.where(torch.rand(600, generator=draw) < chance, 1, 9)[None]
+            scores = Scores.of(Outcomes(torch.arange(600), torch.arange(600) % 60, first, 1 / first, 1 / first), HOW)
+            names = "xyz.bmp" if rung == "other" else ".bmp"  # other queries
+            write_queries(folder / "queries.npz", {"last": {SETTINGS[0]: scores}}, [f"{n}{names}" for n in range(600)])
+    summary = summarize([tmp_path])
+    header, rows = summary.tables()[1]
+    assert header[:2] == ["setting", "more than regdb rung=baseline"]
+    assert [cells[:2] for cells in rows] == [[SETTINGS[0], "regdb rung=full"]]
+    assert rows[0][2].startswith("+")
+    assert not any("rung=other" in cells[1] for cells in rows)
+
+
 NO_NUMBER = {"last": {"visible_to_thermal": {"r1": {"mean": None}}}}
 
 
@@ -150,7 +276,7 @@ def test_a_trial_that_is_there_twice_is_said(tmp_path: Path) -> None:
 def test_one_run_has_no_spread_and_overlapping_folders_count_once(tmp_path: Path) -> None:
     write_run(tmp_path / "one", 70)
     (group,) = summarize([tmp_path, tmp_path / "one"]).groups
-    assert group.scores()["visible_to_thermal"]["last"]["r1"] == {"mean": 70, "std": None, "runs": [70]}
+    assert group.scores()["visible_to_thermal"]["last"]["r1"] == {"mean": 70, "std": None, "runs": [70], "ci": None}
 
 
 def test_folders_without_results_are_a_sentence(tmp_path: Path) -> None:

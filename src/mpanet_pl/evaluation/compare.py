@@ -17,7 +17,7 @@ from scipy.special import stdtr, stdtrit
 from torch import Tensor
 
 from mpanet_pl.errors import UserError
-from mpanet_pl.evaluation.intervals import LEVEL, Interval, difference_interval, standard_error
+from mpanet_pl.evaluation.intervals import LEVEL, Interval, Odds, difference_interval, ratio_interval, standard_error
 from mpanet_pl.evaluation.outcomes import NAMES, Outcomes, People, by_person
 
 FLIPS = 9999
@@ -72,8 +72,10 @@ def compare(first: Sequence[Answers], second: Sequence[Answers]) -> Difference:
     if freedom is None:
         low, high = difference_interval(people.sums, people.sizes)
     else:
-        (low, high), of_runs = _two_levels(people, variance, freedom)
-        p = torch.maximum(p, of_runs)
+        error, degrees = _two_levels(people, variance, freedom)
+        low, high = mean - _quantile(degrees) * error, mean + _quantile(degrees) * error
+        steps = (mean.abs() / error.clamp(min=1e-12)).numpy()
+        p = torch.maximum(p, torch.from_numpy(2 * stdtr(degrees.numpy(), -steps)))
     return Difference(100 * mean, 100 * low, 100 * high, p, len(people.sizes), queries, (len(first), len(second)))
 
 
@@ -98,16 +100,29 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _two_levels(people: People, variance: Tensor, freedom: Tensor) -> tuple[Interval, Tensor]:
-    """Interval and p-value, people and runs being drawn: `variance` of the runs' mean (K,) with `freedom` (K,)."""
-    mean, of_people = people.sums.sum(0), len(people.sizes) - 1
+def interval_over_runs(runs: Sequence[Answers]) -> Interval:
+    """Of the mean of each of `NAMES` over runs, two of (6,), shares of one: people and runs being drawn."""
+    each = [by_person(run.outcomes) for run in runs]
+    people = _together(each)
+    if len(runs) == 1:
+        return ratio_interval(people.sums, people.sizes)
+    error, degrees = _two_levels(people, *_of_mean(torch.stack([one.sums.sum(0) for one in each])))
+    scale, mean = Odds(0.5 / len(people.sizes)), people.sums.sum(0)
+    reach = _quantile(degrees) * error * scale.slope(mean)
+    return Interval(scale.back(scale.of(mean) - reach), scale.back(scale.of(mean) + reach))
+
+
+def _two_levels(people: People, variance: Tensor, freedom: Tensor) -> tuple[Tensor, Tensor]:
+    """Standard error (K,) and its degrees of freedom: people's, and the `variance` of the runs' mean with `freedom`."""
+    mean, of_people = people.sums.sum(0), max(len(people.sizes) - 1, 1)
     among_people = standard_error(torch.ones(1, len(people.sizes)).double(), people.sums, people.sizes, mean)[0] ** 2
     total = among_people + variance
-    share = total.square() / (among_people.square() / of_people + variance.square() / freedom).clamp(min=1e-300)
-    degrees, error = share.clamp(min=1), total.sqrt()
-    reach = torch.from_numpy(stdtrit(degrees.numpy(), (1 + LEVEL) / 2)) * error
-    step = (mean.abs() / error.clamp(min=1e-12)).numpy()
-    return Interval(mean - reach, mean + reach), torch.from_numpy(2 * stdtr(degrees.numpy(), -step))
+    parts = among_people.square() / of_people + variance.square() / freedom
+    return total.sqrt(), (total.square() / parts.clamp(min=1e-300)).clamp(min=1)
+
+
+def _quantile(degrees: Tensor) -> Tensor:
+    return torch.from_numpy(stdtrit(degrees.numpy(), (1 + LEVEL) / 2))
 
 
 def _of_mean(values: Tensor) -> tuple[Tensor, Tensor]:

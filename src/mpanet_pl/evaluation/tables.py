@@ -72,7 +72,7 @@ class Results:
             return results
         except FileNotFoundError:
             raise UserError(f"{folder} has no {JSON}: the run did not come to its end") from None
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as fault:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as fault:
             raise UserError(f"{path} cannot be read as a run's results: {fault}") from fault
 
     def _check(self) -> None:

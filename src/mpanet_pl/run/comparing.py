@@ -12,7 +12,7 @@ from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.compare import Answers, Difference, compare, holm
 from mpanet_pl.evaluation.outcomes import NAMES, QUERIES, read_queries
 from mpanet_pl.evaluation.tables import COLUMNS, JSON, Grid, Results, markdown
-from mpanet_pl.run.repeats import Run, grouped
+from mpanet_pl.run.repeats import LEFT_OUT, Run, grouped
 from mpanet_pl.system.files import written_aside
 
 SHOWN = ("r1", "mAP", "mINP")  # all of them are in the JSON
@@ -23,22 +23,22 @@ LIKELY = 0.05
 class Method:
     """One thing to compare: a run, or the repeats of one."""
 
-    letter: str
+    letter: str  # or another short name
     path: Path
     row: str  # of its results: "last", "best", or the name of a method that has but one
     runs: Sequence[Results]
-    tested: Sequence[Mapping[str, Answers]]  # of each run, setting -> queries
+    answers: Sequence[Mapping[str, Answers]]  # of each run, setting -> queries
 
     @property
     def settings(self) -> list[str]:
-        return [name for name in self.tested[0] if all(name in run for run in self.tested)]
+        return [name for name in self.answers[0] if all(name in run for run in self.answers)]
 
     def __str__(self) -> str:
         repeats = f", {len(self.runs)} runs" if len(self.runs) > 1 else ""
         return f"{self.letter} = {self.path} ({self.row}{repeats})"
 
     def measured(self, setting: str) -> set[str]:
-        return {results.measured[setting] for results in self.runs}
+        return {LEFT_OUT.sub("", results.measured[setting]) for results in self.runs}
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Comparison:
     left_out: Sequence[str]  # settings that not all of them have
 
     def table(self) -> Grid:
-        header = ["setting", "more than A", *(f"{COLUMNS[name]} (95 %), p" for name in SHOWN)]
+        header = ["setting", f"more than {self.methods[0].letter}", *(f"{COLUMNS[name]} (95 %), p" for name in SHOWN)]
         rows: dict[tuple[str, str], list[str]] = {}
         for one in self.told:
             if one.score in SHOWN:
@@ -141,7 +141,7 @@ def comparison(methods: Sequence[Method]) -> Comparison:
         for method in others:
             _check_alike(first, method, setting)
             try:
-                difference = compare(*([run[setting] for run in one.tested] for one in (first, method)))
+                difference = compare(*([run[setting] for run in one.answers] for one in (first, method)))
             except UserError as why:
                 raise UserError(f"{first.path} and {method.path} cannot be compared in {setting}. {why}") from why
             found.append((method.letter, setting, difference))
@@ -163,14 +163,19 @@ def read_method(letter: str, path: Path, result: str | None) -> Method:
     if len(groups := grouped(runs)) > 1:
         listed = "".join(f"\n  {group.name}: {', '.join(str(run.folder) for run in group.runs)}" for group in groups)
         raise UserError(f"{path} holds runs that do not repeat one another. Name one of these:{listed}")
+    return method_of(letter, path, runs, result)
+
+
+def method_of(letter: str, path: Path, runs: Sequence[Run], result: str | None = None) -> Method:
+    """Of runs that repeat one another, by whatever short name."""
     row = _row(path, [run.results for run in runs], result)
-    tested = []
+    answers = []
     for run in runs:
         rows, paths = read_queries(run.folder / QUERIES)
         if row not in rows:
             raise UserError(f"{run.folder / QUERIES} has no queries of the result '{row}'.")
-        tested.append({setting: Answers(outcomes, paths) for setting, outcomes in rows[row].items()})
-    return Method(letter, path, row, [run.results for run in runs], tested)
+        answers.append({setting: Answers(outcomes, paths) for setting, outcomes in rows[row].items()})
+    return Method(letter, path, row, [run.results for run in runs], answers)
 
 
 def _row(path: Path, runs: Sequence[Results], result: str | None) -> str:

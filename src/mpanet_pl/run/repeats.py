@@ -5,20 +5,31 @@ A group is one dataset under one configuration, measured in one way. What is the
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from mpanet_pl.data.regdb import TRIALS as REGDB_TRIALS
+from mpanet_pl.data.regdb import RegDB
+from mpanet_pl.errors import UserError
+from mpanet_pl.evaluation.compare import Answers, interval_over_runs
+from mpanet_pl.evaluation.outcomes import NAMES, QUERIES, read_queries
 from mpanet_pl.evaluation.tables import Results, Value
 from mpanet_pl.run.old_names import translated_provenance
 
 REPEATED = ("trial", "seed")  # what the runs of one group may differ in
-OF_NO_MATTER = ("run_dir", "resume", "logger", "save_features", "data.workers", "data.cache", "data.eval_batch_size")
-REGDB_TRIALS = range(1, 11)
+RESOLVED = ("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.precision")
+OF_NO_MATTER = (
+    *("run_dir", "resume", "logger", "save_features", "data_dir"),
+    *("data.workers", "data.cache", "data.eval_batch_size"),
+)
+LEFT_OUT = re.compile(r"; \d+ of \d+ queries have a true match")
+TRIALS = {RegDB.config: REGDB_TRIALS}  # over which results of a dataset are means
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,32 @@ class Run:
         return f"{self.dataset} (evaluated)" if "ckpt" in self.config else self.dataset
 
     @property
+    def ran(self) -> dict[str, str]:
+        """What it was resolved to: where it ran, in what precision, by which release. A run of 0.1 says less of it."""
+        origin = self.provenance
+        ranks, _, name = str(origin.get("device", "")).rpartition(" × ")
+        kind = "cpu" if name.startswith("CPU") else "cuda" if name else ""
+        return {
+            "accelerator": str(origin.get("accelerator") or kind),
+            "ranks": str(origin.get("ranks") or ranks or 1),
+            "precision": str(origin.get("precision", "")),
+            "mpanet_pl": str((origin.get("versions") or {}).get("mpanet_pl", "")),
+            "changes": "; ".join(map(str, origin.get("changes") or ())),
+        }
+
+    @cached_property
+    def answers(self) -> dict[str, dict[str, Answers]]:
+        """Row of the results -> setting -> queries; a run of 0.1 kept none."""
+        try:
+            rows, paths = read_queries(self.folder / QUERIES)
+        except UserError:
+            return {}
+        return {
+            row: {setting: Answers(outcomes, paths) for setting, outcomes in settings.items()}
+            for row, settings in rows.items()
+        }
+
+    @property
     def repetition(self) -> dict[str, Any]:
         """Its trial and its seed."""
         return {key: self.results.provenance.get(key) for key in REPEATED}
@@ -55,13 +92,15 @@ class Run:
     @property
     def configuration(self) -> dict[str, str]:
         """Dotted key -> value of all that makes it another experiment; how it was measured is part of that."""
-        config = dict(self.config)
-        if trained := self.provenance.get("trained"):
+        config, trained = flat(self.config), self.provenance.get("trained")
+        if trained:
             for key in ("ckpt", "features"):  # the run that it came from counts, not its file
                 config.pop(key, None)
-        kept = _of_matter(flat(config))
-        kept |= {f"trained.{key}": value for key, value in _of_matter(flat(trained or {})).items()}
-        return kept | {f"measured.{setting}": way for setting, way in self.results.measured.items()}
+        kept = _of_matter({key: value for key, value in config.items() if key not in RESOLVED}, self.config)
+        kept |= {f"trained.{key}": value for key, value in _of_matter(flat(trained or {}), trained or {}).items()}
+        kept |= {f"ran.{key}": value for key, value in self.ran.items()}
+        ways = {setting: LEFT_OUT.sub("", way) for setting, way in self.results.measured.items()}
+        return kept | {f"measured.{setting}": way for setting, way in ways.items()}
 
 
 @dataclass(frozen=True)
@@ -70,7 +109,7 @@ class Group:
     runs: Sequence[Run]
 
     def scores(self) -> dict[str, dict[str, dict[str, Value]]]:
-        """Setting -> "last" or "best" -> score -> mean, std and values over the runs that have it."""
+        """Setting -> "last" or "best" -> score -> mean, std, interval and values over the runs that have it."""
         values: dict[str, dict[str, dict[str, list[float]]]] = defaultdict(
             lambda: defaultdict(lambda: defaultdict(list))
         )
@@ -80,9 +119,30 @@ class Group:
                     for name, value in scores.items():
                         values[setting][row][name].append(value["mean"])
         return {
-            setting: {row: {name: spread(v) for name, v in scores.items()} for row, scores in rows.items()}
+            setting: {
+                row: {name: spread(v) | {"ci": self._interval(row, setting, name)} for name, v in scores.items()}
+                for row, scores in rows.items()
+            }
             for setting, rows in values.items()
         }
+
+    def _interval(self, row: str, setting: str, name: str) -> list[float] | None:
+        return self._intervals.get((row, setting), {}).get(name)
+
+    @cached_property
+    def _intervals(self) -> dict[tuple[str, str], dict[str, list[float]]]:
+        """Of every row and setting of which each run that has it kept its queries."""
+        found = {}
+        for row, setting in dict.fromkeys(
+            (r, s) for run in self.runs for r, of in run.results.scores.items() for s in of
+        ):
+            having = [run for run in self.runs if setting in run.results.scores.get(row, {})]
+            answers = [run.answers[row][setting] for run in having if setting in run.answers.get(row, {})]
+            if len(answers) == len(having):
+                low, high = interval_over_runs(answers)
+                ends = zip((100 * low).tolist(), (100 * high).tolist(), strict=True)
+                found[row, setting] = dict(zip(NAMES, map(list, ends), strict=True))
+        return found
 
     def nuances(self) -> dict[str, Value]:
         values: dict[str, list[float]] = defaultdict(list)
@@ -93,27 +153,29 @@ class Group:
 
     def remarks(self) -> list[str]:
         """What a reader of the means has to know of the runs behind them."""
-        found = []
-        repetitions = [_named(run.repetition) for run in self.runs]
-        for repetition, times in Counter(repetitions).items():
-            if times > 1:
-                same = (
-                    str(run.folder) for run, named in zip(self.runs, repetitions, strict=True) if named == repetition
-                )
-                found.append(f"{repetition} is there {times} times, and counts each time: {', '.join(same)}")
-        if self.runs[0].dataset == "regdb":
-            found += self._unbalanced_trials()
+        found: dict[str, None] = {}  # each once, in order
+        for row in dict.fromkeys(row for run in self.runs for row in run.results.scores):
+            runs = [run for run in self.runs if row in run.results.scores]
+            found |= dict.fromkeys([*_there_twice(runs), *_unbalanced_trials(runs)])
         return [f"{self.name}: {remark}" for remark in found]
 
-    def _unbalanced_trials(self) -> list[str]:
-        times = Counter(run.repetition["trial"] for run in self.runs)
-        found = []
-        if missing := [str(trial) for trial in REGDB_TRIALS if trial not in times]:
-            found.append(f"RegDB's results are means over ten trials; missing: {', '.join(missing)}")
-        if len(set(times.values())) > 1:
-            often = ", ".join(f"{trial} ({count} runs)" for trial, count in times.items() if count > 1)
-            found.append(f"trials do not weigh equally: {often}")
-        return found
+
+def _there_twice(runs: Sequence[Run]) -> Iterator[str]:
+    repetitions = [_named(run.repetition) for run in runs]
+    for repetition, times in Counter(repetitions).items():
+        if times > 1:
+            same = (str(run.folder) for run, named in zip(runs, repetitions, strict=True) if named == repetition)
+            yield f"{repetition} is there {times} times, and counts each time: {', '.join(same)}"
+
+
+def _unbalanced_trials(runs: Sequence[Run]) -> Iterator[str]:
+    trials = TRIALS.get(runs[0].dataset, ())
+    times = Counter(run.repetition["trial"] for run in runs)
+    if missing := [str(trial) for trial in trials if trial not in times]:
+        yield f"RegDB's results are means over ten trials; missing: {', '.join(missing)}"
+    if trials and len(set(times.values())) > 1:
+        often = ", ".join(f"{trial} ({count} runs)" for trial, count in times.items() if count > 1)
+        yield f"trials do not weigh equally: {often}"
 
 
 def grouped(runs: Iterable[Run]) -> list[Group]:
@@ -148,14 +210,16 @@ def _telling_keys(configurations: Sequence[Mapping[str, str]]) -> list[str]:
     return choices[:1] or [key for key in keys if len(values[key]) > 1]
 
 
-def _of_matter(configuration: Mapping[str, str]) -> dict[str, str]:
+def _of_matter(configuration: Mapping[str, str], composed: Mapping[str, Any]) -> dict[str, str]:
     """
-    >>> _of_matter({"seed": "2", "data.workers": "4", "data.seed": "1", "logger.offline": "True"})
-    {'data.seed': '1'}
+    >>> of_a_run = {"seed": "2", "data.workers": "4", "data.root": "/data/sysu", "data.seed": "1"}
+    >>> _of_matter(of_a_run, {"data_dir": "/data/sysu"})
+    {'data.root': 'DATA', 'data.seed': '1'}
     """
     without = (*REPEATED, *OF_NO_MATTER)
+    mounted = str(composed.get("data_dir") or "")
     return {
-        key: value
+        key: value.replace(mounted, "DATA") if mounted else value  # one dataset under two mount points
         for key, value in configuration.items()
         if not f"{key}.".startswith(tuple(f"{name}." for name in without))
     }

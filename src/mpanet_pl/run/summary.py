@@ -5,9 +5,13 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
 
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.tables import (
@@ -19,14 +23,19 @@ from mpanet_pl.evaluation.tables import (
     Results,
     Value,
     markdown,
+    print_tables,
     published_cells,
     shown,
 )
+from mpanet_pl.run.comparing import Comparison, Method, comparison, method_of
 from mpanet_pl.run.folder import CONFIG
 from mpanet_pl.run.repeats import Group, Run, grouped
 from mpanet_pl.system.files import written_aside
 
 BESIDE_CHANCE = "nuances: percent; in brackets chance, the same with other images' maps; between siblings it is 50"
+
+COMPARED = "more than: paired over the same queries, 95 % interval, p adjusted by Holm; `compare` says it in words"
+WITH_RUNS = "a–b is the 95 % interval over other people like these and other runs like these"
 
 
 @dataclass(frozen=True)
@@ -34,18 +43,45 @@ class Summary:
     groups: Sequence[Group]
     unfinished: Mapping[str, str]  # folder -> why
 
-    def tables(self) -> list[Grid]:
+    def tables(self, narrow: bool = False) -> list[Grid]:
         header = ["runs", "setting", "result", "n", *COLUMNS.values()]
-        scores = (header, [row for group in self.groups for row in _score_rows(group)])
-        return [scores, *_nuance_tables([group for group in self.groups if group.nuances()])]
+        scores = (header, [row for group in self.groups for row in _score_rows(group, narrow)])
+        nuances = _nuance_tables([group for group in self.groups if group.nuances()])
+        return [scores, *(found.table() for found in self.comparisons), *nuances]
+
+    @cached_property
+    def comparisons(self) -> list[Comparison]:
+        """Of each kind the groups that can be compared with the first that was run."""
+        of_kind: dict[str, list[Method]] = {}
+        for group in self.groups:
+            with suppress(UserError):  # runs of 0.1 kept no queries
+                method = method_of(group.name, Path(group.name), group.runs)
+                of_kind.setdefault(group.runs[0].kind, []).append(method)
+        found = []
+        for first, *others in of_kind.values():
+            if alike := [other for other in others if _comparable(first, other)]:
+                found.append(comparison([first, *alike]))
+        return found
+
+    def print(self, console: Console | None = None) -> None:
+        console = console or Console()
+        print_tables(self.tables(narrow=console.is_terminal), self.remarks(), console)
 
     def remarks(self) -> list[str]:
         return [
             "± is the sample standard deviation over the n runs, each run being the mean over its protocol's galleries",
+            *([WITH_RUNS] if any(self._has_intervals(group) for group in self.groups) else []),
+            *([COMPARED] if self.comparisons else []),
             *([BESIDE_CHANCE] if any(group.nuances() for group in self.groups) else []),
             *(remark for group in self.groups for remark in group.remarks()),
             *(f"not counted: {why}" for why in self.unfinished.values()),
         ]
+
+    @staticmethod
+    def _has_intervals(group: Group) -> bool:
+        return any(
+            value["ci"] for rows in group.scores().values() for scores in rows.values() for value in scores.values()
+        )
 
     def plain(self) -> dict[str, Any]:
         groups = [
@@ -67,13 +103,22 @@ class Summary:
             aside.write_text(json.dumps(self.plain(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         with written_aside(folder / "summary.csv") as aside, aside.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow(["runs", "setting", "result", "score", "n", "mean", "std"])
+            writer.writerow(["runs", "setting", "result", "score", "n", "mean", "std", "low", "high"])
             writer.writerows(self._values())
 
     def _values(self) -> list[list[Any]]:
         """One line for each number."""
         return [
-            [group.name, setting, row, name, len(value["runs"]), value["mean"], value["std"]]
+            [
+                group.name,
+                setting,
+                row,
+                name,
+                len(value["runs"]),
+                value["mean"],
+                value["std"],
+                *(value.get("ci") or ("", "")),
+            ]
             for group in self.groups
             for setting, rows in [*group.scores().items(), ("nuances", {"last": group.nuances()})]
             for row, scores in rows.items()
@@ -109,17 +154,27 @@ def _progress(folder: Path) -> str:
     try:
         with (folder / "metrics.csv").open(newline="") as file:
             return f" (it came to epoch {[row['epoch'] for row in csv.DictReader(file)][-1]})"
-    except (OSError, KeyError, IndexError, csv.Error):
+    except (OSError, ValueError, KeyError, IndexError, csv.Error):  # a file that no run wrote
         return ""
 
 
-def _score_rows(group: Group) -> list[list[str]]:
+def _comparable(first: Method, other: Method) -> bool:
+    try:
+        comparison([first, other])
+    except UserError:
+        return False
+    return True
+
+
+def _score_rows(group: Group, narrow: bool) -> list[list[str]]:
     """A group's settings below one another, the published row under each."""
     lines = []
     for setting, rows in group.scores().items():
         for row, scores in rows.items():
             count = str(len(scores["r1"]["runs"]))
-            lines.append([setting, LABELS.get(row, row), count, *(shown(scores.get(name)) for name in COLUMNS)])
+            lines.append(
+                [setting, LABELS.get(row, row), count, *(shown(scores.get(name), narrow=narrow) for name in COLUMNS)]
+            )
         if published := group.runs[0].results.published.get(setting):
             lines.append([setting, PUBLISHED, "", *published_cells(published)])
     return [
