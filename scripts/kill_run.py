@@ -29,7 +29,7 @@ SMALL = [
     "trainer.max_epochs=12",
     "trainer.log_every_n_steps=1",
     "validation.start=1",
-    "validation.every=2",
+    "trainer.check_val_every_n_epoch=2",
 ]
 
 

@@ -30,7 +30,7 @@ SMALL_WORLD = [
     "data.dataset.siblings=1.0",
     "trainer.max_epochs=3",
     "validation.start=1",
-    "validation.every=2",
+    "trainer.check_val_every_n_epoch=2",
 ]
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mpanet_pl.data.catalogue import Batch
 from mpanet_pl.errors import UserError
+from mpanet_pl.evaluation.callback import RetrievalScoring
 from mpanet_pl.losses import MPANetLoss
 from mpanet_pl.network import Embedding, MPANet
 from mpanet_pl.optim import Span, build_optimizer, build_schedule
@@ -106,10 +107,16 @@ class MPANetModule(pl.LightningModule):
         return {"accuracy": self.criterion.accuracy(embedding.embedding, identities)}
 
     def _log(self, values: dict[str, Tensor], epoch: int) -> None:
-        lr = self.trainer.optimizers[0].param_groups[0]["lr"]
-        plain = {"alpha": self.criterion.follow_rate(epoch), "lr": lr}
+        plain = {"alpha": self.criterion.follow_rate(epoch)}
+        if optimizers := self.trainer.optimizers:
+            plain["lr"] = optimizers[0].param_groups[0]["lr"]
         on_cpu = {name: torch.tensor(value) for name, value in plain.items()}  # a float would be copied to the device
         self.log_dict({f"train/{name}": value for name, value in (values | on_cpu).items()}, on_step=True)
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """Scores of validation and test by the protocol of the data module's dataset, unless the trainer has some."""
+        given = any(isinstance(callback, RetrievalScoring) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
+        return [] if given else [RetrievalScoring()]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         return self(batch.images)

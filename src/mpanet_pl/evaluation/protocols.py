@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -58,9 +58,9 @@ class RetrievalProtocol(ABC):
     published: Published = NONE  # setting -> score -> percent, of MPANet's paper, where it measured alike
 
     @classmethod
-    def of(cls, dataset: Dataset) -> Self:
-        """The protocol for the test images of this dataset."""
-        return cls()
+    def of(cls, dataset: Dataset, **settings: Any) -> Self:
+        """The protocol for the test images of this dataset, with the constructor's keywords that were said."""
+        return cls(**settings)
 
     @abstractmethod
     def searches(self, catalogue: Catalogue) -> list[Search]:
@@ -121,10 +121,10 @@ class SYSUProtocol(RetrievalProtocol):
         self.draw = f"{_galleries(trials)} drawn by {drawn_by}"
 
     @classmethod
-    def of(cls, dataset: Dataset) -> Self:
+    def of(cls, dataset: Dataset, **settings: Any) -> Self:
         """With the official permutations where they lie in the dataset's folder."""
         official = dataset.root / "exp/rand_perm_cam.mat"
-        return cls(official if official.is_file() else None)
+        return cls(**{"permutations": official if official.is_file() else None} | settings)
 
     def searches(self, catalogue: Catalogue) -> list[Search]:
         files = _files(catalogue, infrared=False)

@@ -34,6 +34,8 @@ class Scores:
     No dataclass, for torchmetrics would reach into it and squeeze its tensors.
     """
 
+    NAMES = ("r1", "r5", "r10", "r20", "mAP", "mINP")
+
     def __init__(
         self,
         curves: Tensor,
@@ -73,6 +75,11 @@ class Scores:
     def cmc(self) -> Tensor:
         """(R,) the mean curve over trials, up to the rank where it reaches 100 and stays there."""
         return self.curves.mean(0)
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Over trials, by the score's name."""
+        return {name: fmean(values) for name, values in self.trials.items()}
 
     @property
     def std(self) -> dict[str, float | None]:

@@ -40,7 +40,8 @@ class Results:
     published: Published
     provenance: Mapping[str, Any]
     nuances: Mapping[str, float] = field(default_factory=dict)  # "measure/nuance" -> percent, of a drawn dataset
-    tables: Sequence[Grid] = ()  # further ones, for results.md
+    tables: Sequence[Grid] = ()  # further ones, for results.md, and what a reader has to know of them
+    table_notes: Sequence[str] = ()
     notes: Sequence[str] = ()
 
     @classmethod
@@ -52,6 +53,7 @@ class Results:
         *,
         nuances: Mapping[str, float] | None = None,
         tables: Sequence[Grid] = (),
+        table_notes: Sequence[str] = (),
         notes: Sequence[str] = (),
     ) -> Results:
         """From `{"last": {setting: Scores}, "best": …}`."""
@@ -60,7 +62,7 @@ class Results:
             for row, settings in scores.items()
         }
         measured = {setting: score.measured for settings in scores.values() for setting, score in settings.items()}
-        return cls(values, measured, published, provenance, nuances or {}, tables, notes)
+        return cls(values, measured, published, provenance, nuances or {}, tables, table_notes, notes)
 
     @classmethod
     def read(cls, folder: str | Path) -> Results:
@@ -97,39 +99,53 @@ class Results:
             with written_aside(Path(folder) / name) as aside:
                 aside.write_text(text + "\n", encoding="utf-8")
 
-    def print(self, console: Console | None = None) -> None:
+    def print(self, console: Console | None = None, extra: Sequence[str] = ()) -> None:
+        """The table of scores and how they were measured, with lines of the caller's own; the rest is in results.md."""
         console = console or Console()
-        print_tables(self._tables(narrow=console.is_terminal), self._remarks(), console)
+        table = self._scores_table(narrow=console.is_terminal)
+        print_tables([table], [*self._measured(), *extra, *self.notes], console)
 
     def markdown(self) -> str:
-        return markdown(self._tables(), self._remarks())
+        remarks = [*self._measured(), *self.table_notes, *self.notes, *self._origin()]
+        return markdown([self._scores_table(), *self.tables], remarks)
 
-    def _tables(self, narrow: bool = False) -> list[Grid]:
-        return [(["setting", "result", *COLUMNS.values()], self._score_rows(narrow)), *self.tables]
+    @property
+    def monitored(self) -> float | None:
+        """What the run was to be judged by, in percent."""
+        value = self.provenance.get("monitored")
+        return float(value) if isinstance(value, int | float) else None
+
+    def _scores_table(self, narrow: bool = False) -> Grid:
+        return ["setting", "result", *COLUMNS.values()], self._score_rows(narrow)
 
     def _score_rows(self, narrow: bool) -> list[list[str]]:
         """A setting's rows below one another: the run's own, then the published one."""
         lines = []
+        epochs = {row: of.get("epoch") for row, of in self.provenance.get("rows", {}).items()}
+        twice = {"best"} if epochs and epochs.get("best") == epochs.get("last") else set()
         for setting in self.measured:
             own = [
                 [LABELS.get(row, row), *(shown(settings[setting].get(name), narrow=narrow) for name in COLUMNS)]
                 for row, settings in self.scores.items()
-                if setting in settings
+                if setting in settings and row not in twice
             ]
             if setting in self.published:
                 own.append([PUBLISHED, *published_cells(self.published[setting])])
             lines += [["" if i else setting, *cells] for i, cells in enumerate(own)]
         return lines
 
-    def _remarks(self) -> list[str]:
+    def _measured(self) -> list[str]:
         settings: dict[str, list[str]] = {}
         for setting, way in self.measured.items():
             settings.setdefault(way, []).append(setting)
         ways = [f"{', '.join(measured)}: {way}" for way, measured in settings.items()]
         notes = [TRIALS] if self._any(lambda value: value["std"] is not None) else []
         notes += [INTERVALS] if self._any(lambda value: value.get("ci") is not None) else []
-        origin = [f"{key}: {text}" for key, value in self.provenance.items() if (text := _brief(value))]
-        return ways + notes + list(self.notes) + ([", ".join(origin)] if origin else [])
+        return ways + notes
+
+    def _origin(self) -> list[str]:
+        origin = [f"{key}: {text}" for key in ORIGIN if (text := _brief(self.provenance.get(key)))]
+        return [", ".join(origin)] if origin else []
 
     def _any(self, holds: Callable[[Value], bool]) -> bool:
         return any(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from mpanet_pl.errors import UserError
 from mpanet_pl.run.request import NOTHING_TYPED as NOTHING_TYPED
 from mpanet_pl.run.request import Request as Request
 from mpanet_pl.system.trust import check
@@ -19,6 +21,13 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in container.items()}
 
 
+def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """The configuration in plain containers, every interpolation replaced by its value."""
+    container = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
 def check_targets(
     cfg: DictConfig, source: str, trust: str | Sequence[str] | None = (), known: Iterable[str] = ()
 ) -> None:
@@ -26,5 +35,15 @@ def check_targets(
 
     Looked at with everything resolved, as it will be used: an interpolation can hide a call.
     """
+    if calls := sorted(set(_calling(OmegaConf.to_container(cfg)))):
+        raise UserError(f"{source} is refused: its configuration would look up {', '.join(calls)} on this machine.")
     trusted = OmegaConf.to_container(trust) if isinstance(trust, ListConfig) else trust
     check(OmegaConf.to_container(cfg, resolve=True), source, trusted, known)  # type: ignore[arg-type]
+
+
+def _calling(tree: Any) -> Iterator[str]:
+    """Interpolations that run a resolver (`${oc.env:HOME}`) rather than name another key."""
+    if isinstance(tree, str):
+        yield from re.findall(r"\$\{[^${}]*:[^{}]*\}?", tree)
+    for branch in tree.values() if isinstance(tree, Mapping) else tree if isinstance(tree, list) else ():
+        yield from _calling(branch)

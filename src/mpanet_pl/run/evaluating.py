@@ -17,23 +17,26 @@ from torch import Tensor
 from mpanet_pl import official
 from mpanet_pl.data import Catalogue
 from mpanet_pl.errors import UserError
-from mpanet_pl.evaluation import ReIDMetric
+from mpanet_pl.evaluation import check_matches
 from mpanet_pl.evaluation import evaluate as score
+from mpanet_pl.evaluation.callback import RetrievalScoring
 from mpanet_pl.evaluation.outcomes import QUERIES, write_queries
 from mpanet_pl.evaluation.protocols import RetrievalProtocol
 from mpanet_pl.evaluation.published import others
 from mpanet_pl.evaluation.rerank import RERANKERS, Reranker
 from mpanet_pl.evaluation.tables import Results
 from mpanet_pl.module import MPANetModule
-from mpanet_pl.run.callbacks import RetrievalScoring
 from mpanet_pl.run.configuration import NOTHING_TYPED, Request, check_targets, plain
 from mpanet_pl.run.examination import Examiner, Know, Tested, know_nothing
-from mpanet_pl.run.folder import provenance, run_folder
+from mpanet_pl.run.folder import run_folder
 from mpanet_pl.run.foreign import foreign_features
 from mpanet_pl.run.old_names import translated
 from mpanet_pl.run.pictures import draw_cmc
+from mpanet_pl.run.protocols import build_protocol
+from mpanet_pl.run.record import Record
 from mpanet_pl.run.report import draw_pictures
 from mpanet_pl.run.trainer import build_trainer, isolated, quiet
+from mpanet_pl.run.training import check_trial
 from mpanet_pl.system import weights
 from mpanet_pl.system.files import written_aside
 from mpanet_pl.system.processes import is_child_rank, rank_of_outer_launcher
@@ -102,20 +105,23 @@ def measure_saved(cfg: DictConfig, request: Request, subject: Subject, saved: Sa
         return
     protocol = instantiate(cfg.protocol)
     scores = score(saved.embeddings, saved.catalogue, protocol, rerank=_reranker(cfg))
-    origin = provenance(cfg, request, torch.device("cpu"), str(saved.embeddings.dtype))
+    record = Record.here(torch.device("cpu"), str(saved.embeddings.dtype), **_of_run(cfg))
     with run_folder(cfg, request) as folder:
         draw_cmc({setting: result.cmc for setting, result in scores.items()}, folder / "cmc.png")
+        origin = _provenance(cfg, request, record)
         report(folder, cfg, saved, protocol, Tested(scores, saved.embeddings), origin, subject.root)
 
 
 def measure_network(cfg: DictConfig, request: Request, subject: Subject, know: Know) -> None:
     """Every rank embeds its share of the test images; the first tells the scores."""
     assert subject.module
-    data, protocol = instantiate(cfg.data), instantiate(cfg.protocol)
+    data = instantiate(cfg.data)
+    protocol = build_protocol(cfg.protocol, data.dataset)
+    check_trial(cfg.trial, data)
     data.prepare_data()
     data.setup("test")
-    metric = ReIDMetric(data.test, protocol, rerank=_reranker(cfg))
-    examiner = Examiner(data, RetrievalScoring(metric, flip=cfg.flip), know)
+    check_matches(data.test, protocol)
+    examiner = Examiner(data, RetrievalScoring(protocol, flip=cfg.flip, rerank=_reranker(cfg)), know)
     trainer = build_trainer(cfg.trainer, examiner.callbacks)
     with run_folder(cfg, request) as folder:
         tested = examiner.test(trainer, subject.module)
@@ -124,9 +130,17 @@ def measure_network(cfg: DictConfig, request: Request, subject: Subject, know: K
         flipped = ["each embedding is the mean over image and mirror image"] if cfg.flip else []
         notes = (f"network: {cfg.ckpt}, in {trainer.precision}", *subject.notes, *flipped)
         saved = Saved(tested.embeddings, data.test, examiner.knowledge is not None, Path(cfg.ckpt).stem, notes)
-        origin = provenance(cfg, request, trainer.strategy.root_device, trainer.precision, trainer.world_size)
+        origin = _provenance(cfg, request, Record.of(trainer, **_of_run(cfg)))
         report(folder, cfg, saved, protocol, tested, origin, subject.root)
         draw_pictures(folder, tested, examiner, subject.module)
+
+
+def _of_run(cfg: DictConfig) -> dict[str, Any]:
+    return {key: cfg[key] for key in ("dataset", "trial", "seed")}
+
+
+def _provenance(cfg: DictConfig, request: Request, record: Record) -> dict[str, Any]:
+    return record.plain() | {"overrides": list(request.overrides), "config": plain(cfg)}
 
 
 def report(
@@ -155,7 +169,8 @@ def report(
         {**origin, "trained": trained},
         nuances=tested.nuances,
         tables=[*tested.tables, *([table] if table else [])],
-        notes=[*tested.remarks, *saved.notes, *untold, *([str(cfg.notes)] if cfg.notes else [])],
+        table_notes=tested.remarks,
+        notes=[*saved.notes, *untold, *([str(cfg.notes)] if cfg.notes else [])],
     )
     write_queries(folder / QUERIES, {saved.name: tested.scores}, saved.catalogue.paths)
     results.write(folder)

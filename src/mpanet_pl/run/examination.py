@@ -11,10 +11,10 @@ from torch import Tensor
 
 from mpanet_pl.data import ReIDDataModule
 from mpanet_pl.evaluation import Scores
+from mpanet_pl.evaluation.callback import RetrievalScoring
 from mpanet_pl.evaluation.published import Published
 from mpanet_pl.evaluation.tables import Grid
 from mpanet_pl.module import MPANetModule
-from mpanet_pl.run.callbacks import RetrievalScoring
 
 
 class Knowledge(Protocol):
@@ -59,7 +59,8 @@ class Examiner:
     """The callbacks that score the test images of `data`, and the test that reads them."""
 
     def __init__(self, data: ReIDDataModule, scoring: RetrievalScoring, know: Know = know_nothing) -> None:
-        self.data, self.scoring = data, scoring
+        assert scoring.protocol is not None
+        self.data, self.scoring, self.protocol = data, scoring, scoring.protocol
         self.knowledge = know(data)
 
     @property
@@ -69,7 +70,7 @@ class Examiner:
     @property
     def published(self) -> Published:
         """What the paper reports under this protocol; nothing for a drawn dataset."""
-        return {} if self.knowledge else self.scoring.metric.protocol.published
+        return {} if self.knowledge else self.protocol.published
 
     @property
     def chance(self) -> str:
@@ -77,7 +78,7 @@ class Examiner:
         return f"chance: {100 / people:.1f} % rank-1 where each of {people} people has as many images"
 
     def test(self, trainer: pl.Trainer, module: MPANetModule, checkpoint: Path | None = None) -> Tested:
-        """Scores of the module as it is, or with a checkpoint's weights."""
+        """Scores of the module as it is, or with a checkpoint's weights, which stay in it."""
         trainer.test(
             module, datamodule=self.data, ckpt_path=checkpoint, weights_only=True if checkpoint else None, verbose=False
         )

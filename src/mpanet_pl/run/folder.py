@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import os
-import platform
-import subprocess
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
-from importlib.metadata import version
 from itertools import count
 from pathlib import Path
-from typing import Any
 
-import torch
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from mpanet_pl.errors import UserError
 from mpanet_pl.run.callbacks.checkpoints import LAST, epochs_done
-from mpanet_pl.run.configuration import Request, check_targets, plain
+from mpanet_pl.run.configuration import Request, check_targets, plain, resolved
 from mpanet_pl.run.old_names import translated
-from mpanet_pl.system.cores import usable_cores
 from mpanet_pl.system.files import alone_in, sweep_up, written_aside
 from mpanet_pl.system.processes import CHILD_CONFIG, child_config, is_child_rank, rank_of_outer_launcher
 from mpanet_pl.system.shell import typed
+from mpanet_pl.system.trust import ran_here, seal
 
 CONFIG = "config.yaml"
 SAME_RUN = (  # what may change when a run is continued, and leaves it the same run
@@ -34,24 +31,24 @@ SAME_RUN = (  # what may change when a run is continued, and leaves it the same 
     "data.cache",
     "data.eval_batch_size",
 )
-ANOTHER_RUN = (  # what may change, and is said of the results
+CLIPPING = "trainer.gradient_clip_val"
+ANOTHER_RUN = (  # what may change, and is said of the results: by the record, where it comes out differently
     "trainer.accelerator",
     "trainer.devices",
     "trainer.num_nodes",
     "trainer.strategy",
     "trainer.precision",
-    "trainer.gradient_clip_val",
+    CLIPPING,
 )
-LIBRARIES = ("mpanet_pl", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "numpy", "pillow")
 
 
-def reopen(folder: str | Path, request: Request) -> DictConfig:
+def reopen(folder: str | Path, request: Request, trust: str | Sequence[str] | None = None) -> DictConfig:
     """The configuration of the run in `folder` with what is typed now, `changes` saying what made it another run."""
     path = Path(folder).absolute()
-    cfg = _stored_config(path)
-    if "resume" not in cfg:
-        raise UserError(f"{folder} holds an evaluation, not a training run.")
-    overrides = [text for text in request.overrides if not text.startswith(("resume=", "hydra."))]
+    cfg = stored_config(path)
+    if "resume" not in cfg or "trainer" not in cfg:
+        raise UserError(f"{folder} holds no training run: its {CONFIG} is of something else.")
+    overrides = [text for text in request.overrides if not text.startswith(("resume=", "trust=", "hydra."))]
     for override in overrides:
         if override.split("=")[0] not in SAME_RUN + ANOTHER_RUN:
             raise UserError(
@@ -60,21 +57,24 @@ def reopen(folder: str | Path, request: Request) -> DictConfig:
             )
     before, cfg = cfg, request.change(cfg, overrides)
     cfg.run_dir = str(path)
-    check_targets(cfg, str(path / CONFIG))
+    check_targets(cfg, str(path / CONFIG), trust, known=ran_here(path))
     done = epochs_done(path)
     if done > cfg.trainer.max_epochs:
         raise UserError(f"{folder} has done {done} epochs, which trainer.max_epochs={cfg.trainer.max_epochs} cuts off.")
-    changed = [key for key in ANOTHER_RUN if OmegaConf.select(before, key) != OmegaConf.select(cfg, key)]
-    if changes := [override for override in overrides if override.split("=")[0] in changed]:
-        cfg.changes = [*cfg.get("changes", []), f"after epoch {done}: {', '.join(changes)}"]
+    if OmegaConf.select(before, CLIPPING) != OmegaConf.select(cfg, CLIPPING):
+        cfg.changes = [*cfg.get("changes", []), f"after epoch {done}: {CLIPPING}={OmegaConf.select(cfg, CLIPPING)}"]
     return cfg
 
 
-def _stored_config(folder: Path) -> DictConfig:
+def stored_config(folder: Path) -> DictConfig:
+    """The configuration in a run's folder, of whatever release; it may be a stranger's."""
     if not (folder / CONFIG).is_file():
         raise UserError(f"{folder} is no run's folder: it has no {CONFIG}.")
     try:
-        cfg = OmegaConf.load(folder / CONFIG)
+        text = (folder / CONFIG).read_text(encoding="utf-8")
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):  # few lines could stand for gigabytes
+            raise ValueError("it has aliases, which no run writes")
+        cfg = OmegaConf.create(text)
     except Exception as error:  # whatever a parser of garbage stumbles over: there is no end to the kinds
         raise UserError(f"{folder / CONFIG} is damaged: {error}") from error
     if not isinstance(cfg, DictConfig) or not cfg:
@@ -96,9 +96,7 @@ def run_folder(cfg: DictConfig, request: Request, resumed: bool = False) -> Iter
         raise UserError("trainer.num_nodes is for processes that torchrun or srun starts on every machine.")
     if outer_rank is not None and not cfg.run_dir:
         raise UserError("Processes started from outside (torchrun, srun) must agree on a folder: add run_dir=PATH.")
-    folder = (
-        Path(cfg.run_dir).absolute() if cfg.run_dir else request.job_folder or _new_folder(Path("runs") / cfg.dataset)
-    )
+    folder = Path(cfg.run_dir).absolute() if cfg.run_dir else request.job_folder or _new_folder(cfg.dataset)
     if outer_rank:
         yield folder
         return
@@ -117,12 +115,15 @@ def _claim(folder: Path, cfg: DictConfig, resumed: bool) -> None:
     if resumed:
         for place in (folder, (folder / LAST).parent):
             sweep_up(place)
+    elif (folder / LAST).exists() and not (folder / CONFIG).exists():
+        raise UserError(f"{folder} holds a checkpoint of some other run, {LAST}: choose another folder.")
     elif (folder / CONFIG).exists():
         go_on = f" (python -m mpanet_pl.train {typed('resume', folder)} continues it.)"
-        trained = "resume" in _stored_config(folder)
+        trained = "resume" in stored_config(folder)
         raise UserError(f"{folder} already holds a run: choose another run_dir.{go_on if trained else ''}")
     with written_aside(folder / CONFIG) as aside:
         OmegaConf.save(cfg, aside)
+    seal(folder, resolved(cfg))
     os.environ[CHILD_CONFIG] = str(folder / CONFIG)
 
 
@@ -131,14 +132,15 @@ def begun_in_sweep(cfg: DictConfig, request: Request) -> Path | None:
     folder = request.job_folder
     if folder is None or not (folder / CONFIG).exists():
         return None
-    if plain(_stored_config(folder)) | {"run_dir": None} != plain(cfg) | {"run_dir": None}:
+    if plain(stored_config(folder)) | {"run_dir": None} != plain(cfg) | {"run_dir": None}:
         raise UserError(f"{folder} holds a run of another configuration: give the sweep another hydra.sweep.dir.")
     return folder
 
 
-def _new_folder(parent: Path) -> Path:
+def _new_folder(dataset: str) -> Path:
     """A new folder named by the time; two runs that start in one second do not share it."""
-    parent = parent.absolute()
+    name = dataset if re.fullmatch(r"\w[\w.-]*", dataset) else "other"  # a checkpoint may say anything
+    parent = Path("runs", name).absolute()
     parent.mkdir(parents=True, exist_ok=True)
     stem = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     for number in count(1):
@@ -149,36 +151,3 @@ def _new_folder(parent: Path) -> Path:
             continue
         return folder
     raise AssertionError("count() does not end")
-
-
-def provenance(
-    cfg: DictConfig, request: Request, device: torch.device, precision: str, ranks: int = 1
-) -> dict[str, Any]:
-    """Everything that a result came from."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {usable_cores()} cores"
-    return {
-        "dataset": cfg.dataset,
-        "trial": cfg.trial,
-        "seed": cfg.seed,
-        "overrides": list(request.overrides),
-        "config": plain(cfg),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
-        "commit": _commit(),
-        "device": name if ranks == 1 else f"{ranks} × {name}",
-        "precision": precision,
-        "date": datetime.now().isoformat(timespec="seconds"),
-    }
-
-
-def _commit() -> str | None:
-    """The checkout's commit, marked where files differ from it; None outside a checkout, or in somebody else's."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parent), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", Path(__file__).name)
-        return git("describe", "--always", "--abbrev=40", "--dirty", "--exclude=*")
-    except (OSError, subprocess.SubprocessError):
-        return None

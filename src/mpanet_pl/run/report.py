@@ -1,38 +1,75 @@
-"""What a run leaves behind at its end: the table on the screen, results.md and results.json, pictures."""
+"""What a run shows at its end: pictures of one test, the table, where its files are and what to do next."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
-from pytorch_lightning.loggers import Logger, WandbLogger
 from torch import Tensor
 
 from mpanet_pl.data import Catalogue
 from mpanet_pl.data.augment import normalise
-from mpanet_pl.evaluation.tables import COLUMNS, Results
+from mpanet_pl.evaluation.tables import Results
 from mpanet_pl.module import MPANetModule
 from mpanet_pl.run import pictures
+from mpanet_pl.run.callbacks.checkpoints import LAST
 from mpanet_pl.run.examination import Examiner, Tested
+from mpanet_pl.system.shell import typed
 
 PEOPLE = 4  # whose pattern maps are pictured, in both modalities
 
+NEXT = """
+Files: {folder}
+Next:  python -m mpanet_pl.evaluate {ckpt} rerank=k_reciprocal
+       python -m mpanet_pl.train {resume} trainer.max_epochs=…      train longer
+       python -m mpanet_pl.train dataset=sysu data_dir=…            your dataset: sysu, regdb, llcm, folder"""
+
+
+def print_end(results: Results, tested: Tested, examiner: Examiner, folder: Path) -> None:
+    """The table, a line each on nuances, on how it was measured and on the files, and what to do next."""
+    lines = [examiner.knowledge.line(tested.nuances)] if examiner.knowledge else []
+    results.print(extra=[*lines, examiner.chance])
+    ckpt, resume = typed("ckpt", folder / LAST), typed("resume", folder)
+    print(NEXT.format(folder=folder, ckpt=ckpt, resume=resume))
+
 
 def draw_pictures(folder: Path, tested: Tested, examiner: Examiner, module: MPANetModule) -> None:
-    """Of one test: CMC curves, a rank list, embeddings and their similarities, and where the pattern maps look."""
-    test, protocol = examiner.data.test, examiner.scoring.metric.protocol
-    pictures.draw_cmc({setting: score.cmc for setting, score in tested.scores.items()}, folder / "cmc.png")
-    ranks = pictures.best_ranked(tested.embeddings, test, protocol)
-    pictures.draw_rank_list(ranks, examiner.data.images(test), folder / "rank_list.png")
-    pictures.draw_embeddings(tested.embeddings, test, folder / "embeddings.png")
-    pictures.draw_similarities(tested.embeddings, test, folder / "similarities.png")
-    rows = _both_modalities(test)
-    images = examiner.data.images(test)[rows]
-    maps = _maps(module, images)
-    if maps.shape[1]:
-        captions = [f"person {test.identities[row]}\n{'infrared' if test.infrared[row] else 'visible'}" for row in rows]
-        boxes = examiner.knowledge.boxes[rows] if examiner.knowledge else None
-        pictures.draw_patterns(images, maps, folder / "patterns.png", boxes=boxes, captions=captions)
+    """Of one test and the weights that `module` was tested with; a picture that fails costs itself alone."""
+    for name, draw in _pictures(folder, tested, examiner, module):
+        try:
+            draw()
+        except Exception as error:  # a font, a full disk, a set of people nobody thought of
+            print(f"{name} could not be drawn: {error}", file=sys.stderr)
+
+
+def _pictures(
+    folder: Path, tested: Tested, examiner: Examiner, module: MPANetModule
+) -> Iterator[tuple[str, Callable[[], None]]]:
+    test, images = examiner.data.test, examiner.data.images(examiner.data.test)
+    if (folder / "metrics.csv").exists():
+        yield "curves.png", partial(pictures.draw_curves, folder / "metrics.csv", folder / "curves.png")
+    curves = {setting: score.cmc for setting, score in tested.scores.items()}
+    yield "cmc.png", partial(pictures.draw_cmc, curves, folder / "cmc.png")
+
+    def rank_list() -> None:
+        ranked = pictures.best_ranked(tested.embeddings, test, examiner.protocol)
+        pictures.draw_rank_list(ranked, images, folder / "rank_list.png")
+
+    yield "rank_list.png", rank_list
+    for name, draw in (("embeddings", pictures.draw_embeddings), ("similarities", pictures.draw_similarities)):
+        yield f"{name}.png", partial(draw, tested.embeddings, test, folder / f"{name}.png")
+
+    def patterns() -> None:
+        rows = _both_modalities(test)
+        if (maps := _maps(module, images[rows])).shape[1]:
+            captions = [f"person {test.identities[i]}\n{'infrared' if test.infrared[i] else 'visible'}" for i in rows]
+            boxes = examiner.knowledge.boxes[rows] if examiner.knowledge else None
+            pictures.draw_patterns(images[rows], maps, folder / "patterns.png", boxes=boxes, captions=captions)
+
+    yield "patterns.png", patterns
 
 
 def _both_modalities(test: Catalogue) -> Tensor:
@@ -48,17 +85,6 @@ def _both_modalities(test: Catalogue) -> Tensor:
 
 @torch.inference_mode()
 def _maps(module: MPANetModule, images: Tensor) -> Tensor:
-    network = module.eval().network
-    return network.patterns(network.trunk(normalise(images).to(module.device)))
-
-
-def tell(logger: Logger, results: Results, folder: Path) -> None:
-    """The final table and the pictures, to Weights & Biases."""
-    if isinstance(logger, WandbLogger):
-        rows = [
-            [row, setting, *(scores[name]["mean"] for name in COLUMNS)]
-            for row, settings in results.scores.items()
-            for setting, scores in settings.items()
-        ]
-        logger.log_table("results", columns=["result", "setting", *COLUMNS], data=rows)
-        logger.log_image("rank_list", [str(folder / "rank_list.png")])
+    """None of a network that has no maps."""
+    maps: Tensor = module.eval().network(normalise(images).to(module.device)).maps
+    return maps

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,34 +31,56 @@ from mpanet_pl.system.shell import typed
 CHOICES = {
     "accelerator": ("auto", "cpu", "gpu"),  # the augmentation's hash needs float64, which Apple's GPUs lack
     "precision": ("auto", "32-true", "bf16-mixed", "16-mixed"),  # what losses in float32 go with
+    "strategy": ("auto", "ddp", "ddp_find_unused_parameters_true"),  # whose gradients are means over the ranks
+}
+ELSEWHERE = {  # what a run decides itself, and how to say it
+    "callbacks": "+callbacks.NAME={_target_: …}",
+    "logger": "logger=… or +logger.NAME={_target_: …}",
+    "plugins": "Python, with a Trainer of your own",
+    "fast_dev_run": "trainer.max_epochs=1 trainer.limit_train_batches=2",
+    "overfit_batches": "trainer.limit_train_batches=…",
+    "limit_test_batches": "nothing: a table is of all test images",
+    "limit_predict_batches": "nothing: a run predicts nothing",
 }
 
 
-def build_trainer(cfg: DictConfig, callbacks: Sequence[pl.Callback] = (), loggers: Sequence[Any] = ()) -> pl.Trainer:
-    keys: dict[str, Any] = {str(key): value for key, value in OmegaConf.to_container(cfg, resolve=True).items()}  # type: ignore[union-attr]
+def build_trainer(
+    cfg: DictConfig,
+    callbacks: Sequence[pl.Callback] = (),
+    loggers: Sequence[Any] = (),
+    root: Path | None = None,
+) -> pl.Trainer:
+    """Any key of `pl.Trainer` may be given; `root` is where Lightning's own files go, the run's folder."""
+    given: dict[str, Any] = {str(key): value for key, value in OmegaConf.to_container(cfg, resolve=True).items()}  # type: ignore[union-attr]
+    for key, instead in ELSEWHERE.items():
+        if given.get(key):
+            raise UserError(f"trainer.{key} does not go with these runs; use {instead}.")
+    keys = {key: value for key, value in given.items() if key not in ELSEWHERE}
     for key, choices in CHOICES.items():
         if keys[key] not in choices:
             raise UserError(f"trainer.{key} is one of {', '.join(choices)}, got {keys[key]}.")
-    if keys["accelerator"] == "auto":
-        keys["accelerator"] = "gpu" if torch.cuda.is_available() else "cpu"
-    _check_devices(keys["accelerator"], keys["devices"])
     for key in ("max_epochs", "log_every_n_steps", "accumulate_grad_batches"):
         if keys[key] < 1:
             raise UserError(f"trainer.{key} must be at least 1, got {keys[key]}.")
     if not keys["limit_train_batches"] > 0:
         raise UserError(f"trainer.limit_train_batches must be more than 0, got {keys['limit_train_batches']}.")
+    if keys["accelerator"] == "auto":
+        keys["accelerator"] = "gpu" if torch.cuda.is_available() else "cpu"
+    _check_devices(keys["accelerator"], keys["devices"])
     if keys["precision"] == "auto":
         keys["precision"] = _best_precision(keys["accelerator"])
+    ours = {
+        "enable_model_summary": False,
+        "enable_progress_bar": any(isinstance(callback, ProgressBar) for callback in callbacks),
+        "num_sanity_val_steps": 0,
+        "default_root_dir": root,
+    }
     try:
         return pl.Trainer(
-            **keys,
+            **ours | {key: value for key, value in keys.items() if value is not None},
             callbacks=list(callbacks),
             logger=list(loggers),
             plugins=[AtomicCheckpoints(), *_cluster()],
-            default_root_dir=os.devnull,  # under SLURM a hpc_ckpt_*.ckpt that lies there would be loaded unasked
-            enable_model_summary=False,
-            enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
-            num_sanity_val_steps=0,
             use_distributed_sampler=False,  # the samplers know the ranks themselves
         )
     except (MisconfigurationException, ValueError, TypeError) as error:
@@ -129,9 +152,16 @@ def failures_explained(folder: Path) -> Iterator[None]:
         raise RunStopped(f"{stop}\n{_how_to_go_on(folder)}") from stop
     except (SystemExit, KeyboardInterrupt) as stop:  # Lightning answers Ctrl-C with the first
         _stop(folder, stop)
-    except (OSError, RuntimeError) as fault:
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as fault:
+        if isinstance(fault, UserError):
+            raise
         if any(isinstance(buried, KeyboardInterrupt) for buried in _down_to_the_cause(fault)):
             _stop(folder, fault)
+        if _is_restoring(fault):
+            raise UserError(
+                f"{folder / LAST} does not fit the run that its config.yaml describes: {fault}. Nothing was changed; "
+                "put the right file there, or begin a new run."
+            ) from fault
         if (why := _why_it_stopped(fault, folder)) is None:
             raise
         raise RunStopped(f"{why}\n{_how_to_go_on(folder)}") from fault
@@ -150,6 +180,12 @@ def _how_to_go_on(folder: Path) -> str:
     return f"No epoch was finished yet. Begin again with: {again}"
 
 
+def _is_restoring(fault: BaseException) -> bool:
+    """Whether Lightning was putting a checkpoint's content in its place."""
+    codes = [frame.f_code for frame, _ in traceback.walk_tb(fault.__traceback__)]
+    return any("checkpoint_connector" in code.co_filename and "dump" not in code.co_name for code in codes)
+
+
 def _down_to_the_cause(fault: BaseException | None) -> Iterator[BaseException]:
     """torch buries a full disk, or Ctrl-C, under what it could not finish."""
     while fault is not None:
@@ -162,8 +198,6 @@ def _why_it_stopped(fault: BaseException, folder: Path) -> str | None:
     for buried in _down_to_the_cause(fault):
         if isinstance(buried, OSError) and buried.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return f"{folder} cannot take more: {buried.strerror}. Free some space."
-    if "loading state_dict" in str(fault):
-        return f"The checkpoint in {folder} is of another network than its config.yaml describes: {fault}"
     if isinstance(fault, torch.OutOfMemoryError) or "can't allocate memory" in str(fault):
         return "Out of memory. Lower data.identities_per_batch, or halve the bytes with trainer.precision=bf16-mixed."
     if torch.distributed.is_initialized() and re.search("Connection (closed|reset|refused)", str(fault)):

@@ -1,8 +1,8 @@
-"""`python -m mpanet_pl.train`: train MPANet, test its last and its best epoch, print the table."""
+"""Train MPANet, test its last and its best epoch, leave results, pictures and the table."""
 
 from __future__ import annotations
 
-import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,42 +11,36 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from mpanet_pl.errors import RunStopped, UserError
-from mpanet_pl.evaluation import ReIDMetric
+from mpanet_pl.data import ReIDDataModule
+from mpanet_pl.errors import UserError
+from mpanet_pl.evaluation import check_matches
+from mpanet_pl.evaluation.callback import RetrievalScoring, check_monitor, monitored
 from mpanet_pl.evaluation.outcomes import QUERIES, write_queries
 from mpanet_pl.evaluation.tables import JSON as RESULTS
 from mpanet_pl.evaluation.tables import MARKDOWN, Results
 from mpanet_pl.module import MPANetModule
-from mpanet_pl.run.callbacks import Checkpoints, FiniteGuard, LiveProgress, RetrievalScoring, RunLogger, Timing
-from mpanet_pl.run.callbacks.checkpoints import LAST, epochs_done
-from mpanet_pl.run.callbacks.scoring import MONITOR
+from mpanet_pl.run.callbacks import Checkpoints, FiniteGuard, LiveProgress, Reopened, RunLogger, SeededEpochs, Timing
+from mpanet_pl.run.callbacks.checkpoints import BEST, LAST, epochs_done
 from mpanet_pl.run.configuration import NOTHING_TYPED, Request, plain
-from mpanet_pl.run.examination import Examiner, Know, know_nothing
-from mpanet_pl.run.folder import begun_in_sweep, provenance, reopen, run_folder
-from mpanet_pl.run.pictures import draw_curves
-from mpanet_pl.run.report import draw_pictures, tell
+from mpanet_pl.run.examination import Examiner, Know, Tested, know_nothing
+from mpanet_pl.run.folder import begun_in_sweep, reopen, run_folder
+from mpanet_pl.run.loggers import build_loggers, tell
+from mpanet_pl.run.protocols import build_protocol
+from mpanet_pl.run.record import Record
+from mpanet_pl.run.report import draw_pictures, print_end
 from mpanet_pl.run.trainer import build_trainer, failures_explained, isolated, quiet
-from mpanet_pl.system.shell import typed
-
-NEXT = """
-Files of the run: {folder}
-{files}
-
-Next
-  python -m mpanet_pl.evaluate {ckpt} rerank=k_reciprocal
-  python -m mpanet_pl.train {resume} trainer.max_epochs=…      train longer
-  python -m mpanet_pl.train dataset=sysu data_dir=…                   your dataset: sysu, regdb, llcm, folder"""
 
 
-def train(cfg: DictConfig, request: Request = NOTHING_TYPED, know: Know = know_nothing) -> None:
+def train(cfg: DictConfig, request: Request = NOTHING_TYPED, know: Know = know_nothing) -> float | None:
+    """What was monitored, in percent, of the last epoch: for a sweeper to choose by."""
     resumed = cfg.resume is not None
     if resumed:
-        cfg = reopen(cfg.resume, request)
+        cfg = reopen(cfg.resume, request, cfg.get("trust"))
     cfg.data_dir = str(Path(cfg.data_dir).expanduser().absolute())
     if begun := begun_in_sweep(cfg, request):
         if (begun / RESULTS).exists():
             print(f"{begun} is finished and stays as it is.")
-            return
+            return Results.read(begun).monitored
         resumed, cfg.run_dir = True, str(begun)
         epochs_done(begun)  # says what is wrong with its checkpoints
     with quiet(), isolated():
@@ -54,16 +48,19 @@ def train(cfg: DictConfig, request: Request = NOTHING_TYPED, know: Know = know_n
         world = build_trainer(cfg.trainer).world_size
         seed_everything(cfg.seed)
         data = instantiate(cfg.data)
+        check_trial(cfg.trial, data)
         data.prepare_data()
         data.setup("fit")
         data.training_batches(world=world)
-        metric = ReIDMetric(data.test, instantiate(cfg.protocol))
-        examiner = Examiner(data, RetrievalScoring(metric, **cfg.validation), know)
-        goes_on = bool(cfg.run_dir) and (Path(cfg.run_dir) / LAST).exists()
+        protocol = build_protocol(cfg.protocol, data.dataset)
+        check_matches(data.test, protocol)
+        check_monitor(cfg.validation.monitor, data.test, protocol)
+        examiner = Examiner(data, RetrievalScoring(protocol, monitor=cfg.validation.monitor), know)
+        goes_on = resumed and (Path(cfg.run_dir) / LAST).exists()
         module = build_module(cfg, data.num_identities, new=not goes_on)
         module.configure_optimizers()
         with run_folder(cfg, request, resumed) as folder, failures_explained(folder):
-            fit_and_test(cfg, request, folder, module, examiner)
+            return fit_and_test(cfg, request, folder, module, examiner)
 
 
 def seed_everything(seed: int) -> None:
@@ -73,12 +70,20 @@ def seed_everything(seed: int) -> None:
         raise UserError(f"seed: {error}.") from error
 
 
+def check_trial(trial: int | None, data: ReIDDataModule) -> None:
+    """A trial of a dataset that has none would be the same run under another name."""
+    if trial is not None and not getattr(data.dataset, "trials", None):
+        raise UserError(f"{type(data.dataset).__name__} has no trials: leave out trial={trial} (repeat with seed=…).")
+
+
 def build_module(cfg: DictConfig, num_identities: int, *, new: bool = True) -> MPANetModule:
     """As configured; pretrained weights are for a new one, which no checkpoint brings its own to."""
     model = cfg.model if new else OmegaConf.merge(cfg.model, {"network": {"pretrained": False}})
     module: MPANetModule = instantiate(model, num_identities)
     if cfg.channels_last:
         module = module.to(memory_format=torch.channels_last)
+    else:
+        module.network.register_forward_pre_hook(_planes)  # the loaders' images are in channels_last
     if cfg.compile:
         torch._dynamo.reset()  # a sweep's jobs share one process, and what each compiled counts towards one limit
         module.network.compile()
@@ -86,67 +91,96 @@ def build_module(cfg: DictConfig, num_identities: int, *, new: bool = True) -> M
     return module
 
 
-def fit_and_test(cfg: DictConfig, request: Request, folder: Path, module: MPANetModule, examiner: Examiner) -> None:
+def _planes(network: torch.nn.Module, images: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (images[0].contiguous(), *images[1:])
+
+
+def fit_and_test(
+    cfg: DictConfig, request: Request, folder: Path, module: MPANetModule, examiner: Examiner
+) -> float | None:
     """Train from the last finished epoch on, test, and leave the results in the run's folder."""
-    done = epochs_done(folder)
-    checkpoints = Checkpoints(folder, MONITOR, config=plain(cfg))
+    done, earlier = epochs_done(folder), Record.in_folder(folder)
+    loggers = build_loggers(cfg, folder, earlier)
     records = RunLogger(folder, done)
+    watching = [FiniteGuard(examiner.data.train.paths), SeededEpochs(cfg.seed), *examiner.callbacks]
+    own = [instantiate(callback) for callback in cfg.callbacks.values()]
+    checkpoints = Checkpoints(folder, plain(cfg), start=cfg.validation.start)
     trainer = build_trainer(
         cfg.trainer,
-        [FiniteGuard(examiner.data.train.paths), *examiner.callbacks, Timing(folder), LiveProgress(), checkpoints],
-        [records, *extra_loggers(cfg, folder)],
+        [*watching, Reopened(folder / RESULTS, folder / MARKDOWN), Timing(folder), LiveProgress(), *own, checkpoints],
+        [records, *loggers.values()],
+        root=folder,
     )
+    record = Record.of(trainer, dataset=cfg.dataset, trial=cfg.trial, seed=cfg.seed)
+    record = replace(record, changes=tuple(cfg.get("changes", ())), loggers=_versions(loggers)).following(earlier)
+    checkpoints.record = record
     if trainer.is_global_zero:
-        for file in (RESULTS, MARKDOWN):
-            (folder / file).unlink(missing_ok=True)  # a run that goes on has none yet
+        replace(record, epochs=done).write(folder)
     trainer.fit(
         module,
         datamodule=examiner.data,
         ckpt_path=checkpoints.last if done else None,
         weights_only=True if done else None,
     )
-    tested = {"last": examiner.test(trainer, module, checkpoints.last)}
-    if checkpoints.best_epoch not in (None, trainer.current_epoch):
-        tested["best"] = examiner.test(trainer, module, checkpoints.best)
-    elif checkpoints.best_epoch:
-        tested["best"] = tested["last"]
+    tested, rows = _test_rows(trainer, module, examiner, checkpoints)
+    monitor = monitored(tested["last"].scores, cfg.validation.monitor)
     if trainer.is_global_zero:
-        scores = {row: result.scores for row, result in tested.items()}
-        results = Results.of(
-            scores,
-            examiner.published,
-            provenance(cfg, request, trainer.strategy.root_device, trainer.precision, trainer.world_size),
-            nuances=tested["last"].nuances,
-            tables=tested["last"].tables,
-            notes=[*tested["last"].remarks, examiner.chance, *cfg.get("changes", [])],
-        )
-        results.print()
-        draw_curves(folder / "metrics.csv", folder / "curves.png")
+        record = replace(record, epochs=rows["last"]["epoch"])
+        results = _results(tested, examiner, record, cfg, request, rows)
+        write_queries(folder / QUERIES, {row: of.scores for row, of in tested.items()}, examiner.data.test.paths)
+        results.write(folder)  # before anything that may fail
+        record.write(folder)
         draw_pictures(folder, tested["last"], examiner, module)
-        for logger in trainer.loggers:
+        for logger in loggers.values():
             tell(logger, results, folder)
-        write_queries(folder / QUERIES, scores, examiner.data.test.paths)
-        results.write(folder)  # last: a run that has results is finished
-        ckpt, resume = typed("ckpt", folder / LAST), typed("resume", folder)
-        print(NEXT.format(folder=folder, files=_files_of(folder), ckpt=ckpt, resume=resume))
+        print_end(results, tested["last"], examiner, folder)
+    return monitor
 
 
-def _files_of(folder: Path) -> str:
-    files = [*folder.glob("*.*"), *folder.glob("checkpoints/*.ckpt")]
-    return textwrap.fill(
-        ", ".join(sorted(str(file.relative_to(folder)) for file in files)),
-        width=100,
-        initial_indent="  ",
-        subsequent_indent="  ",
+def _versions(loggers: dict[str, Any]) -> dict[str, Any]:
+    """By which each logger knows this run, to go on with it."""
+    return {name: logger.version for name, logger in loggers.items()}
+
+
+def _test_rows(
+    trainer: pl.Trainer, module: MPANetModule, examiner: Examiner, checkpoints: Checkpoints
+) -> tuple[dict[str, Tested], dict[str, dict[str, Any]]]:
+    """The rows of the table, and the checkpoint that each is of. The last's weights stay in the module."""
+    epochs = epochs_done(checkpoints.last.parents[1])
+    if not epochs:
+        raise UserError("No epoch came to its end, so there is nothing to test: give the run more time.")
+    rows = {"last": {"checkpoint": LAST, "epoch": epochs}}
+    best = None
+    if checkpoints.best_epoch:
+        rows["best"] = {"checkpoint": BEST, "epoch": checkpoints.best_epoch}
+        if checkpoints.best_epoch != epochs:
+            best = examiner.test(trainer, module, checkpoints.best)
+    last = examiner.test(trainer, module, checkpoints.last)
+    return {"last": last} | ({"best": best or last} if checkpoints.best_epoch else {}), rows
+
+
+def _results(
+    tested: dict[str, Tested],
+    examiner: Examiner,
+    record: Record,
+    cfg: DictConfig,
+    request: Request,
+    rows: dict[str, dict[str, Any]],
+) -> Results:
+    last = tested["last"]
+    notes = [*record.changes, *([record.ended] if record.ended else [])]
+    return Results.of(
+        {row: result.scores for row, result in tested.items()},
+        examiner.published,
+        record.plain()
+        | {
+            "overrides": list(request.overrides),
+            "config": plain(cfg),
+            "rows": rows,
+            "monitored": monitored(last.scores, cfg.validation.monitor),
+        },
+        nuances=last.nuances,
+        tables=last.tables,
+        table_notes=[*last.remarks, examiner.chance],
+        notes=notes,
     )
-
-
-def extra_loggers(cfg: DictConfig, folder: Path) -> list[Any]:
-    if not cfg.get("logger"):
-        return []
-    logger = instantiate(cfg.logger, save_dir=folder)
-    try:
-        logger.log_hyperparams(plain(cfg))
-    except Exception as error:  # no account, no network, no such project: there is no end to the kinds
-        raise RunStopped(f"The logger cannot begin: {error} (A new run with logger.offline=true can.)") from error
-    return [logger]

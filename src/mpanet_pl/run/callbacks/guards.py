@@ -21,6 +21,13 @@ ADVICE = (
 )
 
 
+def _terms(outputs: Any) -> dict[str, Tensor]:
+    """What a step returned: its terms where it tells them, else its loss."""
+    if isinstance(outputs, Mapping):
+        return dict(outputs.get("terms") or {"loss": outputs["loss"].detach()})
+    return {} if outputs is None else {"loss": outputs.detach()}
+
+
 class FiniteGuard(pl.Callback):
     """Looks at every step's terms each `log_every_n_steps`, and at the weights too at the epoch's end, before they are
     scored or saved."""
@@ -33,9 +40,9 @@ class FiniteGuard(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        terms: Mapping[str, Tensor] = outputs["terms"]
-        self.steps.append((trainer.global_step, dict(terms), batch.index))
         self.latest = batch.index
+        if terms := _terms(outputs):
+            self.steps.append((trainer.global_step, terms, batch.index))
         if len(self.steps) >= trainer.log_every_n_steps:  # type: ignore[attr-defined]
             self.look()
 
@@ -61,11 +68,11 @@ class FiniteGuard(pl.Callback):
         steps, self.steps = self.steps, []
         if not steps:
             return
-        values = torch.stack([torch.stack([value.float() for value in terms.values()]) for _, terms, _ in steps])
-        finite = values.isfinite().cpu()  # the one synchronisation
+        sums = torch.stack([torch.stack([value.float() for value in terms.values()]).sum() for _, terms, _ in steps])
+        finite = sums.isfinite().cpu()  # the one synchronisation; a sum is finite where all its terms are
         if finite.all():
             return
-        number, terms, rows = steps[int((~finite).any(dim=1).nonzero()[0])]
+        number, terms, rows = steps[int((~finite).nonzero()[0])]
         broken = [f"{name} is {float(value)}" for name, value in terms.items() if not value.isfinite()]
         raise RunStopped(f"The loss is no number at step {number}: {', '.join(broken)}. {self._batch(rows)} {ADVICE}")
 

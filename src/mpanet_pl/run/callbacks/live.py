@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,8 +13,24 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from mpanet_pl.run.callbacks.scoring import MONITOR
+from mpanet_pl.evaluation.callback import MONITOR
 from mpanet_pl.system.progress import SECONDS_BETWEEN_LINES
+
+COLUMNS = 100
+
+
+def fitting(parts: Sequence[str]) -> str:
+    """As many of the parts as fit a line of 100 columns.
+
+    >>> len(fitting(["identity_infrared 2.31"] * 9))
+    94
+    """
+    line = ""
+    for part in parts:
+        if len(line) + len(part) + 2 > COLUMNS:
+            break
+        line += f"  {part}" if line else part
+    return line
 
 
 class TermsBelow(Progress):
@@ -63,7 +79,7 @@ class LiveProgress(ProgressBar):
         if self.bar:
             logged = done % max(1, trainer.log_every_n_steps) == 0  # type: ignore[attr-defined]
             if logged:
-                self.shown = self._terms(trainer)
+                self.shown = fitting(self._terms(trainer))
             epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
             self.bar.update(self.task, completed=done, description=epoch, terms=self.shown)
 
@@ -71,14 +87,13 @@ class LiveProgress(ProgressBar):
         last = trainer.current_epoch + 1 == trainer.max_epochs
         if not self.bar and not self.quiet and (last or time.monotonic() - self.said > SECONDS_BETWEEN_LINES):
             self.said = time.monotonic()
-            self._say(
-                f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {self._terms(trainer)}  {self._left(trainer)}"
-            )
+            epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+            self._say(fitting([epoch, self._left(trainer), *self._terms(trainer)]))
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if not self.quiet and MONITOR in trainer.callback_metrics:
+        if not self.quiet and not trainer.sanity_checking and MONITOR in trainer.callback_metrics:
             epoch, score = trainer.current_epoch + 1, float(trainer.callback_metrics[MONITOR])
-            self._say(f"epoch {epoch}/{trainer.max_epochs}  rank-1 on the test images {score:.2f} %")
+            self._say(f"epoch {epoch}/{trainer.max_epochs}  {MONITOR} {score:.2f} %")
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self._stop()
@@ -97,13 +112,11 @@ class LiveProgress(ProgressBar):
         else:
             print(line, file=sys.stderr, flush=True)
 
-    def _terms(self, trainer: pl.Trainer) -> str:
-        terms = {
-            name.removeprefix("train/"): float(value)
-            for name, value in trainer.logged_metrics.items()
-            if name.startswith("train/") and name not in ("train/lr", "train/alpha")
-        }
-        return "  ".join(f"{name} {value:.2f}" for name, value in terms.items())
+    def _terms(self, trainer: pl.Trainer) -> list[str]:
+        """The total first, then what it is made of."""
+        logged = {name.removeprefix("train/"): value for name, value in trainer.logged_metrics.items()}
+        names = [name for name in logged if f"train/{name}" in trainer.logged_metrics and name not in ("lr", "alpha")]
+        return [f"{name} {float(logged[name]):.2f}" for name in sorted(names, key=lambda name: name != "total")]
 
     def _left(self, trainer: pl.Trainer) -> str:
         done, total = self._done(trainer), self._total(trainer)

@@ -26,11 +26,16 @@ class RunLogger(Logger):
     def __init__(self, folder: Path, epochs_done: int = 0) -> None:
         super().__init__()
         self.path = folder / "metrics.csv"
+        self.epoch = epochs_done + 1  # of what is logged without one; `Timing` counts it on
         self.rows: list[dict[str, str]] = _rows_before(self.path, epochs_done)
 
     @property
+    def save_dir(self) -> str:
+        return str(self.path.parent)
+
+    @property
     def name(self) -> str:
-        return "run"
+        return ""  # Lightning's callbacks put their files into save_dir/name/version
 
     @property
     def version(self) -> str:
@@ -42,7 +47,8 @@ class RunLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        place = {"epoch": str(int(metrics["epoch"]) + 1), "step": str(step)}
+        epoch = int(metrics["epoch"]) + 1 if "epoch" in metrics else self.epoch
+        place = {"epoch": str(epoch), "step": str(step)}
         values = {name: repr(float(value)) for name, value in metrics.items() if name != "epoch"}
         if self.rows and place.items() <= self.rows[-1].items():
             self.rows[-1] |= values
@@ -76,6 +82,18 @@ def _rows_before(path: Path, epochs: int) -> list[dict[str, str]]:
         ) from error
 
 
+class Reopened(pl.Callback):
+    """Takes away what says that the run is finished, once it does go on: its checkpoint is restored by then."""
+
+    def __init__(self, *files: Path) -> None:
+        self.files = files
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            for file in self.files:
+                file.unlink(missing_ok=True)
+
+
 class Timing(pl.Callback):
     """Appends an epoch's times to timing.csv, and tells them to the loggers that are not the record of the run."""
 
@@ -88,8 +106,11 @@ class Timing(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.began, self.validated, self.images = time.perf_counter(), 0.0, 0
-        if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()
+        for logger in trainer.loggers:
+            if isinstance(logger, RunLogger):
+                logger.epoch = trainer.current_epoch + 1
+        if (device := trainer.strategy.root_device).type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -106,7 +127,8 @@ class Timing(pl.Callback):
         if not trainer.is_global_zero:
             return
         seconds = time.perf_counter() - self.began - self.validated
-        memory = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0
+        device = trainer.strategy.root_device
+        memory = torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else 0.0
         values = (trainer.current_epoch + 1, seconds, self.images / seconds, self.validated, memory)
         new = not self.path.exists()
         with self.path.open("a", newline="") as file:

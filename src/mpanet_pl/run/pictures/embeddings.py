@@ -14,6 +14,7 @@ from mpanet_pl.run.pictures.diagram import COLOURS, INK, figure, save, tidy
 from mpanet_pl.run.pictures.tsne import tsne
 
 MOST_IMAGES = 40  # of an identity, so that t-SNE stays quick
+MOST_PER_SIDE = 2000  # of the pairs' images, so that they fit into memory
 
 
 def draw_embeddings(embeddings: Tensor, catalogue: Catalogue, path: Path) -> None:
@@ -45,12 +46,21 @@ def _a_few(catalogue: Catalogue) -> Tensor:
     return torch.cat([rows[torch.linspace(0, len(rows) - 1, min(len(rows), MOST_IMAGES)).long()] for rows in of_each])
 
 
+def _some(chosen: Tensor) -> Tensor:
+    """Rows of the chosen images, at equal distances where they are many."""
+    rows = chosen.nonzero().flatten()
+    return rows[torch.linspace(0, len(rows) - 1, min(len(rows), MOST_PER_SIDE)).long()]
+
+
 def draw_similarities(embeddings: Tensor, catalogue: Catalogue, path: Path) -> None:
-    """Histograms of the cosine similarity of all pairs of a visible and an infrared image, by whether they show one
-    person."""
+    """Histograms of the cosine similarity of pairs of a visible and an infrared image, by whether they show one person.
+
+    All pairs; of more than `MOST_PER_SIDE` images of a modality, those of as many at equal distances in the catalogue.
+    """
     unit = normalize(embeddings.float(), dim=1).cpu()
-    similarity = unit[~catalogue.infrared] @ unit[catalogue.infrared].T
-    same = catalogue.identities[~catalogue.infrared, None] == catalogue.identities[catalogue.infrared]
+    visible, infrared = _some(~catalogue.infrared), _some(catalogue.infrared)
+    similarity = unit[visible] @ unit[infrared].T
+    same = catalogue.identities[visible, None] == catalogue.identities[infrared]
     drawn = figure(5.4, 3.2)
     axes = drawn.subplots()
     tidy(axes, "visible-infrared pairs, share of each kind per bin", "cosine similarity")

@@ -1,0 +1,77 @@
+"""Loggers beside metrics.csv: built from configuration, continued with their run, told the table and the pictures."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger
+
+from mpanet_pl.errors import RunStopped
+from mpanet_pl.evaluation.tables import COLUMNS, Results
+from mpanet_pl.run.configuration import resolved
+from mpanet_pl.run.record import Record
+
+
+def build_loggers(cfg: DictConfig, folder: Path, earlier: Record | None) -> dict[str, Logger]:
+    """By name; a run that is continued goes on in each logger's own run of it."""
+    chosen = cfg.get("logger") or OmegaConf.create({})
+    named = {"logger": chosen} if "_target_" in chosen else dict(chosen)
+    known = earlier.loggers if earlier else {}
+    return {name: _build(logger, folder, known.get(name), cfg) for name, logger in named.items()}
+
+
+def _build(settings: DictConfig, folder: Path, version: Any, cfg: DictConfig) -> Logger:
+    again = "run_id" if settings["_target_"].endswith("MLFlowLogger") else "version"
+    continued = {} if version is None else {again: version}
+    place = {} if again == "run_id" else {"save_dir": str(folder)}
+    try:
+        logger: Logger = instantiate(settings, **place, **continued)
+        logger.log_hyperparams(resolved(cfg))
+    except (HydraException, ModuleNotFoundError) as error:
+        cause = error.__cause__ or error
+        raise RunStopped(f"The logger {settings['_target_']} cannot be made: {cause}") from error
+    except Exception as error:  # no account, no network, no such project: there is no end to the kinds
+        raise RunStopped(f"The logger cannot begin: {error} (A new run with logger=csv can.)") from error
+    return logger
+
+
+def tell(logger: Logger, results: Results, folder: Path) -> None:
+    """The final table and the pictures, to those that take them; nothing is lost where one refuses."""
+    pictures = sorted(folder.glob("*.png"))
+    try:
+        if isinstance(logger, TensorBoardLogger):
+            _tell_tensorboard(logger, results, pictures)
+        elif isinstance(logger, MLFlowLogger):
+            for file in [*pictures, folder / "results.md", folder / "results.json"]:
+                logger.experiment.log_artifact(logger.run_id, str(file))
+        elif hasattr(logger, "log_image"):
+            header, rows = _flat_table(results)
+            logger.log_table("results", columns=header, data=rows)  # type: ignore[attr-defined]
+            for file in pictures:
+                logger.log_image(file.stem, [str(file)])
+    except Exception as error:  # as above
+        print(f"{type(logger).__name__} did not take the results: {error}", file=sys.stderr)
+
+
+def _tell_tensorboard(logger: TensorBoardLogger, results: Results, pictures: list[Path]) -> None:
+    import numpy as np
+    from PIL import Image
+
+    logger.experiment.add_text("results", results.markdown())
+    for file in pictures:
+        with Image.open(file) as picture:
+            logger.experiment.add_image(file.stem, np.asarray(picture.convert("RGB")), dataformats="HWC")
+
+
+def _flat_table(results: Results) -> tuple[list[str], list[list[Any]]]:
+    rows = [
+        [row, setting, *(scores[name]["mean"] for name in COLUMNS)]
+        for row, settings in results.scores.items()
+        for setting, scores in settings.items()
+    ]
+    return ["result", "setting", *COLUMNS], rows
