@@ -226,8 +226,8 @@ class FolderProtocol(RetrievalProtocol):
             self.draw += " but those of the query's identity and camera"
 
     @classmethod
-    def of(cls, dataset: Dataset) -> Self:
-        return cls(same_camera=True)
+    def of(cls, dataset: Dataset, **settings: Any) -> Self:
+        return cls(**{"same_camera": True} | settings)
 
     def searches(self, catalogue: Catalogue) -> list[Search]:
         visible, infrared = rows_of(catalogue, infrared=False), rows_of(catalogue, infrared=True)

@@ -21,6 +21,7 @@ from mpanet_pl.system.files import written_aside
 JSON = "results.json"
 MARKDOWN = "results.md"
 COLUMNS = {name: name.upper() if name in RANKS else name for name in NAMES}
+ORIGIN = ("dataset", "trial", "seed", "overrides", "device", "ranks", "precision", "epochs", "commit", "date")
 LABELS = {"best": "best (selected on the test set)"}
 PUBLISHED = "published (MPANet, CVPR 2021)"
 TRIALS = "± is the sample standard deviation over trials"
