@@ -67,7 +67,6 @@ MISTAKES = {
     "model.criterion.mean_rate=2": "mean_rate is between 0 and 1",
     "seed=-1": "seed: -1 is not in bounds",
     "model.network.patterns=-1": "patterns must be 0 or more",
-    "validation.every=0": "validation.every must be at least 1",
     "validation.monitor=[nope]": "takes all/single, all/multi, indoor/single, indoor/multi, got nope",
     "run_dir=/proc/x": "The run's folder /proc/x cannot be written",
     "trainer.precision=16-true": "trainer.precision is one of auto, 32-true, bf16-mixed, 16-mixed, got 16-true",

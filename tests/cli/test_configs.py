@@ -11,7 +11,12 @@ from mpanet_pl.cli.configuration import config_folder
 from mpanet_pl.optim import Span, build_optimizer, build_schedule
 from mpanet_pl.train import train
 
-TWO_STEPS = ["trainer.max_epochs=1", "trainer.limit_train_batches=2", "validation.start=1"]
+TWO_STEPS = [
+    "trainer.max_epochs=1",
+    "trainer.limit_train_batches=2",
+    "trainer.check_val_every_n_epoch=1",
+    "validation.start=1",
+]
 
 
 def choices(group: str) -> list[str]:
@@ -69,7 +74,7 @@ def test_a_dataset_carries_its_published_recipe(dataset: str, recipe: dict) -> N
             "triplet": 0.0,
         }.items()
     )
-    assert (cfg.validation.start, cfg.validation.every, cfg.seed) == (120, 5, 1)
+    assert (cfg.validation.start, cfg.trainer.check_val_every_n_epoch, cfg.seed) == (120, 5, 1)
 
 
 @pytest.mark.parametrize("dataset", ["sysu", "regdb", "llcm", "folder"])

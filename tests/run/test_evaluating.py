@@ -24,7 +24,7 @@ from mpanet_pl.run.evaluating import read_checkpoint
 from mpanet_pl.run.folder import reopen
 from mpanet_pl.train import train
 
-ONE_EPOCH = ["trainer.max_epochs=1", "validation.start=1"]
+ONE_EPOCH = ["trainer.max_epochs=1", "trainer.check_val_every_n_epoch=1", "validation.start=1"]
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from torch import Tensor
 from mpanet_pl.data import Batch, Catalogue, ReIDDataModule
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.metric import ReIDMetric
+from mpanet_pl.evaluation.outcomes import NAMES
 from mpanet_pl.evaluation.protocols import RetrievalProtocol, protocol_of
 from mpanet_pl.evaluation.rerank import Reranker
 from mpanet_pl.evaluation.scoring import Scores
@@ -111,10 +112,10 @@ def monitored(scores: Mapping[str, Scores], monitor: Sequence[str] | None) -> fl
 def check_monitor(monitor: Sequence[str] | None, catalogue: Catalogue, protocol: RetrievalProtocol) -> None:
     """Raise a `UserError` where something is to be monitored that will never be scored."""
     settings = [name for search in protocol.searches(catalogue) for name in search.galleries]
-    known = {(setting, score) for setting in settings for score in Scores.NAMES}
+    known = {(setting, score) for setting in settings for score in NAMES}
     if unknown := [str(name) for name in monitor or () if _setting_and_score(str(name)) not in known]:
         raise UserError(
-            f"validation.monitor takes {', '.join(settings)}, or one of these with /{', /'.join(Scores.NAMES)}, "
+            f"validation.monitor takes {', '.join(settings)}, or one of these with /{', /'.join(NAMES)}, "
             f"got {', '.join(unknown)}."
         )
 
@@ -125,4 +126,4 @@ def _setting_and_score(name: str) -> tuple[str, str]:
     (('all/single', 'r1'), ('all/single', 'mAP'))
     """
     setting, _, score = name.rpartition("/")
-    return (setting, score) if setting and score in Scores.NAMES else (name, "r1")
+    return (setting, score) if setting and score in NAMES else (name, "r1")

@@ -34,8 +34,6 @@ class Scores:
     No dataclass, for torchmetrics would reach into it and squeeze its tensors.
     """
 
-    NAMES = ("r1", "r5", "r10", "r20", "mAP", "mINP")
-
     def __init__(
         self,
         curves: Tensor,

@@ -15,7 +15,17 @@ def translated(config: Mapping[str, Any]) -> dict[str, Any]:
     >>> translated({"folder": "runs/1", "data": {"dataset": {"_target_": "mpanet_pl.data.Synthetic"}}})
     {'run_dir': 'runs/1', 'data': {'dataset': {'_target_': 'mpanet_pl.world.Synthetic'}}}
     """
-    return {KEYS.get(key, key): _with_targets(value) for key, value in config.items()}
+    now = {KEYS.get(key, key): _with_targets(value) for key, value in config.items()}
+    if isinstance(validation := now.get("validation"), dict) and "every" in validation:
+        now["trainer"] = {**now.get("trainer", {}), "check_val_every_n_epoch": validation.pop("every")}
+        now.setdefault("callbacks", {})
+        if now.get("dataset") != "regdb":
+            now["trial"] = None  # 0.1 wrote 1 for every dataset
+    if isinstance(protocol := now.get("protocol"), dict) and str(protocol.get("permutations")).startswith(
+        "${existing:"
+    ):
+        protocol["permutations"] = "auto"
+    return now
 
 
 def translated_provenance(provenance: Mapping[str, Any]) -> dict[str, Any]:

@@ -159,8 +159,8 @@ def failures_explained(folder: Path) -> Iterator[None]:
             _stop(folder, fault)
         if _is_restoring(fault):
             raise UserError(
-                f"{folder / LAST} does not fit the run that its config.yaml describes: {_first_lines(fault)} Nothing was "
-                "changed: put the right file there, or begin a new run."
+                f"{folder / LAST} does not fit the run that its config.yaml describes: {_first_lines(fault)} "
+                "Nothing was changed: put the right file there, or begin a new run."
             ) from fault
         if (why := _why_it_stopped(fault, folder)) is None:
             raise
@@ -189,7 +189,9 @@ def _is_restoring(fault: BaseException) -> bool:
 def _first_lines(fault: BaseException) -> str:
     """torch lists every key that does not fit."""
     lines = str(fault).splitlines()
-    return " ".join(line.strip() for line in lines[:2]) + (f" … ({len(lines) - 2} more lines)" if len(lines) > 2 else "")
+    return " ".join(line.strip() for line in lines[:2]) + (
+        f" … ({len(lines) - 2} more lines)" if len(lines) > 2 else ""
+    )
 
 
 def _down_to_the_cause(fault: BaseException | None) -> Iterator[BaseException]:

@@ -50,7 +50,9 @@ class RunLogger(Logger):
         epoch = int(metrics["epoch"]) + 1 if "epoch" in metrics else self.epoch
         place = {"epoch": str(epoch), "step": str(step)}
         values = {name: repr(float(value)) for name, value in metrics.items() if name != "epoch"}
-        values = {name: value for name, value in values.items() if not name.startswith("test/")}  # results.json has them
+        values = {
+            name: value for name, value in values.items() if not name.startswith("test/")
+        }  # results.json has them
         if not values:
             return
         if self.rows and place.items() <= self.rows[-1].items():
