@@ -164,11 +164,6 @@ class ReIDDataModule(LightningDataModule):
             batches.set_epoch(_next_epoch(self.trainer))
         return self._loader(self.train, batches, stays=True)
 
-    @property
-    def validated(self) -> Catalogue:
-        """The images that validation looks at."""
-        return self.test
-
     def val_dataloader(self) -> DataLoader[Batch]:
         return self._evaluation_loader(self.val)
 

@@ -54,7 +54,7 @@ class RetrievalScoring(pl.Callback):
             return
         if len(batches) > 1:
             raise UserError(f"{len(batches)} loaders to {stage} on: scores are of one. Run them one after another.")
-        catalogue = data.validated if stage == "validate" else data.test
+        catalogue = data.val if stage == "validate" else data.test
         if self.protocol is None:
             self.protocol = protocol_of(data.dataset)
         if self.metric is None or self.metric.catalogue is not catalogue:
