@@ -128,8 +128,8 @@ def _published(create: Callable[..., Any], name: str) -> nn.Module:
         from huggingface_hub.constants import HF_HUB_CACHE
 
         raise UserError(
-            f"no pretrained weights for timm's {name}: they are not in {HF_HUB_CACHE} or {torch.hub.get_dir()}, and could "
-            f"not be fetched ({str(error).splitlines()[0]}); give a path with model.network.pretrained=PATH "
+            f"no pretrained weights for timm's {name}: they are not in {HF_HUB_CACHE} or {torch.hub.get_dir()}, and "
+            f"could not be fetched ({str(error).splitlines()[0]}); give a path with model.network.pretrained=PATH "
             "(false: random weights)"
         ) from error
 
