@@ -1,0 +1,45 @@
+"""`python -m mpanet_pl.export`: a checkpoint -> one file for other programs, ONNX or torch, that answers the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mpanet_pl.cli.command import run_command
+from mpanet_pl.run.request import NOTHING_TYPED, Request
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def export(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
+    from mpanet_pl.gallery.embedder import load
+    from mpanet_pl.gallery.exporting import export as write
+
+    embedder = load(
+        cfg.ckpt,
+        device="cpu",
+        flip=cfg.flip,
+        height=cfg.height,
+        width=cfg.width,
+        last_stride=cfg.last_stride,
+        trust=cfg.trust,
+    )
+    if cfg.compact is not None:
+        from mpanet_pl.gallery.training import projection_of
+
+        embedder.projection = projection_of(
+            cfg.compact, embedder, whiten=cfg.whiten, data_dir=cfg.data_dir, trust=cfg.trust
+        )
+    parity = write(embedder, cfg.out, format=cfg.format)
+    print(
+        f"{cfg.out}: uint8 (batch, 3, {embedder.height}, {embedder.width}) -> (batch, {embedder.dimension}); {parity}"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    run_command("export", export, arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""A network as a graph for other programs: uint8 images of the training size in, embeddings of length one out.
+
+Normalisation, the mirror image and the projection are inside, so nobody normalises twice. Resizing stays outside, and
+the file says how. A file that does not answer as the network does is not left behind.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from mpanet_pl.data import open_images
+from mpanet_pl.data.augment import IMAGENET_MEAN, IMAGENET_STD
+from mpanet_pl.errors import RunStopped, UserError
+from mpanet_pl.gallery.embedder import Embedder
+from mpanet_pl.gallery.extras import need
+from mpanet_pl.system.files import written_aside
+from mpanet_pl.world import Synthetic
+
+SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
+TOLERANCE = 1e-4  # of an embedding's numbers, whose squares sum to one
+METADATA = "metadata.json"  # within a torch file
+Answer = Callable[[Tensor], Tensor]
+
+
+class Graph(nn.Module):
+    """All that `Embedder` does, as one module whose constants are buffers."""
+
+    mean: Tensor
+    std: Tensor
+    centre: Tensor | None
+    components: Tensor | None
+
+    def __init__(self, embedder: Embedder) -> None:
+        super().__init__()
+        self.network, self.flip = embedder.network, embedder.flip
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1))
+        projection = embedder.projection
+        self.register_buffer("centre", projection.mean if projection else None)
+        self.register_buffer("components", projection.components if projection else None)
+
+    def forward(self, images: Tensor) -> Tensor:
+        normalised = (images.float() / 255 - self.mean) / self.std
+        embeddings = self.network(normalised)
+        if self.flip:
+            embeddings = (embeddings + self.network(normalised.flip(-1))) / 2
+        embeddings = normalize(embeddings)
+        if self.centre is not None and self.components is not None:
+            embeddings = normalize((embeddings - self.centre) @ self.components)
+        return embeddings
+
+
+class Parity(NamedTuple):
+    largest: float  # difference of any number of any embedding
+    identical: int  # rank lists
+    lists: int
+
+    def __str__(self) -> str:
+        return (
+            f"largest difference {self.largest:.1e}, {self.identical} of {self.lists} rank lists of the drawn test "
+            "people identical"
+        )
+
+
+def export(embedder: Embedder, out: str | Path, *, format: str = "onnx") -> Parity:
+    """Write the graph of a float32 embedder on the CPU, once it has answered as the embedder does."""
+    path = Path(out).expanduser()
+    if format not in SUFFIXES:
+        raise UserError(f"format is one of {', '.join(SUFFIXES)}, got {format}.")
+    if path.suffix != SUFFIXES[format]:
+        raise UserError(f"A file of format={format} ends in {SUFFIXES[format]}, got {path}.")
+    if embedder.device.type != "cpu" or embedder.precision != "float32":
+        raise UserError("A graph is made from a float32 network on the CPU.")
+    images = _drawn_people(embedder.height, embedder.width)
+    metadata = _metadata(embedder)
+    with written_aside(path) as aside:
+        answer = _write_onnx(embedder, aside, metadata) if format == "onnx" else _write_torch(embedder, aside, metadata)
+        parity = _compare(embedder, answer, images)
+        if parity.largest > TOLERANCE or parity.identical < parity.lists:
+            raise RunStopped(f"{path} is not kept: it does not answer as the network does ({parity}).")
+    return parity
+
+
+def _write_torch(embedder: Embedder, path: Path, metadata: dict[str, str]) -> Answer:
+    batch = torch.export.Dim("batch", min=1, max=65536)
+    with torch.no_grad():
+        program = torch.export.export(Graph(embedder).eval(), (_example(embedder),), dynamic_shapes=({0: batch},))
+    with path.open("wb") as file:
+        torch.export.save(program, file, extra_files={METADATA: json.dumps(metadata)})
+    with path.open("rb") as file:
+        module = torch.export.load(file).module()
+    return lambda images: module(images)
+
+
+def _write_onnx(embedder: Embedder, path: Path, metadata: dict[str, str]) -> Answer:
+    onnx, runtime = need("onnx", "export"), need("onnxruntime", "export")
+    need("onnxscript", "export")
+    batch = torch.export.Dim("batch", min=1, max=65536)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own, of functions that it is about to give up
+        program = torch.onnx.export(
+            Graph(embedder).eval(),
+            (_example(embedder),),
+            input_names=["images"],
+            output_names=["embeddings"],
+            dynamic_shapes=({0: batch},),
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    onnx.helper.set_model_props(model, metadata)
+    onnx.save(model, path)
+    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run(None, {"images": images.contiguous().numpy()})[0])
+
+
+def _example(embedder: Embedder) -> Tensor:
+    return torch.zeros(2, 3, embedder.height, embedder.width, dtype=torch.uint8)
+
+
+def _metadata(embedder: Embedder) -> dict[str, str]:
+    """What a reader has to know, as texts."""
+    record = {key: value for key, value in embedder.record.items() if key not in ("ckpt", "precision")}
+    trained_on = record["trained_on"]
+    record |= {
+        "input": f"uint8 (batch, 3, {embedder.height}, {embedder.width}); normalisation is inside",
+        "output": f"float32 (batch, {embedder.dimension}) of length one: products are cosine similarities",
+        "terms": f"The terms of {trained_on}, which the network was trained on, apply to this file.",
+        **{f"version of {name}": version(name) for name in ("mpanet_pl", "torch", "pillow")},
+    }
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in record.items()}
+
+
+def _drawn_people(height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Images of the drawn test people, and which of them an infrared camera took: the queries."""
+    with TemporaryDirectory() as folder:
+        dataset = Synthetic(folder, identities=10, images_per_camera=2, hardness=0.5)
+        dataset.prepare()
+        test = dataset.read().test
+        images = open_images(dataset.root, test.paths, height, width, cache=False)
+        return images[torch.arange(len(test))], test.infrared
+
+
+def _compare(embedder: Embedder, answer: Answer, people: tuple[Tensor, Tensor]) -> Parity:
+    """In batches of several sizes, one among them; neighbours in a list may change where they are as good as equal."""
+    images, infrared = people
+    ours = embedder.embed(images)
+    theirs = torch.cat([answer(batch) for batch in images.split([1, 3, len(images) - 4])])
+    if theirs.shape != ours.shape or not theirs.isfinite().all():
+        return Parity(float("inf"), 0, int(infrared.sum()))
+    similarity = ours[infrared] @ ours[~infrared].T
+    order = similarity.argsort(1, descending=True)
+    along = (theirs[infrared] @ theirs[~infrared].T).gather(1, order)
+    kept = (along.diff(dim=1) <= TOLERANCE / 10).all(1)
+    return Parity(float((ours - theirs).abs().max()), int(kept.sum()), len(kept))
+
+
+def metadata_of(path: Path) -> dict[str, Any]:
+    """What an exported file says of itself."""
+    if path.suffix == ".onnx":
+        model = need("onnx", "export").load(path, load_external_data=False)
+        return {entry.key: entry.value for entry in model.metadata_props}
+    extra = {METADATA: ""}
+    with path.open("rb") as file:
+        torch.export.load(file, extra_files=extra)
+    return dict(json.loads(extra[METADATA]))

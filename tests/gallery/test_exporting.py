@@ -1,0 +1,79 @@
+"""An exported file answers as the network does, says what it takes, and is not there where it does not."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from checkpoints import HEIGHT, WIDTH
+from commands import type_in
+from torch import Tensor
+
+from mpanet_pl.errors import UserError
+from mpanet_pl.export import export as door
+from mpanet_pl.gallery import exporting
+from mpanet_pl.gallery.compact import learn
+from mpanet_pl.gallery.embedder import Embedder, load
+from mpanet_pl.gallery.exporting import Graph, export, metadata_of
+
+
+@pytest.fixture(scope="module")
+def small(ckpt: Path) -> Embedder:
+    projection = learn(torch.randn(40, 1024, generator=torch.Generator().manual_seed(0)), 32)
+    return load(ckpt, device="cpu", flip=True, projection=projection)
+
+
+def test_the_graph_is_the_embedder(embedder: Embedder, small: Embedder) -> None:
+    images = torch.randint(256, (5, 3, HEIGHT, WIDTH), dtype=torch.uint8)
+    for one in (embedder, small):
+        with torch.no_grad():
+            torch.testing.assert_close(Graph(one)(images), one.embed(images))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["onnx", "torch"])
+def test_a_file_answers_as_the_network_does(format: str, small: Embedder, tmp_path: Path) -> None:
+    path = tmp_path / f"small{exporting.SUFFIXES[format]}"
+    parity = export(small, path, format=format)
+    assert parity.largest < 1e-5
+    assert parity.identical == parity.lists == 16  # 4 drawn people, 2 infrared cameras, 2 images
+    images = torch.randint(256, (5, 3, HEIGHT, WIDTH), dtype=torch.uint8)
+    torch.testing.assert_close(_run(path, images), small.embed(images), atol=1e-5, rtol=1e-4)
+    said = metadata_of(path)
+    assert said["checkpoint"] == small.origin.digest
+    assert said["resize"] == "bilinear, as Pillow does it"
+    assert "uint8 (batch, 3, 32, 16)" in said["input"]
+    assert "synthetic" in said["terms"]
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def _run(path: Path, images: Tensor) -> Tensor:
+    if path.suffix == ".pt2":
+        return torch.export.load(path).module()(images)
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path)
+    with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.InvalidArgument):  # normalised twice
+        session.run(None, {"images": images.float().numpy()})
+    return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+
+
+def test_what_answers_otherwise_is_not_kept(
+    ckpt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def wrong(embedder: Embedder, path: Path, metadata: dict[str, str]) -> exporting.Answer:
+        path.write_bytes(b"graph")
+        return lambda images: embedder.embed(images.flip(-1))
+
+    monkeypatch.setattr(exporting, "_write_torch", wrong)
+    out = tmp_path / "wrong.pt2"
+    assert type_in("export", door, [f"ckpt={ckpt}", f"out={out}", "format=torch"], monkeypatch) == 1
+    assert "is not kept: it does not answer as the network does" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_mistakes_are_sentences(ckpt: Path, embedder: Embedder, tmp_path: Path) -> None:
+    for format, name, message in (("onnx", "a.pt2", "ends in .onnx"), ("tf", "a.tf", "format is one of onnx, torch")):
+        with pytest.raises(UserError, match=message):
+            export(embedder, tmp_path / name, format=format)
+    with pytest.raises(UserError, match="float32 network on the CPU"):
+        export(load(ckpt, device="cpu", precision="bfloat16"), tmp_path / "a.onnx")
