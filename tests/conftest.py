@@ -15,6 +15,11 @@ from trees import draw_folder, draw_llcm, draw_regdb, draw_sysu
 torch.set_num_threads(1)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+
+
 @pytest.fixture(scope="session")
 def sysu(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The root of a tiny SYSU-MM01, to be read only; likewise the three below."""

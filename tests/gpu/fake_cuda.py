@@ -25,13 +25,14 @@ TAKES_INDICES_FROM_THE_HOST = (
 
 
 class Strict(TorchDispatchMode):
-    """A step on a GPU has no business with the host: not even a copy to it, for which the host would wait."""
+    """A step on a GPU makes the host wait for nothing: no copy between the two but to the GPU, without blocking."""
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = function(*args, **(kwargs or {}))
         if function in COPIES:
             source = args[1] if function is COPIES[1] else args[0]
-            if source.device.type != output.device.type:
+            to_the_gpu_meanwhile = output.device.type == "cuda" and (kwargs or {}).get("non_blocking")
+            if source.device.type != output.device.type and not to_the_gpu_meanwhile:
                 raise RuntimeError(f"{tuple(source.shape)} is copied from {source.device.type} to {output.device.type}")
         return output
 

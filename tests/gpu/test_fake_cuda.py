@@ -93,25 +93,15 @@ def test_a_planted_fault_is_seen(name: str, step: tuple[MPANetModule, Batch], mo
         module.losses(batch)
 
 
-@pytest.mark.parametrize(
-    ("settings", "width"),
-    [({}, 128), ({"grayscale": True, "channel_exchange": True}, 120)],
-    ids=["recipe", "colours"],
-)
-def test_augmentation_stays_on_the_gpu(settings: dict, width: int) -> None:
+@pytest.mark.parametrize("settings", [{}, {"grayscale": True, "channel_exchange": True}], ids=["recipe", "colours"])
+def test_augmentation_stays_on_the_gpu(settings: dict) -> None:
     augmentation = Augmentation(**settings)
     with FakeTensorMode():
-        batch = batch_on(CUDA, torch.empty(ROWS, 3, 384, width, dtype=torch.uint8, device=CUDA))
+        batch = batch_on(CUDA, torch.empty(ROWS, 3, 384, 128, dtype=torch.uint8, device=CUDA))
 
-        def augmented() -> list[Tensor]:
-            return [
-                augmentation(batch.images, batch.index, batch.infrared, seed=1, epoch=0),
-                normalise(batch.images),
-            ]
-
-        augmented()  # the statistics of normalisation are brought to the GPU once
         with Strict():
-            images = augmented()
+            augmented = augmentation(batch.images, batch.index, batch.infrared, seed=1, epoch=0)
+            images = [augmented, normalise(batch.images)]
     assert all(image.device == CUDA and image.dtype == torch.float32 for image in images)
 
 

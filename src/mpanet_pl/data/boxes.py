@@ -28,7 +28,7 @@ class Boxes(NamedTuple):
 
     def fill_(self, pixels: Tensor, value: tuple[float, float, float]) -> Tensor:
         """In place, in (B, H, W, 3)."""
-        colour = torch.tensor(value, dtype=pixels.dtype, device=pixels.device)
+        colour = torch.tensor(value, dtype=pixels.dtype).to(pixels.device, non_blocking=True)  # waits for no GPU
         if pixels.device.type != "cpu":
             return pixels.copy_(torch.where(self.mask(*pixels.shape[1:3]), colour, pixels))
         for image, (top, left, height, width) in zip(pixels, torch.stack(self, 1).tolist(), strict=True):

@@ -61,7 +61,7 @@ def _statistics(device: torch.device) -> Tensor:
     """Levels, mean and standard deviation (3, 3); made at every use, as a tensor keeps the mode (inference, fake) of
     its making. A tensor of levels, because dividing by a number is a multiplication on some devices.
     """
-    return torch.tensor([(255.0,) * 3, IMAGENET_MEAN, IMAGENET_STD], device=device)
+    return torch.tensor([(255.0,) * 3, IMAGENET_MEAN, IMAGENET_STD]).to(device, non_blocking=True)  # waits for no GPU
 
 
 def _empty_floats(pixels: Tensor) -> Tensor:
