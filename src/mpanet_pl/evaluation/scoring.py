@@ -165,13 +165,13 @@ class Retrieval:
             setting: [(column[images].to(self.embeddings.device), self._gallery(images)) for images in trials]
             for setting, trials in search.galleries.items()
         }
-        embeddings, who, alike = self._embeddings(used), self.catalogue[used], first_alike(self.embeddings, used)
+        embeddings, who, alike = self.embeddings_of(used), self.catalogue[used], first_alike(self.embeddings, used)
         ranks: AllPlacements = {setting: [[] for _ in trials] for setting, trials in chosen.items()}
         for rows in search.queries.split(max(1, SIMILARITIES_AT_ONCE // len(used))):
-            similarity = self._similarity(self._embeddings(rows), embeddings)  # (B, U)
+            similarity = self._similarity(self.embeddings_of(rows), embeddings)  # (B, U)
             if alike is not None:
                 similarity = similarity[:, alike]
-            self._remove_ignored(similarity, rows, who)
+            self.remove_ignored(similarity, rows, who)
             identities = self.identities[rows]
             for setting, trials in chosen.items():
                 for trial, (columns, gallery) in enumerate(trials):
@@ -182,13 +182,13 @@ class Retrieval:
 
     def rerank(self, search: Search, rerank: Reranker) -> AllPlacements:
         """The same after re-ranking, where a trial's similarities depend on its whole gallery."""
-        compared = self._as_they_are if getattr(rerank, "compares_directions", False) else self._embeddings
+        compared = self._as_they_are if getattr(rerank, "compares_directions", False) else self.embeddings_of
         queries, identities = compared(search.queries), self.identities[search.queries]
         ranks: AllPlacements = {setting: [] for setting in search.galleries}
         for setting, trials in search.galleries.items():
             for images in trials:
                 similarity = rerank(queries, compared(images))
-                self._remove_ignored(similarity, search.queries, self.catalogue[images])
+                self.remove_ignored(similarity, search.queries, self.catalogue[images])
                 placed = rank(similarity, identities, self._gallery(images), self.protocol.cmc)
                 ranks[setting].append([placed._replace(query=search.queries[placed.query.cpu()])])
         return ranks
@@ -199,7 +199,7 @@ class Retrieval:
     def _as_they_are(self, rows: Tensor) -> Tensor:
         return precise(self.embeddings[rows])
 
-    def _embeddings(self, rows: Tensor) -> Tensor:
+    def embeddings_of(self, rows: Tensor) -> Tensor:
         """A copy of these rows as the protocol compares them, in float32 or better.
 
         Distances do not know where the origin is, but their digits do: it is brought to those that are far from it.
@@ -215,7 +215,7 @@ class Retrieval:
             return queries @ gallery.T
         return torch.addmm(-gallery.square().sum(1) / 2, queries, gallery.T)
 
-    def _remove_ignored(self, similarity: Tensor, queries: Tensor, gallery: Catalogue) -> None:
+    def remove_ignored(self, similarity: Tensor, queries: Tensor, gallery: Catalogue) -> None:
         ignored = self.protocol.ignored(self.catalogue[queries], gallery)
         if ignored is not None:
             similarity.masked_fill_(ignored.to(similarity.device), REMOVED)

@@ -44,6 +44,8 @@ class Results:
     tables: Sequence[Grid] = ()  # further ones, for results.md, and what a reader has to know of them
     table_notes: Sequence[str] = ()
     notes: Sequence[str] = ()
+    open_set: Mapping[str, Any] = field(default_factory=dict)  # setting -> shares of searches, where that was asked
+    threshold: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # setting -> promised FAR -> similarity
 
     @classmethod
     def of(
