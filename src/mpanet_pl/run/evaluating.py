@@ -103,7 +103,7 @@ def measure_saved(cfg: DictConfig, request: Request, subject: Subject, saved: Sa
     """Embeddings meet the protocol again, without the network that made them; one process is enough."""
     if rank_of_outer_launcher():
         return
-    protocol = instantiate(cfg.protocol)
+    protocol = build_protocol(cfg.protocol, instantiate(cfg.data.dataset))
     scores = score(saved.embeddings, saved.catalogue, protocol, rerank=_reranker(cfg))
     record = Record.here(torch.device("cpu"), str(saved.embeddings.dtype), **_of_run(cfg))
     with run_folder(cfg, request) as folder:

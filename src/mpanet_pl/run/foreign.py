@@ -13,6 +13,7 @@ from mpanet_pl.data.faults import Faults
 from mpanet_pl.data.listing import read_identities
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.features import permutations_beside, read_features, says_who_is_tested
+from mpanet_pl.run.protocols import FROM_DATASET
 
 TEST_PEOPLE = "exp/test_id.txt"  # of the dataset's folder
 
@@ -24,13 +25,14 @@ def foreign_features(cfg: DictConfig) -> tuple[Tensor, Catalogue]:
         raise UserError(f"{path} does not say of which dataset it is: add dataset=….")
     if cfg.flip:
         raise UserError(f"{path} holds embeddings: flip=true is for a checkpoint.")
-    beside = permutations_beside(path)
-    if beside and "permutations" in cfg.protocol and cfg.protocol.permutations is None:
-        cfg.protocol.permutations = str(beside)
+    root = Path(cfg.data_dir)
+    if cfg.protocol.get("permutations") == FROM_DATASET:
+        found = permutations_beside(path) or permutations_beside(root / "exp")
+        cfg.protocol.permutations = None if found is None else str(found)
     return read_features(
         path,
         infrared_cameras=getattr(get_class(cfg.data.dataset._target_), "infrared_cameras", ()),
-        people=None if says_who_is_tested(path) else _test_people(Path(cfg.data_dir)),
+        people=None if says_who_is_tested(path) else _test_people(root),
         permutations=cfg.protocol.get("permutations"),
     )
 
