@@ -68,6 +68,24 @@ def test_saved_embeddings_give_the_same_scores(trained: Path, tmp_path: Path, mo
         assert len(stored["embeddings"]) == len(stored["paths"])
 
 
+def test_parts_of_a_test_are_scored_by_themselves(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    checkpoint = f"ckpt={trained}/checkpoints/last.ckpt"
+    assert run([checkpoint, "slices=[camera,sibling]", "save_features=e.npz", "run_dir=one"], monkeypatch) == 0
+    printed = capsys.readouterr().out
+    assert "| camera: 3 → 1 | all/single | " in printed
+    assert "| sibling: has one | all/single | " in printed
+    assert "(few)" in printed
+    assert "camera: 3 → 1" in Path("one/results.md").read_text()
+    assert run(["features=e.npz", "slices=gallery", "run_dir=two"], monkeypatch) == 0
+    assert "| gallery: " in capsys.readouterr().out
+    assert run(["features=e.npz", "slices=nuance", "run_dir=three"], monkeypatch) == 2
+    assert "slices are camera, gallery of these images, got nuance" in capsys.readouterr().err
+    assert not Path("three").exists()
+
+
 def test_embeddings_that_are_no_numbers_leave_no_folder(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
 from torch import Tensor
 
 from mpanet_pl import official
@@ -24,7 +25,10 @@ from mpanet_pl.evaluation.outcomes import QUERIES, write_queries
 from mpanet_pl.evaluation.protocols import RetrievalProtocol
 from mpanet_pl.evaluation.published import others
 from mpanet_pl.evaluation.rerank import RERANKERS, Reranker
-from mpanet_pl.evaluation.tables import Results
+from mpanet_pl.evaluation.slices import REMARK as FEW_PEOPLE
+from mpanet_pl.evaluation.slices import Labels, check_kinds, slices
+from mpanet_pl.evaluation.slices import table as slice_table
+from mpanet_pl.evaluation.tables import Results, print_tables
 from mpanet_pl.module import MPANetModule
 from mpanet_pl.run.configuration import NOTHING_TYPED, Request, check_targets, plain
 from mpanet_pl.run.examination import Examiner, Know, Tested, know_nothing
@@ -99,10 +103,16 @@ def _check_settings(cfg: DictConfig) -> None:
         raise UserError(f"save_features={place} cannot be written: {error.strerror}.") from error
 
 
+def _slices_of(cfg: DictConfig) -> list[str]:
+    asked = cfg.get("slices") or []
+    return [str(kind) for kind in ([asked] if isinstance(asked, str) else asked)]
+
+
 def measure_saved(cfg: DictConfig, request: Request, subject: Subject, saved: Saved) -> None:
     """Embeddings meet the protocol again, without the network that made them; one process is enough."""
     if rank_of_outer_launcher():
         return
+    check_kinds(_slices_of(cfg), {})
     protocol = build_protocol(cfg.protocol, instantiate(cfg.data.dataset))
     scores = score(saved.embeddings, saved.catalogue, protocol, rerank=_reranker(cfg))
     record = Record.here(torch.device("cpu"), str(saved.embeddings.dtype), **_of_run(cfg))
@@ -122,6 +132,8 @@ def measure_network(cfg: DictConfig, request: Request, subject: Subject, know: K
     data.setup("test")
     check_matches(data.test, protocol)
     examiner = Examiner(data, RetrievalScoring(protocol, flip=cfg.flip, rerank=_reranker(cfg)), know)
+    labels = examiner.knowledge.labels if examiner.knowledge else {}
+    check_kinds(_slices_of(cfg), labels)
     trainer = build_trainer(cfg.trainer, examiner.callbacks)
     with run_folder(cfg, request) as folder:
         tested = examiner.test(trainer, subject.module)
@@ -131,7 +143,7 @@ def measure_network(cfg: DictConfig, request: Request, subject: Subject, know: K
         notes = (f"network: {cfg.ckpt}, in {trainer.precision}", *subject.notes, *flipped)
         saved = Saved(tested.embeddings, data.test, examiner.knowledge is not None, Path(cfg.ckpt).stem, notes)
         origin = _provenance(cfg, request, Record.of(trainer, **_of_run(cfg)))
-        report(folder, cfg, saved, protocol, tested, origin, subject.root)
+        report(folder, cfg, saved, protocol, tested, origin, subject.root, labels)
         draw_pictures(folder, tested, examiner, subject.module)
 
 
@@ -151,7 +163,10 @@ def report(
     tested: Tested,
     origin: Mapping[str, Any],
     trained: Mapping[str, Any] | None,
+    labels: Labels | None = None,
 ) -> None:
+    row, kinds = str(cfg.name or saved.name), _slices_of(cfg)
+    found = slices(saved.embeddings, saved.catalogue, protocol, kinds, labels, tested.scores) if kinds else []
     elsewhere = trained is not None and trained.get("dataset") != cfg.dataset
     beside = not (saved.drawn or elsewhere)
     table = beside and others(
@@ -164,17 +179,20 @@ def report(
     )
     untold = ["what it was trained on is not known"] if beside and not trained else []
     results = Results.of(
-        {str(cfg.name or saved.name): tested.scores},
+        {row: tested.scores},
         protocol.published if beside and not cfg.flip else {},
         {**origin, "trained": trained},
         nuances=tested.nuances,
-        tables=[*tested.tables, *([table] if table else [])],
-        table_notes=tested.remarks,
+        tables=[*tested.tables, *([table] if table else []), *([slice_table(found)] if found else [])],
+        table_notes=[*tested.remarks, *([FEW_PEOPLE] if found else [])],
         notes=[*saved.notes, *untold, *([str(cfg.notes)] if cfg.notes else [])],
     )
-    write_queries(folder / QUERIES, {saved.name: tested.scores}, saved.catalogue.paths)
+    write_queries(folder / QUERIES, {row: tested.scores}, saved.catalogue.paths)
     results.write(folder)
     results.print()
+    if found:
+        console = Console()
+        print_tables([slice_table(found, narrow=console.is_terminal)], [FEW_PEOPLE], console)
     print(f"\nFiles: {folder}")
     if cfg.save_features:
         save_features(Path(cfg.save_features), saved, cfg, trained)

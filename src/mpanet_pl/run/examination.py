@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -29,6 +29,11 @@ class Knowledge(Protocol):
     @property
     def boxes(self) -> Tensor:
         """(N, K, 4): what pictures outline in an image, in fractions of it; NaN where it is not visible."""
+        ...
+
+    @property
+    def labels(self) -> Mapping[str, Mapping[str, Tensor]]:
+        """Kind -> name -> (N,) bool: parts of the test images whose queries can be scored by themselves."""
         ...
 
     def scores(self, embeddings: Tensor) -> dict[str, float]: ...

@@ -31,6 +31,16 @@ class Nuances:
         self.boxes = annotations.boxes
         self.callback = NuanceScoring(test, annotations)
 
+    @property
+    def labels(self) -> dict[str, dict[str, Tensor]]:
+        """By each nuance that can be seen in an image, and by what tells its person from a sibling."""
+        known, seen = self.annotations, ~self.annotations.boxes.isnan().any(2)  # (N, K)
+        differing = {f"differs in {name}": known.differs == k for k, name in enumerate(known.nuances)}
+        return {
+            "nuance": {f"{name} seen": seen[:, k] for k, name in enumerate(known.nuances)},
+            "sibling": {"none": known.siblings < 0, "has one": known.siblings >= 0, **differing},
+        }
+
     def scores(self, embeddings: Tensor) -> dict[str, float]:
         return self.callback.scores | sibling_accuracy(embeddings, self.test, self.annotations)
 

@@ -1,0 +1,78 @@
+"""Parts of a test score as if they had been the test."""
+
+import pytest
+import torch
+from evaluation import made
+
+from mpanet_pl.data.catalogue import Catalogue
+from mpanet_pl.errors import UserError
+from mpanet_pl.evaluation import FolderProtocol, LLCMProtocol, SYSUProtocol, evaluate
+from mpanet_pl.evaluation.slices import FEW, slices, table
+
+
+def test_a_pair_of_cameras_scores_as_if_there_were_no_others() -> None:
+    embeddings, catalogue = made.small(4)
+    found = slices(embeddings, catalogue, FolderProtocol(), ["camera"])
+    assert {one.name for one in found} >= {"3 → 1", "1 → 3"}
+    for one in found:
+        asked, kept = map(int, one.name.split(" → "))
+        alone = (catalogue.cameras == asked) | (catalogue.cameras == kept)
+        expected = evaluate(embeddings[alone], catalogue[alone], FolderProtocol())[one.setting]
+        for name, values in expected.trials.items():
+            assert one.scores.trials[name] == pytest.approx(values)
+
+
+def test_no_camera_meets_one_that_its_protocol_ignores() -> None:
+    embeddings, catalogue = made.small(4)
+    names = {one.name for one in slices(embeddings, catalogue, SYSUProtocol(trials=2), ["camera"])}
+    assert "3 → 1" in names
+    assert "6 → 2" in names
+    assert "3 → 2" not in names
+    assert not any(name.startswith(("1", "2", "4", "5")) for name in names)
+
+
+@pytest.mark.parametrize("protocol", [SYSUProtocol(trials=2), FolderProtocol(), LLCMProtocol(trials=2)], ids=repr)
+def test_numbers_of_true_matches_part_the_queries(protocol: SYSUProtocol) -> None:
+    embeddings, catalogue = made.small(6)
+    whole = evaluate(embeddings, catalogue, protocol)
+    found = slices(embeddings, catalogue, protocol, ["gallery"], scores=whole)
+    for setting, scores in whole.items():
+        parts = [one.scores for one in found if one.setting == setting]
+        queries = [row for part in parts for row in part.outcomes.queries.tolist()]
+        assert sorted(queries) == sorted(scores.outcomes.queries.tolist())
+        mean = sum(part.mAP * len(part.outcomes.queries) for part in parts) / len(queries)
+        assert mean == pytest.approx(scores.mAP)
+
+
+def test_labels_choose_the_queries_and_leave_the_gallery() -> None:
+    embeddings, catalogue = made.small(6)
+    night = catalogue.cameras == 6
+    whole = evaluate(embeddings, catalogue, FolderProtocol())["infrared_to_visible"]
+    found = slices(
+        embeddings, catalogue, FolderProtocol(), ["light"], {"light": {"night": night, "never": night & ~night}}
+    )
+    assert [(one.name, one.setting) for one in found] == [("night", "infrared_to_visible")]
+    rows = night[whole.outcomes.queries]
+    assert found[0].scores.mAP == pytest.approx(100 * whole.outcomes.average_precision[0, rows].mean().item())
+
+
+def test_small_parts_say_so_and_each_has_its_interval() -> None:
+    rows = [
+        (f"{modality}/{person}.png", person, camera, modality == "b")
+        for person in range(FEW + 2)
+        for camera, modality in ((1 if person else 3, "a"), (2, "b"))
+    ]
+    catalogue = Catalogue.from_rows(rows)
+    embeddings = torch.randn(len(rows), 8, generator=torch.Generator().manual_seed(0))
+    header, lines = table(slices(embeddings, catalogue, FolderProtocol(), ["camera"]))
+    people = {line[0]: line[2] for line in lines}
+    assert people["camera: 2 → 1"] == str(FEW + 1)
+    assert people["camera: 2 → 3"] == "1 (few)"
+    assert header[4:] == ["R1", "mAP", "mINP"]
+    assert all("–" in cell for line in lines for cell in line[4:])
+
+
+def test_an_unknown_kind_is_a_sentence() -> None:
+    embeddings, catalogue = made.small(6)
+    with pytest.raises(UserError, match="slices are camera, gallery of these images, got weather"):
+        slices(embeddings, catalogue, FolderProtocol(), ["camera", "weather"])
