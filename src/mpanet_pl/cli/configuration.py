@@ -37,7 +37,7 @@ NAMES: Kind = ((list,), "a list such as [a,b]")
 KINDS: dict[str, Kind] = {  # of keys whose default does not show it
     **dict.fromkeys(("resume", "run_dir", "data_dir", "ckpt", "features", "save_features", "out"), PATH),
     **dict.fromkeys(("images", "gallery", "queries"), PATH),
-    **dict.fromkeys(("name", "group", "only.modality"), WORD),
+    **dict.fromkeys(("name", "group", "only.modality", "token"), WORD),
     **dict.fromkeys(("only.after", "only.before", "only.within"), NUMBER),
     **dict.fromkeys(("only.cameras", "only.not_cameras", "trust"), NAMES),
     "compact": ((int, str), "a whole number, or the path of a gallery"),

@@ -104,7 +104,7 @@ def search(
             if not len(block.vectors):
                 continue
             numbers = torch.from_numpy(_numbers(block, kept)).to(device)
-            them = torch.tensor(block.vectors).to(device).float()  # (n, D)
+            them = _on(device, block.vectors)  # (n, D)
             refused = pairs.of(block.columns)
             for some in torch.arange(len(vectors)).split(max(1, SIMILARITIES_AT_ONCE // len(them))):
                 some = some.to(device)
@@ -184,6 +184,11 @@ class _Refusal(NamedTuple):
         if self.time is not None and within is not None:
             near = (pairs.time[some][:, None] - self.time).abs() <= within  # NaN is not near
             similarity.masked_fill_(~near, -torch.inf)
+
+
+def _on(device: torch.device, vectors: np.ndarray | Tensor) -> Tensor:
+    held = vectors if isinstance(vectors, Tensor) else torch.tensor(vectors)
+    return held.to(device).float()
 
 
 def _of(block: Block, kept: np.ndarray) -> Block:

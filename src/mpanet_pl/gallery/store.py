@@ -42,7 +42,7 @@ SAME = (*COMPARABLE, "dtype", "group")  # of a gallery's shards
 class Block(NamedTuple):
     start: int  # the number of its first row
     columns: pa.Table  # those that were asked for, (n) rows
-    vectors: np.ndarray  # (n, D)
+    vectors: Any  # (n, D), numpy's from a file, a tensor where it is held on a device
 
 
 class Gallery:
