@@ -31,27 +31,20 @@ from mpanet_pl.evaluation.slices import table as slice_table
 from mpanet_pl.evaluation.tables import Results, print_tables
 from mpanet_pl.module import MPANetModule
 from mpanet_pl.run.configuration import NOTHING_TYPED, Request, check_targets, plain
+from mpanet_pl.run.datasets import build_protocol, dataset_class, settle_trial
 from mpanet_pl.run.examination import Examiner, Know, Tested, know_nothing
 from mpanet_pl.run.folder import run_folder
 from mpanet_pl.run.foreign import foreign_features
 from mpanet_pl.run.old_names import translated
 from mpanet_pl.run.pictures import draw_cmc
-from mpanet_pl.run.protocols import build_protocol
 from mpanet_pl.run.record import Record
 from mpanet_pl.run.report import draw_pictures
 from mpanet_pl.run.trainer import build_trainer, isolated, quiet
-from mpanet_pl.run.training import check_trial
 from mpanet_pl.system import weights
 from mpanet_pl.system.files import written_aside
 from mpanet_pl.system.processes import is_child_rank, rank_of_outer_launcher
 
 OF_TRAINING = ("dataset", "data_dir", "trial", "seed", "data", "protocol")  # taken from the checkpoint unless given
-
-CHOICE_OF_PEOPLE = {  # what says which people are trained on and which are tested
-    "regdb": ["trial"],
-    "folder": ["data.dataset.test_share", "data.dataset.seed"],
-    "synthetic": ["data.dataset.identities"],
-}
 
 OF_A_CHECKPOINT = {"state_dict", "hyper_parameters", "pytorch-lightning_version"}
 
@@ -125,9 +118,9 @@ def measure_saved(cfg: DictConfig, request: Request, subject: Subject, saved: Sa
 def measure_network(cfg: DictConfig, request: Request, subject: Subject, know: Know) -> None:
     """Every rank embeds its share of the test images; the first tells the scores."""
     assert subject.module
+    settle_trial(cfg)
     data = instantiate(cfg.data)
     protocol = build_protocol(cfg.protocol, data.dataset)
-    check_trial(cfg.trial, data)
     data.prepare_data()
     data.setup("test")
     check_matches(data.test, protocol)
@@ -282,8 +275,11 @@ def _source(cfg: DictConfig) -> str:
 
 
 def _check_trial_is_named(cfg: DictConfig) -> None:
-    if cfg.dataset == "regdb" and cfg.trial is None:
-        raise UserError(f"{_source(cfg)} does not say which RegDB trial it was trained on: add trial=1 … 10.")
+    if (trials := dataset_class(cfg).trials) and cfg.trial is None:
+        name = dataset_class(cfg).name
+        raise UserError(
+            f"{_source(cfg)} does not say which {name} trial it was trained on: add trial={trials[0]} … {trials[-1]}."
+        )
 
 
 def _check_unchanged(cfg: DictConfig, made: DictConfig) -> None:
@@ -300,8 +296,9 @@ def _check_held_out(cfg: DictConfig, trained: DictConfig) -> None:
     """Another choice of test people than the trained one tests on people that were trained on: it measures memory."""
     if cfg.dataset != trained.dataset or cfg.allow_trained_people:
         return
-    for key in CHOICE_OF_PEOPLE.get(cfg.dataset, []):
-        was, asked = OmegaConf.select(trained, key), OmegaConf.select(cfg, key)
+    for name in dataset_class(cfg).chosen_by:
+        was, asked = (OmegaConf.select(of, f"data.dataset.{name}") for of in (trained, cfg))
+        key = name if name in cfg else f"data.dataset.{name}"
         if was != asked:
             raise UserError(
                 f"{_source(cfg)} was trained with {key}={was}: with {key}={asked}, people it was trained on are among "

@@ -11,7 +11,6 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from mpanet_pl.data import ReIDDataModule
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import check_matches
 from mpanet_pl.evaluation.callback import RetrievalScoring, check_monitor, monitored
@@ -22,10 +21,10 @@ from mpanet_pl.module import MPANetModule
 from mpanet_pl.run.callbacks import Checkpoints, FiniteGuard, LiveProgress, Reopened, RunLogger, SeededEpochs, Timing
 from mpanet_pl.run.callbacks.checkpoints import BEST, LAST, epochs_done
 from mpanet_pl.run.configuration import NOTHING_TYPED, Request, plain
+from mpanet_pl.run.datasets import build_protocol, settle_trial
 from mpanet_pl.run.examination import Examiner, Know, Tested, know_nothing
 from mpanet_pl.run.folder import begun_in_sweep, reopen, run_folder
 from mpanet_pl.run.loggers import build_loggers, tell
-from mpanet_pl.run.protocols import build_protocol
 from mpanet_pl.run.record import Record
 from mpanet_pl.run.report import draw_pictures, print_end
 from mpanet_pl.run.trainer import build_trainer, failures_explained, isolated, quiet
@@ -36,6 +35,7 @@ def train(cfg: DictConfig, request: Request = NOTHING_TYPED, know: Know = know_n
     resumed = cfg.resume is not None
     if resumed:
         cfg = reopen(cfg.resume, request, cfg.get("trust"))
+    settle_trial(cfg)
     cfg.data_dir = str(Path(cfg.data_dir).expanduser().absolute())
     if begun := begun_in_sweep(cfg, request):
         if (begun / RESULTS).exists():
@@ -48,7 +48,6 @@ def train(cfg: DictConfig, request: Request = NOTHING_TYPED, know: Know = know_n
         world = build_trainer(cfg.trainer).world_size
         seed_everything(cfg.seed)
         data = instantiate(cfg.data)
-        check_trial(cfg.trial, data)
         data.prepare_data()
         data.setup("fit")
         data.training_batches(world=world)
@@ -68,12 +67,6 @@ def seed_everything(seed: int) -> None:
         pl.seed_everything(seed, workers=True, verbose=False)
     except ValueError as error:
         raise UserError(f"seed: {error}.") from error
-
-
-def check_trial(trial: int | None, data: ReIDDataModule) -> None:
-    """A trial of a dataset that has none would be the same run under another name."""
-    if trial is not None and not getattr(data.dataset, "trials", None):
-        raise UserError(f"{type(data.dataset).__name__} has no trials: leave out trial={trial} (repeat with seed=…).")
 
 
 def build_module(cfg: DictConfig, num_identities: int, *, new: bool = True) -> MPANetModule:

@@ -1,0 +1,39 @@
+"""What the dataset of a configuration says of itself: its class, its trials, the protocol that it brings."""
+
+from __future__ import annotations
+
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from mpanet_pl.data import Dataset
+from mpanet_pl.data.layout import DatasetOnDisk
+from mpanet_pl.errors import UserError
+from mpanet_pl.evaluation import RetrievalProtocol
+
+FROM_DATASET = "auto"  # a setting that the dataset's own folder decides
+
+
+def dataset_class(cfg: DictConfig) -> type[DatasetOnDisk]:
+    """The class that says what is to be known before anything is read; a stranger to the base has nothing to say."""
+    named = get_class(cfg.data.dataset["_target_"])
+    return named if issubclass(named, DatasetOnDisk) else DatasetOnDisk
+
+
+def settle_trial(cfg: DictConfig) -> None:
+    """The first trial where none is named; none of a dataset without, whose runs it would only rename."""
+    dataset = dataset_class(cfg)
+    if dataset.trials is None and cfg.trial is not None:
+        raise UserError(f"{dataset.name} has no trials: leave out trial={cfg.trial} (seed=… repeats a run).")
+    if dataset.trials and cfg.trial is None:
+        cfg.trial = dataset.trials[0]
+
+
+def build_protocol(cfg: DictConfig, dataset: Dataset) -> RetrievalProtocol:
+    settings = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(settings, dict)
+    if FROM_DATASET not in settings.values():
+        protocol: RetrievalProtocol = instantiate(cfg)
+        return protocol
+    given = {str(key): value for key, value in settings.items() if key != "_target_" and value != FROM_DATASET}
+    made: RetrievalProtocol = get_class(str(settings["_target_"])).of(dataset, **given)  # type: ignore[attr-defined]
+    return made
