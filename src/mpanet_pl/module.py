@@ -118,10 +118,10 @@ class MPANetModule(pl.LightningModule):
         given = any(isinstance(callback, RetrievalScoring) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
         return [] if given else [RetrievalScoring()]
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         return self(batch.images)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         return self(batch.images)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:

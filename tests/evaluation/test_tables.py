@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,14 @@ def test_a_terminal_gets_a_table_and_a_pipe_gets_markdown() -> None:
         assert ("─" in out.getvalue()) == terminal
         assert ("50.5±0.7" if terminal else "50.50 ± 0.71") in out.getvalue()
         assert HOW in out.getvalue()
-    assert out.getvalue() == results().markdown() + "\n"
+    assert "glasses" not in out.getvalue(), "further tables are for results.md"
+
+
+def test_a_best_epoch_that_is_the_last_has_no_row_of_its_own() -> None:
+    for best, rows in ((3, ["last"]), (2, ["last", "best (selected on held-out training people)"])):
+        provenance = {"rows": {"last": {"epoch": 3}, "best": {"epoch": best}}, "validation": "held_out"}
+        table = replace(results(), provenance=provenance, published={}).markdown()
+        assert [line.split(" | ")[1] for line in table.splitlines()[2:] if "±" in line and "|" in line] == rows
 
 
 def measured() -> Results:

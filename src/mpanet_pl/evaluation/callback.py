@@ -43,10 +43,10 @@ class RetrievalScoring(pl.Callback):
         self.embeddings: Tensor | None = None  # (N, D) of the last whole test, in the catalogue's order
 
     def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self._begin(trainer, trainer.num_val_batches, "validate", whole=trainer.limit_val_batches == 1.0)
+        self._begin(trainer, trainer.num_val_batches, "validate", whole=_all(trainer.limit_val_batches))
 
     def on_test_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self._begin(trainer, trainer.num_test_batches, "test", whole=trainer.limit_test_batches == 1.0)
+        self._begin(trainer, trainer.num_test_batches, "test", whole=_all(trainer.limit_test_batches))
 
     def _begin(self, trainer: pl.Trainer, batches: Sequence[int | float], stage: str, *, whole: bool) -> None:
         data = getattr(trainer, "datamodule", None)
@@ -58,8 +58,9 @@ class RetrievalScoring(pl.Callback):
         if self.protocol is None:
             self.protocol = protocol_of(data.dataset)
         if self.metric is None or self.metric.catalogue is not catalogue:
-            self.metric = ReIDMetric(catalogue, self.protocol, rerank=self.rerank)
-            check_monitor(self.monitor, catalogue, self.protocol)
+            protocol = self.protocol if catalogue is data.test else self.protocol.elsewhere()
+            self.metric = ReIDMetric(catalogue, protocol, rerank=self.rerank)
+            check_monitor(self.monitor, catalogue, protocol)
         self.metric.reset()
         self.whole = whole
 
@@ -101,6 +102,11 @@ class RetrievalScoring(pl.Callback):
         self.metric.reset()
         for setting, score in self.scores.items():
             module.log_dict({f"{prefix}/{setting}/{name}": value for name, value in score.means.items()})
+
+
+def _all(limit: float) -> bool:
+    """Of Lightning's limits 1.0 is every batch, 1 the first alone."""
+    return isinstance(limit, float) and limit == 1.0
 
 
 def monitored(scores: Mapping[str, Scores], monitor: Sequence[str] | None) -> float:

@@ -62,6 +62,10 @@ class RetrievalProtocol(ABC):
         """The protocol for the test images of this dataset, with the constructor's keywords that were said."""
         return cls(**settings)
 
+    def elsewhere(self) -> Self:
+        """The same for other people than the test's, of whom no official draw knows."""
+        return self
+
     @abstractmethod
     def searches(self, catalogue: Catalogue) -> list[Search]:
         """Who searches whom. A setting with several galleries is scored on each, and averaged."""
@@ -125,6 +129,9 @@ class SYSUProtocol(RetrievalProtocol):
         """With the official permutations where they lie in the dataset's folder."""
         official = dataset.root / "exp/rand_perm_cam.mat"
         return cls(**{"permutations": official if official.is_file() else None} | settings)
+
+    def elsewhere(self) -> Self:
+        return type(self)(trials=self.trials)
 
     def searches(self, catalogue: Catalogue) -> list[Search]:
         files = _files(catalogue, infrared=False)

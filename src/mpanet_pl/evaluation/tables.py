@@ -22,7 +22,7 @@ JSON = "results.json"
 MARKDOWN = "results.md"
 COLUMNS = {name: name.upper() if name in RANKS else name for name in NAMES}
 ORIGIN = ("dataset", "trial", "seed", "overrides", "device", "ranks", "precision", "epochs", "commit", "date")
-LABELS = {"best": "best (selected on the test set)"}
+SELECTED_ON = {"test": "the test set", "held_out": "held-out training people"}
 PUBLISHED = "published (MPANet, CVPR 2021)"
 TRIALS = "± is the sample standard deviation over trials"
 INTERVALS = "a–b is the 95 % interval over other people like these: bootstrap over the queries' identities"
@@ -112,6 +112,11 @@ class Results:
         remarks = [*self._measured(), *self.table_notes, *self.notes, *self._origin()]
         return markdown([self._scores_table(), *self.tables], remarks)
 
+    def label(self, row: str) -> str:
+        """A row's name in a table, which says what it was selected on."""
+        chosen_on = SELECTED_ON.get(str(self.provenance.get("validation", "test")), "?")
+        return f"best (selected on {chosen_on})" if row == "best" else row
+
     @property
     def monitored(self) -> float | None:
         """What the run was to be judged by, in percent."""
@@ -128,7 +133,7 @@ class Results:
         twice = {"best"} if epochs and epochs.get("best") == epochs.get("last") else set()
         for setting in self.measured:
             own = [
-                [LABELS.get(row, row), *(shown(settings[setting].get(name), narrow=narrow) for name in COLUMNS)]
+                [self.label(row), *(shown(settings[setting].get(name), narrow=narrow) for name in COLUMNS)]
                 for row, settings in self.scores.items()
                 if setting in settings and row not in twice
             ]

@@ -298,7 +298,8 @@ def _check_held_out(cfg: DictConfig, trained: DictConfig) -> None:
         return
     for name in dataset_class(cfg).chosen_by:
         was, asked = (OmegaConf.select(of, f"data.dataset.{name}") for of in (trained, cfg))
-        key = name if name in cfg else f"data.dataset.{name}"
+        is_key = plain(cfg)["data"]["dataset"].get(name) == f"${{{name}}}"
+        key = name if is_key else f"data.dataset.{name}"
         if was != asked:
             raise UserError(
                 f"{_source(cfg)} was trained with {key}={was}: with {key}={asked}, people it was trained on are among "

@@ -17,7 +17,6 @@ from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.tables import (
     COLUMNS,
     JSON,
-    LABELS,
     PUBLISHED,
     Grid,
     Results,
@@ -172,9 +171,8 @@ def _score_rows(group: Group, narrow: bool) -> list[list[str]]:
     for setting, rows in group.scores().items():
         for row, scores in rows.items():
             count = str(len(scores["r1"]["runs"]))
-            lines.append(
-                [setting, LABELS.get(row, row), count, *(shown(scores.get(name), narrow=narrow) for name in COLUMNS)]
-            )
+            cells = [shown(scores.get(name), narrow=narrow) for name in COLUMNS]
+            lines.append([setting, group.runs[0].results.label(row), count, *cells])
         if published := group.runs[0].results.published.get(setting):
             lines.append([setting, PUBLISHED, "", *published_cells(published)])
     return [

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import check_matches
-from mpanet_pl.evaluation.callback import RetrievalScoring, check_monitor, monitored
+from mpanet_pl.evaluation.callback import MONITOR, RetrievalScoring, check_monitor, monitored
 from mpanet_pl.evaluation.outcomes import QUERIES, write_queries
 from mpanet_pl.evaluation.tables import JSON as RESULTS
 from mpanet_pl.evaluation.tables import MARKDOWN, Results
@@ -31,7 +31,7 @@ from mpanet_pl.run.trainer import build_trainer, failures_explained, isolated, q
 
 
 def train(cfg: DictConfig, request: Request = NOTHING_TYPED, know: Know = know_nothing) -> float | None:
-    """What was monitored, in percent, of the last epoch: for a sweeper to choose by."""
+    """What was monitored of the last epoch, in percent: on people held out where there are some, else on the test's."""
     resumed = cfg.resume is not None
     if resumed:
         cfg = reopen(cfg.resume, request, cfg.get("trust"))
@@ -47,12 +47,13 @@ def train(cfg: DictConfig, request: Request = NOTHING_TYPED, know: Know = know_n
         # What can be refused is refused before there is a folder.
         world = build_trainer(cfg.trainer).world_size
         seed_everything(cfg.seed)
-        data = instantiate(cfg.data)
+        data = instantiate(cfg.data, validation=cfg.validation.on)
         data.prepare_data()
         data.setup("fit")
         data.training_batches(world=world)
         protocol = build_protocol(cfg.protocol, data.dataset)
         check_matches(data.test, protocol)
+        check_matches(data.val, protocol.elsewhere() if data.val is not data.test else protocol)
         check_monitor(cfg.validation.monitor, data.test, protocol)
         examiner = Examiner(data, RetrievalScoring(protocol, monitor=cfg.validation.monitor), know)
         goes_on = resumed and (Path(cfg.run_dir) / LAST).exists()
@@ -115,11 +116,15 @@ def fit_and_test(
         ckpt_path=checkpoints.last if done else None,
         weights_only=True if done else None,
     )
+    validated = trainer.callback_metrics.get(MONITOR)
     tested, rows = _test_rows(trainer, module, examiner, checkpoints)
-    monitor = monitored(tested["last"].scores, cfg.validation.monitor)
+    if cfg.validation.on == "test":
+        score = monitored(tested["last"].scores, cfg.validation.monitor)
+    else:  # a sweep that chooses by it does not choose on the test set
+        score = checkpoints.best_score if validated is None else float(validated)
     if trainer.is_global_zero:
         record = replace(record, epochs=rows["last"]["epoch"])
-        results = _results(tested, examiner, record, cfg, request, rows)
+        results = _results(tested, examiner, record, cfg, request, rows, score)
         write_queries(folder / QUERIES, {row: of.scores for row, of in tested.items()}, examiner.data.test.paths)
         results.write(folder)  # before anything that may fail
         record.write(folder)
@@ -127,7 +132,7 @@ def fit_and_test(
         for logger in loggers.values():
             tell(logger, results, folder)
         print_end(results, tested["last"], examiner, folder)
-    return monitor
+    return score
 
 
 def _versions(loggers: dict[str, Any]) -> dict[str, Any]:
@@ -159,6 +164,7 @@ def _results(
     cfg: DictConfig,
     request: Request,
     rows: dict[str, dict[str, Any]],
+    score: float | None,
 ) -> Results:
     last = tested["last"]
     notes = [*record.changes, *([record.ended] if record.ended else [])]
@@ -170,7 +176,8 @@ def _results(
             "overrides": list(request.overrides),
             "config": plain(cfg),
             "rows": rows,
-            "monitored": monitored(last.scores, cfg.validation.monitor),
+            "validation": cfg.validation.on,
+            "monitored": score,
         },
         nuances=last.nuances,
         tables=last.tables,
