@@ -1,4 +1,4 @@
-"""A Trainer of one's own: scores as scalars for whoever reads them, Lightning's settings meaning what Lightning says."""
+"""A Trainer of one's own: scores as scalars for whoever reads them, Lightning's settings as Lightning means them."""
 
 from pathlib import Path
 from typing import Any
