@@ -100,6 +100,7 @@ def test_sysu_holds_its_own_validation_people_out(sysu: Path) -> None:
     assert {path.split("/")[1] for path in val.paths} == {"0005"}  # val_id.txt
     assert {path.split("/")[1] for path in train.paths} == {"0001", "0002", "0004"}
     assert train.identities.unique().tolist() == [0, 1, 2]
+    assert val.identities.unique().tolist() == [5]  # its own number, by which the official galleries are drawn
     assert sorted(train.paths + val.paths) == sorted(splits.train.paths)
 
 

@@ -7,7 +7,7 @@ import torch
 from evaluation import made
 from golden import recipe
 
-from mpanet_pl.data.catalogue import Catalogue
+from mpanet_pl.data import LLCM, SYSU, Catalogue, Folder, RegDB
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import (
     FolderProtocol,
@@ -105,17 +105,17 @@ class Somewhere:
 
 
 def test_a_dataset_brings_its_protocol(tmp_path: Path) -> None:
-    kinds = {config: type(protocol_of(Somewhere(tmp_path, config=config))) for config in ("sysu", "regdb", "llcm")}
-    assert kinds == {"sysu": SYSUProtocol, "regdb": RegDBProtocol, "llcm": LLCMProtocol}
-    folder = protocol_of(Somewhere(tmp_path, config="folder"))
+    kinds = [type(protocol_of(dataset(tmp_path))) for dataset in (SYSU, RegDB, LLCM)]
+    assert kinds == [SYSUProtocol, RegDBProtocol, LLCMProtocol]
+    folder = protocol_of(Folder(tmp_path))
     assert isinstance(folder, FolderProtocol)
     assert folder.same_camera
-    named = Somewhere(tmp_path, config="sysu", protocol="mpanet_pl.evaluation.LLCMProtocol")
+    named = Somewhere(tmp_path, protocol="mpanet_pl.evaluation.LLCMProtocol")
     assert isinstance(protocol_of(named), LLCMProtocol)
 
 
 def test_sysu_takes_the_permutations_that_lie_in_the_datasets_folder(tmp_path: Path) -> None:
-    dataset = Somewhere(tmp_path, config="sysu")
+    dataset = SYSU(tmp_path)
     assert "not the official permutations" in protocol_of(dataset).draw
     (tmp_path / "exp").mkdir()
     recipe.save_permutations(tmp_path / "exp/rand_perm_cam.mat", recipe.permutations(2))
@@ -128,3 +128,10 @@ def test_a_dataset_without_a_protocol_is_told_so(tmp_path: Path) -> None:
     for name in ("no.such.module.Protocol", "mpanet_pl.evaluation.NoProtocol", "Protocol"):
         with pytest.raises(UserError, match=f"names the protocol {name}, which cannot be had"):
             protocol_of(Somewhere(tmp_path, protocol=name))
+
+
+def test_sysus_validation_people_are_searched_for_without_the_indoor_cameras() -> None:
+    """As in the release, where they are under cameras 3, 4 and 5 alone."""
+    rows = [(f"cam{camera}/{who:04d}/0001.jpg", who, camera, camera == 3) for camera in (3, 4, 5) for who in (1, 2)]
+    (search,) = SYSUProtocol().searches(Catalogue.from_rows(rows))
+    assert set(search.galleries) == {"all/single", "all/multi"}

@@ -83,15 +83,19 @@ class Splits:
     train: Catalogue
     test: Catalogue
     held_out: Tensor | None = None  # (C,) bool, which training identities validate; None: a quarter, by their folders
+    numbers: Tensor | None = None  # (C,) int64, the dataset's own numbers of the training identities
 
     def hold_out(self) -> tuple[Catalogue, Catalogue]:
-        """The training split without the identities who validate, the others again 0 … C-1; and theirs, as it was."""
+        """The training split without the identities who validate, the others again 0 … C-1; and theirs, numbered as
+        the dataset does where it says so."""
         held_out = _a_quarter(self.train) if self.held_out is None else self.held_out
         rows = held_out[self.train.identities]  # (N,) bool
         if rows.all() or not rows.any():
             raise UserError(f"{self.train.num_identities} training identities are too few to hold some out")
-        kept = self.train[~rows]
-        return replace(kept, identities=kept.identities.unique(return_inverse=True)[1]), self.train[rows]
+        kept, val = self.train[~rows], self.train[rows]
+        if self.numbers is not None:
+            val = replace(val, identities=self.numbers[val.identities])
+        return replace(kept, identities=kept.identities.unique(return_inverse=True)[1]), val
 
 
 def _a_quarter(train: Catalogue) -> Tensor:

@@ -40,6 +40,7 @@ class SYSU(DatasetOnDisk):
             relabelled(row for row in rows if row[1] in train | val),
             Catalogue.from_rows([row for row in rows if row[1] in test]),
             held_out=torch.tensor([identity in val for identity in trained], dtype=torch.bool),
+            numbers=torch.tensor(trained, dtype=torch.int64),
         )
 
     def warnings(self, splits: Splits, protocol: object = None) -> Iterator[str]:

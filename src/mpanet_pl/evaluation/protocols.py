@@ -77,7 +77,7 @@ class RetrievalProtocol(ABC):
 
 def protocol_of(dataset: Dataset) -> RetrievalProtocol:
     """The protocol that the dataset is measured by: its attribute `protocol` names the class, by its full name."""
-    name = getattr(dataset, "protocol", None) or BY_CONFIG.get(getattr(dataset, "config", ""))
+    name = getattr(dataset, "protocol", None)
     if not name:
         raise UserError(f"{type(dataset).__name__} does not name its protocol: give one, or set the class's `protocol`")
     module, _, cls = str(name).rpartition(".")
@@ -87,18 +87,6 @@ def protocol_of(dataset: Dataset) -> RetrievalProtocol:
         raise UserError(f"{type(dataset).__name__} names the protocol {name}, which cannot be had: {error}") from error
     protocol: RetrievalProtocol = found.of(dataset)
     return protocol
-
-
-BY_CONFIG = {
-    config: f"mpanet_pl.evaluation.{name}"
-    for config, name in (
-        ("sysu", "SYSUProtocol"),
-        ("synthetic", "SYSUProtocol"),
-        ("regdb", "RegDBProtocol"),
-        ("llcm", "LLCMProtocol"),
-        ("folder", "FolderProtocol"),
-    )
-}
 
 
 class SYSUProtocol(RetrievalProtocol):
@@ -134,10 +122,11 @@ class SYSUProtocol(RetrievalProtocol):
         return type(self)(trials=self.trials)
 
     def searches(self, catalogue: Catalogue) -> list[Search]:
-        files = _files(catalogue, infrared=False)
+        files, seen = _files(catalogue, infrared=False), set(catalogue.cameras.tolist())
         galleries = {
             f"{scope}/{shot}": [self._gallery(files, cameras, shots, trial) for trial in range(self.trials)]
             for scope, cameras in SYSU_CAMERAS.items()
+            if scope == "all" or seen.intersection(cameras)  # its validation people are under no indoor one
             for shot, shots in SYSU_SHOTS.items()
         }
         return [Search(rows_of(catalogue, infrared=True), galleries)]
