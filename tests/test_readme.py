@@ -3,11 +3,11 @@
 import re
 import shlex
 import warnings
+from importlib import import_module
 from pathlib import Path
 
 import pytest
-import torch
-from commands import SMALL_WORLD, compose
+from commands import SMALL_WORLD, compose, type_in
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from trees import draw_image
 
@@ -78,20 +78,26 @@ def _on_the_cpu(monkeypatch: pytest.MonkeyPatch):
     return initialise
 
 
-def test_the_deployment_code_runs(
+def test_the_path_to_a_gallery_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Searching folders and exporting, on a checkpoint that training left."""
-    overrides = [*SMALL_WORLD, "trainer.max_epochs=1", f"data_dir={tmp_path}/world", f"run_dir={tmp_path}/run"]
-    train(compose("train", overrides))
+    """Drawn world, checkpoint, gallery, page: the lines of docs/galleries.md, on a world of ten people."""
+    places = [f"data_dir={tmp_path}/world", f"run_dir={tmp_path}/run"]
+    train(compose("train", [*SMALL_WORLD, "trainer.max_epochs=1", *places]))
     (tmp_path / "run/checkpoints/last.ckpt").rename(tmp_path / "last.ckpt")
     for number in range(4):
-        draw_image(tmp_path / f"night/{number}.jpg", number, infrared=True)
-        draw_image(tmp_path / f"day/{number}.jpg", number, infrared=False)
+        draw_image(tmp_path / f"night/c3_{1000 + number}.png", number, infrared=True)
+        draw_image(tmp_path / f"day/c{number % 2 + 1}_{1000 + number // 2}.png", number, infrared=False)
     monkeypatch.chdir(tmp_path)
+    page = ROOT / "docs/galleries.md"
+    lines = dict(re.findall(r"-m mpanet_pl\.(\w+) ([^#\n]+)", blocks(page, "bash")[0]))
+    for name, device in {"embed": ["trainer=cpu"], "search": ["device=cpu"], "export": []}.items():
+        task = getattr(import_module(f"mpanet_pl.{name}"), name)
+        assert type_in(name, task, [*shlex.split(lines[name]), *device], monkeypatch) == 0
+    assert (tmp_path / "answers/sheet.html").read_text().count("<section") == 4
+    assert (tmp_path / "mpanet.onnx").exists()
+    assert "gallery=people" in lines["serve"]
     capsys.readouterr()
-    search, export = blocks(ROOT / "docs/deploying.md", "python")
-    exec(compile(search, "search", "exec"), {})
-    assert len(capsys.readouterr().out.splitlines()) == 4
-    torch.manual_seed(0)
-    exec(compile(export, "export", "exec"), {})
+    (code,) = blocks(page, "python")
+    exec(compile(code, "galleries.md", "exec"), {})
+    assert capsys.readouterr().out.strip() in ("0", "1")

@@ -129,15 +129,15 @@ def gallery_projection(folder: Path) -> Projection | None:
     return Projection.read(folder / PROJECTION) if (folder / PROJECTION).exists() else None
 
 
-def read_record(folder: Path) -> dict[str, Any]:
+def read_record(folder: str | Path) -> dict[str, Any]:
     try:
-        record = json.loads((folder / RECORD).read_text())
+        record = json.loads((Path(folder) / RECORD).read_text())
         if not isinstance(record, dict) or not record.keys() >= {*SAME, "root", "trained_on"}:
             raise ValueError("keys are missing")
     except FileNotFoundError:
         raise UserError(f"{folder} is no gallery: it has no {RECORD}. python -m mpanet_pl.embed makes one.") from None
     except ValueError as error:
-        raise UserError(f"{folder / RECORD} is damaged: {error}.") from error
+        raise UserError(f"{folder}/{RECORD} is damaged: {error}.") from error
     return record
 
 
