@@ -26,6 +26,7 @@ def evaluate(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = [re.sub(r"^protocol=(open_set|mixed)$", r"measure=\1", argument) for argument in arguments]
     if not any(argument.startswith("dataset=") for argument in arguments):  # then the checkpoint brings these keys
         arguments = [re.sub(r"^(protocol|data\.dataset)\.", r"+\g<0>", argument) for argument in arguments]
     run_command("evaluate", evaluate, arguments)

@@ -49,7 +49,7 @@ KINDS: dict[str, Kind] = {  # of keys whose default does not show it
     "trainer.gradient_clip_val": NUMBER,
     "trainer.benchmark": SWITCH,
     "logger.name": ((str,), "a word"),
-    **dict.fromkeys(("rerank", "name", "notes"), WORD),
+    **dict.fromkeys(("rerank", "name", "notes", "measure"), WORD),
     "protocol": ((dict,), "a group of keys, not a single value"),
 }
 BY_DEFAULT: dict[type, Kind] = {

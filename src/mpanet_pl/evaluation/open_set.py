@@ -89,7 +89,8 @@ class Verification(NamedTuple):
 
     def at(self, rate: float) -> float:
         """TAR: the most same-person pairs that can be accepted with at most this share of the others (FAR)."""
-        return float(self.true[self.false <= rate * (1 + 1e-12)].amax())
+        within = torch.searchsorted(self.false, rate * (1 + 1e-12), right=True)
+        return float(self.true[within - 1])
 
     @property
     def equal_error(self) -> float:

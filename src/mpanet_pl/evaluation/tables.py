@@ -45,6 +45,7 @@ class Results:
     table_notes: Sequence[str] = ()
     notes: Sequence[str] = ()
     open_set: Mapping[str, Any] = field(default_factory=dict)  # setting -> shares of searches, where that was asked
+    mixed: Mapping[str, Any] = field(default_factory=dict)  # of a gallery of both modalities, likewise
     threshold: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # setting -> promised FAR -> similarity
 
     @classmethod

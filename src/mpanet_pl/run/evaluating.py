@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, NamedTuple
@@ -35,6 +36,7 @@ from mpanet_pl.run.datasets import build_protocol, dataset_class, settle_trial
 from mpanet_pl.run.examination import Examiner, Know, Tested, know_nothing
 from mpanet_pl.run.folder import run_folder
 from mpanet_pl.run.foreign import foreign_features
+from mpanet_pl.run.measures import MEASURES, Further
 from mpanet_pl.run.old_names import translated
 from mpanet_pl.run.pictures import draw_cmc
 from mpanet_pl.run.record import Record
@@ -84,6 +86,8 @@ def evaluate(cfg: DictConfig, request: Request = NOTHING_TYPED, know: Know = kno
 def _check_settings(cfg: DictConfig) -> None:
     if cfg.protocol is None:
         raise UserError("protocol=null leaves nothing to measure by: leave it out.")
+    if cfg.measure is not None and cfg.measure not in MEASURES:
+        raise UserError(f"measure is one of {', '.join(MEASURES)}, got '{cfg.measure}'.")
     if not cfg.save_features:
         return
     place = Path(cfg.save_features)
@@ -171,15 +175,17 @@ def report(
         flip=cfg.flip,
     )
     untold = ["what it was trained on is not known"] if beside and not trained else []
+    more = MEASURES[cfg.measure](saved.embeddings, saved.catalogue, protocol, folder) if cfg.measure else Further()
     results = Results.of(
         {row: tested.scores},
         protocol.published if beside and not cfg.flip else {},
         {**origin, "trained": trained},
         nuances=tested.nuances,
-        tables=[*tested.tables, *([table] if table else []), *([slice_table(found)] if found else [])],
+        tables=[*tested.tables, *([table] if table else []), *([slice_table(found)] if found else []), *more.tables],
         table_notes=[*tested.remarks, *([FEW_PEOPLE] if found else [])],
-        notes=[*saved.notes, *untold, *([str(cfg.notes)] if cfg.notes else [])],
+        notes=[*saved.notes, *more.notes, *untold, *([str(cfg.notes)] if cfg.notes else [])],
     )
+    results = replace(results, **more.values)
     write_queries(folder / QUERIES, {row: tested.scores}, saved.catalogue.paths)
     results.write(folder)
     results.print()

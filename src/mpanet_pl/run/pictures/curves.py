@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import torch
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from mpanet_pl.evaluation.open_set import Verification
 from mpanet_pl.run.pictures.diagram import COLOURS, INK, figure, label_ends, save, tidy
 
 LOSSES = "loss terms and their weighted total"
@@ -21,7 +23,7 @@ RATE = "learning rate"
 NOT_A_LOSS = ("lr", "alpha", "accuracy")
 RANKS = (1, 5, 10, 15, 20)
 
-Curve = tuple[list[int], list[float]]  # epochs, and the column's mean in each
+Curve = tuple[Sequence[float], Sequence[float]]  # epochs, and the column's mean in each
 
 
 def draw_curves(metrics: Path, path: Path) -> None:
@@ -92,6 +94,35 @@ def _line(axes: Axes, curve: Curve, **style: Any) -> Line2D:
     (line,) = axes.plot(*curve, linewidth=1.4, marker="o" if len(curve[0]) <= 20 else "", markersize=2.5)
     line.set(**style)
     return line
+
+
+def draw_roc(pairs: Mapping[str, Verification], path: Path) -> None:
+    """Same-person pairs accepted over different-person pairs accepted, by setting; the latter on a logarithmic axis."""
+    drawn = figure(6.4, 3.6)
+    axes = drawn.subplots()
+    tidy(axes, "same-person pairs accepted, percent", "different-person pairs accepted, percent")
+    for colour, (setting, told) in zip(COLOURS, pairs.items(), strict=False):
+        rates = torch.logspace(-4, 0, 121, dtype=torch.float64).tolist()
+        accepted = [100 * told.at(rate) for rate in rates]
+        label = f"{setting.replace('_', ' ')}, equal error {100 * told.equal_error:.1f}"
+        _line(axes, ([100 * rate for rate in rates], accepted), label=label, color=colour)
+    axes.set_xscale("log")
+    axes.set_ylim(0, 100)
+    axes.legend(fontsize=8, frameon=False, loc="lower right")
+    save(drawn, path)
+
+
+def draw_distributions(counts: Mapping[str, Tensor], path: Path) -> None:
+    """Cosines of pairs of images: {kind of pair: (bins,) counts from -1 to 1}, each with an area of its own."""
+    drawn = figure(6.4, 3.6)
+    axes = drawn.subplots()
+    tidy(axes, "pairs of images, by what they share", "cosine")
+    for colour, (kind, found) in zip(COLOURS, counts.items(), strict=False):
+        middles = ((torch.arange(len(found)) + 0.5) / len(found) * 2 - 1).tolist()
+        _line(axes, (middles, (found / found.sum() * len(found) / 2).tolist()), label=kind, color=colour)
+    axes.set_yticks([])
+    axes.legend(fontsize=8, frameon=False)
+    save(drawn, path)
 
 
 def draw_cmc(curves: Mapping[str, Tensor], path: Path) -> None:

@@ -1,0 +1,147 @@
+"""Both modalities in one gallery: whether a network finds the person, or whoever was seen by the same kind of camera.
+
+A network that has not closed the gap between modalities ranks strangers of the query's own modality above the person
+searched for. Three ways to see it: how often that happens, similarities by modality and person, and whether a linear
+probe can tell an embedding's modality.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from mpanet_pl.data.catalogue import Catalogue
+from mpanet_pl.errors import UserError
+from mpanet_pl.evaluation.open_set import comparable
+from mpanet_pl.evaluation.protocols import RetrievalProtocol, Search, rows_of
+from mpanet_pl.evaluation.ranking import REMOVED
+from mpanet_pl.evaluation.scoring import SIMILARITIES_AT_ONCE, Retrieval, check_embeddings
+from mpanet_pl.system.precision import full_precision, precise
+
+KINDS = ("same person, same modality", "same person, other modality", "others, same modality", "others, other modality")
+BINS = 100
+RIDGE = 1e-3  # of the embeddings' mean square
+
+
+class MixedScores(NamedTuple):
+    overtaken: Mapping[str, float]  # setting -> share of queries whose best true match a stranger overtakes
+    similarities: Tensor  # (4, BINS) float64: how often each is met, by `KINDS`, from -1 to 1
+    probe: float  # share of embeddings whose modality is told, both modalities weighing alike; 0.5 is chance
+
+    def mean_similarity(self, kind: int) -> float:
+        middles = (torch.arange(BINS, dtype=torch.float64) + 0.5) / BINS * 2 - 1
+        return float(self.similarities[kind] @ middles / self.similarities[kind].sum())
+
+
+@torch.no_grad()
+def evaluate_mixed(embeddings: Tensor, catalogue: Catalogue, protocol: RetrievalProtocol) -> MixedScores:
+    """`embeddings` (N, D) are the catalogue's. Galleries and rules are the protocol's; strangers are all test images of
+    other people in the query's own modality.
+    """
+    check_embeddings(embeddings, len(catalogue))
+    with full_precision(embeddings.device):
+        retrieval = Retrieval(embeddings, catalogue, protocol)
+        overtaken = {
+            setting: share
+            for search in protocol.searches(catalogue)
+            for setting, share in _overtaken(retrieval, search).items()
+        }
+        directions = normalize(precise(embeddings))
+        return MixedScores(overtaken, similarities(directions, catalogue), probe(directions, catalogue))
+
+
+def _overtaken(retrieval: Retrieval, search: Search) -> dict[str, float]:
+    """Setting -> the share of its queries with a true match, over trials, to whom a stranger is at least as similar."""
+    infrared = retrieval.catalogue.infrared[search.queries]
+    strange = retrieval.embeddings.new_full((len(infrared),), REMOVED, dtype=torch.float64)
+    for modality in infrared.unique().tolist():
+        own = rows_of(retrieval.catalogue, infrared=modality)
+        asked = infrared == modality
+        strange[asked] = _highest(retrieval, search.queries[asked], own, same_person=False)
+    shares = {}
+    for setting, trials in search.galleries.items():
+        of_trials = []
+        for images in trials:
+            true = _highest(retrieval, search.queries, images, same_person=True)
+            if not (matched := true > REMOVED).any():
+                raise UserError(f"{setting}: no query has a true match that a stranger could overtake.")
+            of_trials.append(float((strange >= true)[matched].double().mean()))
+        shares[setting] = fmean(of_trials)
+    return shares
+
+
+def _highest(retrieval: Retrieval, queries: Tensor, images: Tensor, *, same_person: bool) -> Tensor:
+    """(Q,) float64: each query's highest similarity to one of `images` of the same person, or of others."""
+    highest = []
+    for rows in queries.split(max(1, SIMILARITIES_AT_ONCE // len(images))):
+        similarity = comparable(retrieval, rows, images)
+        same = retrieval.identities[rows][:, None] == retrieval.identities[images]
+        highest.append(similarity.masked_fill_(same != same_person, REMOVED).amax(1).double())
+    return torch.cat(highest)
+
+
+def similarities(directions: Tensor, catalogue: Catalogue) -> Tensor:
+    """(4, BINS): cosines of all pairs of two images by `KINDS`. `directions` (N, D) are of length one."""
+    identities, infrared = (column.to(directions.device) for column in (catalogue.identities, catalogue.infrared))
+    counts = torch.zeros(len(KINDS) * BINS, dtype=torch.float64)
+    numbers = torch.arange(len(directions), device=directions.device)
+    for rows in numbers.split(max(1, SIMILARITIES_AT_ONCE // len(directions))):
+        cosines = directions[rows] @ directions.T  # (B, N)
+        kind = 2 * (identities[rows][:, None] != identities) + (infrared[rows][:, None] != infrared)
+        bins = ((cosines + 1) / 2 * BINS).long().clamp_(0, BINS - 1)
+        pairs = (kind * BINS + bins)[rows[:, None] < numbers]
+        counts += torch.bincount(pairs, minlength=len(counts)).cpu()
+    return counts.view(len(KINDS), BINS)
+
+
+def probe(directions: Tensor, catalogue: Catalogue) -> float:
+    """How well ridge regression tells modality on people that it was not fitted to; each half of the people in turn."""
+    digests = [hashlib.sha256(str(person).encode()).digest()[0] % 2 for person in catalogue.identities.tolist()]
+    half = torch.tensor(digests, dtype=torch.bool, device=directions.device)
+    infrared = catalogue.infrared.to(directions.device)
+    told = []
+    for fitted in (half, ~half):
+        fit, test = directions[fitted], directions[~fitted]
+        label = infrared[fitted].to(fit.dtype) * 2 - 1
+        if not all(bool(part.any()) and not bool(part.all()) for part in (infrared[fitted], infrared[~fitted])):
+            raise UserError("There are too few people of both modalities to tell how far apart the modalities are.")
+        label = label / torch.where(label > 0, (label > 0).sum(), (label < 0).sum()).sqrt()  # modalities weigh alike
+        weight = label.abs()
+        centre = (fit * weight.square()[:, None]).sum(0) / weight.square().sum()
+        rows = (fit - centre) * weight[:, None]
+        ridge = RIDGE * rows.square().sum() / len(rows)
+        gram = rows @ rows.T
+        gram.diagonal().add_(ridge)
+        direction = rows.T @ torch.linalg.solve(gram, label)
+        right = ((test - centre) @ direction > 0) == infrared[~fitted]
+        told += [right[infrared[~fitted] == kind].double().mean() for kind in (False, True)]
+    return float(sum(told) / len(told))
+
+
+def mixed_tables(scores: MixedScores) -> list[tuple[Sequence[str], Sequence[Sequence[str]]]]:
+    """Header and rows."""
+    return [
+        (
+            ["mixed gallery", "a stranger of the query's own modality stands above, percent"],
+            [[setting, f"{100 * share:.2f}"] for setting, share in scores.overtaken.items()],
+        ),
+        (
+            ["similarity", "mean cosine"],
+            [[name, f"{scores.mean_similarity(kind):.4f}"] for kind, name in enumerate(KINDS)],
+        ),
+        (
+            ["modality gap", "percent"],
+            [["a linear probe tells the modality of people it was not fitted to", f"{100 * scores.probe:.2f}"]],
+        ),
+    ]
+
+
+def mixed_values(scores: MixedScores) -> dict[str, Any]:
+    means = {name: scores.mean_similarity(kind) for kind, name in enumerate(KINDS)}
+    return {"overtaken": dict(scores.overtaken), "mean_cosine": means, "probe": scores.probe}

@@ -1,0 +1,42 @@
+"""What `evaluate` measures besides: open set, mixed galleries. Tables, pictures, and what results.json keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from mpanet_pl.data import Catalogue
+from mpanet_pl.evaluation import RetrievalProtocol
+from mpanet_pl.evaluation.mixed import KINDS, evaluate_mixed, mixed_tables, mixed_values
+from mpanet_pl.evaluation.open_set import evaluate_open_set, open_set_tables, open_set_values, thresholds
+from mpanet_pl.evaluation.tables import Grid
+from mpanet_pl.run.pictures import draw_distributions, draw_roc
+
+
+class Further(NamedTuple):
+    tables: Sequence[Grid] = ()
+    notes: Sequence[str] = ()
+    values: Mapping[str, Any] = {}  # fields of `Results`
+
+
+def open_set(embeddings: Tensor, catalogue: Catalogue, protocol: RetrievalProtocol, folder: Path) -> Further:
+    scores = evaluate_open_set(embeddings, catalogue, protocol)
+    draw_roc({setting: score.verification for setting, score in scores.items()}, folder / "roc.png")
+    notes = list(dict.fromkeys(score.measured for score in scores.values()))
+    return Further(
+        open_set_tables(scores), notes, {"open_set": open_set_values(scores), "threshold": thresholds(scores)}
+    )
+
+
+def mixed(embeddings: Tensor, catalogue: Catalogue, protocol: RetrievalProtocol, folder: Path) -> Further:
+    scores = evaluate_mixed(embeddings, catalogue, protocol)
+    draw_distributions(dict(zip(KINDS, scores.similarities, strict=True)), folder / "similarity_by_modality.png")
+    strangers = "mixed gallery: strangers are all test images of others in the query's own modality"
+    return Further(mixed_tables(scores), [strangers], {"mixed": mixed_values(scores)})
+
+
+Measure = Callable[[Tensor, Catalogue, RetrievalProtocol, Path], Further]
+MEASURES: Mapping[str, Measure] = {"open_set": open_set, "mixed": mixed}

@@ -1,0 +1,94 @@
+"""Both modalities in one gallery, against the definition."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from mpanet_pl.data.catalogue import Catalogue
+from mpanet_pl.errors import UserError
+from mpanet_pl.evaluation import FolderProtocol, RegDBProtocol, RetrievalProtocol, SYSUProtocol
+from mpanet_pl.evaluation.mixed import BINS, KINDS, evaluate_mixed, probe, similarities
+
+
+def people(gap: float, count: int = 12, seed: int = 0) -> tuple[Tensor, Catalogue]:
+    """Each person twice under each of five cameras, 3 and 6 infrared; `gap` moves infrared embeddings one way."""
+    draw = torch.Generator().manual_seed(seed)
+    rows = [
+        (f"c{camera}/{person}/{k}.jpg", person, camera, camera in (3, 6))
+        for person in range(count)
+        for camera in (1, 2, 3, 4, 6)
+        for k in range(2)
+    ]
+    catalogue = Catalogue.from_rows(rows)
+    embeddings = torch.randn(count, 16, generator=draw)[catalogue.identities]
+    embeddings = embeddings + 0.7 * torch.randn(len(rows), 16, generator=draw)
+    return (embeddings + gap * catalogue.infrared[:, None]).double(), catalogue
+
+
+@pytest.mark.parametrize("protocol", [FolderProtocol(), RegDBProtocol(), SYSUProtocol(trials=2)])
+@pytest.mark.parametrize("gap", [0.0, 0.5])
+def test_who_is_overtaken_equals_the_definition(protocol: RetrievalProtocol, gap: float) -> None:
+    embeddings, catalogue = people(gap)
+    unit = embeddings / embeddings.norm(dim=1, keepdim=True)
+    near = unit @ unit.T if protocol.normalise else -torch.cdist(embeddings, embeddings)
+    who = catalogue.identities.tolist()
+    found = evaluate_mixed(embeddings, catalogue, protocol).overtaken
+    for search in protocol.searches(catalogue):
+        for setting, trials in search.galleries.items():
+            shares = []
+            for gallery in trials:
+                beaten = []
+                for query in search.queries.tolist():
+                    mine = [
+                        float(near[query, image])
+                        for image in gallery.tolist()
+                        if who[image] == who[query] and not leaves(protocol, catalogue, query, image)
+                    ]
+                    strangers = [
+                        float(near[query, image])
+                        for image in range(len(who))
+                        if who[image] != who[query] and catalogue.infrared[image] == catalogue.infrared[query]
+                    ]
+                    if mine:
+                        beaten.append(max(strangers) >= max(mine))
+                shares.append(sum(beaten) / len(beaten))
+            assert found[setting] == pytest.approx(sum(shares) / len(shares))
+
+
+def leaves(protocol: RetrievalProtocol, catalogue: Catalogue, query: int, image: int) -> bool:
+    ignored = protocol.ignored(catalogue[torch.tensor([query])], catalogue[torch.tensor([image])])
+    return ignored is not None and bool(ignored)
+
+
+def test_similarities_are_counted_by_kind() -> None:
+    embeddings, catalogue = people(0.3, count=4)
+    unit = embeddings / embeddings.norm(dim=1, keepdim=True)
+    expected = torch.zeros(len(KINDS), BINS, dtype=torch.float64)
+    for one in range(len(unit)):
+        for other in range(one):
+            kind = 2 * int(catalogue.identities[one] != catalogue.identities[other])
+            kind += int(catalogue.infrared[one] != catalogue.infrared[other])
+            expected[kind, int((float(unit[one] @ unit[other]) + 1) / 2 * BINS)] += 1
+    assert torch.equal(similarities(unit, catalogue), expected)
+
+
+def test_the_probe_finds_a_gap_and_only_where_there_is_one() -> None:
+    told = {}
+    for gap in (0.0, 0.4, 3.0):
+        embeddings, catalogue = people(gap, count=120)
+        told[gap] = probe(torch.nn.functional.normalize(embeddings), catalogue)
+    assert told[0.0] == pytest.approx(0.5, abs=0.06)
+    assert told[0.0] + 0.1 < told[0.4] < told[3.0]
+    assert told[3.0] > 0.97
+
+
+def test_a_gap_lets_strangers_overtake_and_lowers_similarity_across() -> None:
+    closed, apart = (evaluate_mixed(*people(gap, count=40), FolderProtocol()) for gap in (0.0, 2.0))
+    for setting in closed.overtaken:
+        assert apart.overtaken[setting] > closed.overtaken[setting] + 0.3
+    assert apart.mean_similarity(1) < closed.mean_similarity(1) - 0.1
+
+
+def test_one_person_is_too_few() -> None:
+    with pytest.raises(UserError, match="too few people"):
+        evaluate_mixed(*people(0.0, count=1), FolderProtocol())
