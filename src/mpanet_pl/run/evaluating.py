@@ -176,12 +176,13 @@ def report(
     )
     untold = ["what it was trained on is not known"] if beside and not trained else []
     more = MEASURES[cfg.measure](saved.embeddings, saved.catalogue, protocol, folder) if cfg.measure else Further()
+    further = [*([table] if table else []), *more.tables]
     results = Results.of(
         {row: tested.scores},
         protocol.published if beside and not cfg.flip else {},
         {**origin, "trained": trained},
         nuances=tested.nuances,
-        tables=[*tested.tables, *([table] if table else []), *([slice_table(found)] if found else []), *more.tables],
+        tables=[*tested.tables, *further, *([slice_table(found)] if found else [])],
         table_notes=[*tested.remarks, *([FEW_PEOPLE] if found else [])],
         notes=[*saved.notes, *more.notes, *untold, *([str(cfg.notes)] if cfg.notes else [])],
     )
@@ -189,6 +190,8 @@ def report(
     write_queries(folder / QUERIES, {row: tested.scores}, saved.catalogue.paths)
     results.write(folder)
     results.print()
+    if further:
+        print_tables(further, [])
     if found:
         console = Console()
         print_tables([slice_table(found, narrow=console.is_terminal)], [FEW_PEOPLE], console)
