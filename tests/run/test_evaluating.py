@@ -73,8 +73,10 @@ def test_parts_of_a_test_are_scored_by_themselves(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     checkpoint = f"ckpt={trained}/checkpoints/last.ckpt"
-    assert run([checkpoint, "slices=[camera,sibling]", "save_features=e.npz", "run_dir=one"], monkeypatch) == 0
-    printed = capsys.readouterr().out
+    arguments = [checkpoint, "slices=[camera,sibling]", "rank_list=10", "save_features=e.npz", "run_dir=one"]
+    assert run(arguments, monkeypatch) == 0
+    printed, said = capsys.readouterr()
+    assert "could not be drawn" not in said
     assert "| camera: 3 → 1 | all/single | " in printed
     assert "| sibling: has one | all/single | " in printed
     assert "(few)" in printed
@@ -128,6 +130,8 @@ def test_another_number_of_drawn_people_tests_some_that_were_trained_on(
         ("trained=3", "There is no key 'trained'"),
         ("last_stride=2", "last_stride is for released checkpoints"),
         ("protocol=null", "protocol=null leaves nothing to measure by"),
+        ("rank_list=best", "rank_list is spread, first, worst or a person's number, got 'best'"),
+        ("slices=weather", "slices are camera, gallery, nuance, sibling of these images, got weather"),
         ("save_features=/proc/e.npz", "/proc/e.npz cannot be written"),
     ],
 )

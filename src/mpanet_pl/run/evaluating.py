@@ -39,6 +39,7 @@ from mpanet_pl.run.foreign import foreign_features
 from mpanet_pl.run.measures import MEASURES, Further
 from mpanet_pl.run.old_names import translated
 from mpanet_pl.run.pictures import draw_cmc
+from mpanet_pl.run.pictures.rank_list import CHOICES
 from mpanet_pl.run.record import Record
 from mpanet_pl.run.report import draw_pictures
 from mpanet_pl.run.trainer import build_trainer, isolated, quiet
@@ -88,6 +89,8 @@ def _check_settings(cfg: DictConfig) -> None:
         raise UserError("protocol=null leaves nothing to measure by: leave it out.")
     if cfg.measure is not None and cfg.measure not in MEASURES:
         raise UserError(f"measure is one of {', '.join(MEASURES)}, got '{cfg.measure}'.")
+    if not isinstance(cfg.rank_list, int) and cfg.rank_list not in CHOICES:
+        raise UserError(f"rank_list is {', '.join(CHOICES)} or a person's number, got '{cfg.rank_list}'.")
     if not cfg.save_features:
         return
     place = Path(cfg.save_features)
@@ -141,7 +144,7 @@ def measure_network(cfg: DictConfig, request: Request, subject: Subject, know: K
         saved = Saved(tested.embeddings, data.test, examiner.knowledge is not None, Path(cfg.ckpt).stem, notes)
         origin = _provenance(cfg, request, Record.of(trainer, **_of_run(cfg)))
         report(folder, cfg, saved, protocol, tested, origin, subject.root, labels)
-        draw_pictures(folder, tested, examiner, subject.module)
+        draw_pictures(folder, tested, examiner, subject.module, cfg.rank_list)
 
 
 def _of_run(cfg: DictConfig) -> dict[str, Any]:

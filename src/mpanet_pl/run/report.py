@@ -17,9 +17,11 @@ from mpanet_pl.module import MPANetModule
 from mpanet_pl.run import pictures
 from mpanet_pl.run.callbacks.checkpoints import LAST
 from mpanet_pl.run.examination import Examiner, Tested
+from mpanet_pl.run.pictures.rank_list import SPREAD
 from mpanet_pl.system.shell import typed
 
 PEOPLE = 4  # whose pattern maps are pictured, in both modalities
+PEOPLE_CHOSEN = "people at equal distances in the list of the test people, the first image of each modality"
 
 NEXT = """
 Files: {folder}
@@ -36,9 +38,11 @@ def print_end(results: Results, tested: Tested, examiner: Examiner, folder: Path
     print(NEXT.format(folder=folder, ckpt=ckpt, resume=resume))
 
 
-def draw_pictures(folder: Path, tested: Tested, examiner: Examiner, module: MPANetModule) -> None:
+def draw_pictures(
+    folder: Path, tested: Tested, examiner: Examiner, module: MPANetModule, rank_list: str | int = SPREAD
+) -> None:
     """Of one test and the weights that `module` was tested with; a picture that fails costs itself alone."""
-    for name, draw in _pictures(folder, tested, examiner, module):
+    for name, draw in _pictures(folder, tested, examiner, module, rank_list):
         try:
             draw()
         except Exception as error:  # a font, a full disk, a set of people nobody thought of
@@ -46,7 +50,7 @@ def draw_pictures(folder: Path, tested: Tested, examiner: Examiner, module: MPAN
 
 
 def _pictures(
-    folder: Path, tested: Tested, examiner: Examiner, module: MPANetModule
+    folder: Path, tested: Tested, examiner: Examiner, module: MPANetModule, choice: str | int
 ) -> Iterator[tuple[str, Callable[[], None]]]:
     test, images = examiner.data.test, examiner.data.images(examiner.data.test)
     if (folder / "metrics.csv").exists():
@@ -55,7 +59,7 @@ def _pictures(
     yield "cmc.png", partial(pictures.draw_cmc, curves, folder / "cmc.png")
 
     def rank_list() -> None:
-        ranked = pictures.best_ranked(tested.embeddings, test, examiner.protocol)
+        ranked = pictures.best_ranked(tested.embeddings, test, examiner.protocol, choice=choice)
         pictures.draw_rank_list(ranked, images, folder / "rank_list.png")
 
     yield "rank_list.png", rank_list
@@ -67,7 +71,9 @@ def _pictures(
         if (maps := _maps(module, images[rows])).shape[1]:
             captions = [f"person {test.identities[i]}\n{'infrared' if test.infrared[i] else 'visible'}" for i in rows]
             boxes = examiner.knowledge.boxes[rows] if examiner.knowledge else None
-            pictures.draw_patterns(images[rows], maps, folder / "patterns.png", boxes=boxes, captions=captions)
+            pictures.draw_patterns(
+                images[rows], maps, folder / "patterns.png", boxes=boxes, captions=captions, heading=PEOPLE_CHOSEN
+            )
 
     yield "patterns.png", patterns
 

@@ -7,6 +7,8 @@ import torch
 from PIL import Image, ImageColor
 
 from mpanet_pl.data.catalogue import Catalogue
+from mpanet_pl.errors import UserError
+from mpanet_pl.evaluation import evaluate
 from mpanet_pl.evaluation.protocols import FolderProtocol, LLCMProtocol, RegDBProtocol, SYSUProtocol
 from mpanet_pl.run.pictures.patterns import BOX, draw_patterns
 from mpanet_pl.run.pictures.rank_list import RIGHT, WRONG, RankList, best_ranked, draw_rank_list
@@ -46,7 +48,7 @@ def test_places_are_the_most_similar_that_may_meet(protocol):
     gallery = next(iter(search.galleries.values()))[0].tolist()
     vectors = torch.nn.functional.normalize(embeddings, dim=1) if protocol.normalise else embeddings
     assert len(ranks.queries) == 4
-    for query, ranked, right in zip(*(column.tolist() for column in ranks), strict=True):
+    for query, ranked, right in zip(*(column.tolist() for column in ranks[:3]), strict=True):
         meets = [
             row
             for row in gallery
@@ -73,6 +75,38 @@ def test_a_rank_list_frames_right_and_wrong_and_leaves_gaps(tmp_path):
     edges = [(FIRST + i * STEP + APART * (i > 0), HEAD + TILE_HEIGHT // 2) for i in range(3)]
     assert [sheet.getpixel(edge) for edge in edges] == [(100,) * 3, ImageColor.getrgb(RIGHT), ImageColor.getrgb(WRONG)]
     assert sheet.width == FIRST + 4 * STEP + APART
+
+
+def test_a_rank_list_says_how_its_queries_were_chosen(tmp_path):
+    embeddings = torch.randn(len(CATALOGUE), 5, generator=torch.Generator().manual_seed(2))
+    protocol = FolderProtocol()
+    whole = evaluate(embeddings, CATALOGUE, protocol)["infrared_to_visible"].outcomes
+    by_result = whole.average_precision[0].argsort(stable=True)
+    told = {
+        "spread": ("4 of 24 queries with a true match, at equal distances", whole.queries[[0, 7, 15, 23]]),
+        "first": ("the first 4 of 24 queries", whole.queries[:4]),
+        "worst": ("the WORST 4 of 24 queries with a true match, by average", whole.queries[by_result[:4]]),
+        3: ("the first 4 queries of person 3", whole.queries[whole.identities == 3]),
+    }
+    heights = set()
+    for choice, (words, queries) in told.items():
+        ranks = best_ranked(embeddings, CATALOGUE, protocol, choice=choice, queries=4, places=3)
+        assert f"infrared_to_visible: {words}" in ranks.chosen
+        assert ranks.queries.tolist() == queries.tolist()
+        draw_rank_list(ranks, grey(len(CATALOGUE)), tmp_path / "said.png")
+        draw_rank_list(ranks._replace(chosen=""), grey(len(CATALOGUE)), tmp_path / "bare.png")
+        said, bare = pixels(tmp_path / "said.png"), pixels(tmp_path / "bare.png")
+        heights.add(said.height - bare.height)
+        written = said.crop((0, 0, said.width, said.height - bare.height)).convert("L").point(lambda value: value < 128)
+        assert written.getbbox()[0] >= GAP
+        assert written.getbbox()[2] <= said.width - GAP
+    assert all(height % LINE == GAP and height > 0 for height in heights)
+
+
+@pytest.mark.parametrize(("choice", "sentence"), [("best", "got 'best'"), (77, "person 77 has no query")])
+def test_a_rank_list_of_nobody_is_a_sentence(choice, sentence):
+    with pytest.raises(UserError, match=sentence):
+        best_ranked(torch.randn(len(CATALOGUE), 5), CATALOGUE, FolderProtocol(), choice=choice)
 
 
 def test_a_map_glows_where_it_is_strong_and_boxes_are_outlined(tmp_path):

@@ -35,7 +35,11 @@ def draw_embeddings(embeddings: Tensor, catalogue: Catalogue, path: Path) -> Non
         axes.scatter(
             infrared[:, 0], infrared[:, 1], s=30, marker="^", facecolors="none", edgecolors=colour, linewidths=1.2
         )
-    axes.set_title("a colour an identity; ● visible, △ infrared", fontsize=9, color=INK)
+    axes.set_title(
+        "a colour an identity, chosen at equal distances\nin the list of people; ● visible, △ infrared",
+        fontsize=9,
+        color=INK,
+    )
     save(drawn, path)
 
 

@@ -19,7 +19,13 @@ BOX = "#00E5FF"
 
 
 def draw_patterns(
-    images: Tensor, maps: Tensor, path: Path, *, boxes: Tensor | None = None, captions: Sequence[str] = ()
+    images: Tensor,
+    maps: Tensor,
+    path: Path,
+    *,
+    boxes: Tensor | None = None,
+    captions: Sequence[str] = (),
+    heading: str = "",
 ) -> None:
     """Images (B, 3, H, W) uint8, their maps (B, P, h, w) and, where known, their nuances' boxes (B, K, 4).
 
@@ -34,7 +40,7 @@ def draw_patterns(
             _outline(plain, boxes[number])
         rows.append([plain, *(_overlaid(tile(image), one) for one in strength[number])])
     titles = ["image", *(f"map {p}" for p in range(1, maps.shape[1] + 1))]
-    save(lay_out(rows, titles=titles, captions=captions), path)
+    save(lay_out(rows, titles=titles, captions=captions, heading=heading), path)
 
 
 def _stretched(maps: Tensor) -> Tensor:

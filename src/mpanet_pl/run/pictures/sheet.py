@@ -25,17 +25,29 @@ def tile(image: Tensor) -> Image.Image:
 
 
 def lay_out(
-    rows: Sequence[Sequence[Image.Image]], *, titles: Sequence[str] = (), captions: Sequence[str] = ()
+    rows: Sequence[Sequence[Image.Image]],
+    *,
+    titles: Sequence[str] = (),
+    captions: Sequence[str] = (),
+    heading: str = "",
 ) -> Image.Image:
-    """Rows of tiles, a row may be short; with titles, the first column stands a little apart."""
+    """Rows of tiles, a row may be short; with titles, the first column stands a little apart.
+
+    The `heading` says how the rows were chosen, above all, in as many lines as it takes.
+    """
     width, height = rows[0][0].size
     across = max(len(titles), *(len(row) for row in rows))
     lines = [line for caption in captions for line in caption.splitlines()]
     margin = max((round(font().getlength(line)) for line in lines), default=-GAP) + 2 * GAP
     head, apart = (LINE + GAP, 2 * GAP) if titles else (GAP, 0)
     places = [margin + column * (width + GAP) + apart * (column > 0) for column in range(across)]
+    told = wrapped(heading, places[-1] + width - GAP) if heading else []
+    over = len(told) * LINE + GAP * bool(told)
+    head += over
     sheet = Image.new("RGB", (places[-1] + width + GAP, head + len(rows) * (height + GAP)), PAPER)
     draw = ImageDraw.Draw(sheet)
+    for number, line in enumerate(told):
+        draw.text((GAP, GAP + number * LINE), line, INK, font())
     for place, title in zip(places, titles, strict=False):
         draw.text((place + width / 2, head - GAP / 2), title, INK, font(), anchor="md")
     for number, row in enumerate(rows):
@@ -45,6 +57,17 @@ def lay_out(
         for place, one in zip(places, row, strict=False):
             sheet.paste(one, (place, top))
     return sheet
+
+
+def wrapped(text: str, width: float) -> list[str]:
+    """Lines of whole words no longer than so many pixels, where a word is not."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and font().getlength(f"{lines[-1]} {word}") <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
 
 
 def font() -> ImageFont.FreeTypeFont:
