@@ -105,7 +105,8 @@ def bare_step(mode: Mode, trunk: str) -> Step:
 
 def adam_of(module: torch.nn.Module) -> torch.optim.Adam:
     learned = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    return torch.optim.Adam(learned, lr=3.5e-4, weight_decay=5e-4, fused=True)
+    capturable = DEVICE.type == "cuda"  # may stand in a CUDA graph
+    return torch.optim.Adam(learned, lr=3.5e-4, weight_decay=5e-4, fused=True, capturable=capturable)
 
 
 def descend(adam: torch.optim.Adam, loss: torch.Tensor) -> None:
@@ -147,9 +148,9 @@ def warmed_peak(step: Step, batch: Batch, held: int) -> int:
     return torch.cuda.max_memory_allocated() - held if DEVICE.type == "cuda" else 0
 
 
-def drawn_data(recipe: Recipe, root: str) -> ReIDDataModule:
+def drawn_data(recipe: Recipe, root: str, identities: int = 100, images_per_camera: int = 4) -> ReIDDataModule:
     data = ReIDDataModule(
-        Synthetic(root, identities=100, images_per_camera=4),
+        Synthetic(root, identities=identities, images_per_camera=images_per_camera),
         height=recipe.height,
         width=recipe.width,
         identities_per_batch=recipe.batch // IMAGES_PER_IDENTITY,
@@ -166,7 +167,7 @@ def real_batches(data: ReIDDataModule, mode: Mode) -> Iterator[Batch]:
         loader = data.train_dataloader()
         loader.sampler.set_epoch(epoch)
         for batch in loader:
-            batch = Batch(*(column.to(DEVICE, non_blocking=True) for column in batch))
+            batch = Batch(*(column.to(DEVICE, non_blocking=True) for column in batch if column is not None))
             images = data.augmentation(batch.images, batch.index, batch.infrared, seed=1, epoch=epoch)
             yield batch._replace(images=images.contiguous(memory_format=mode.memory_format))
 
