@@ -182,6 +182,19 @@ def test_a_trusted_checkpoint_rebuilds_own_parts(tmp_path: Path, monkeypatch: py
     assert loaded.criterion.extra["spread"].steps == 2
 
 
+def test_two_streams_are_told_the_modality(tmp_path: Path) -> None:
+    network = {"trunk": "resnet18", "pretrained": False, "patterns": 1, "pooling": "gem", "two_stream": "stem"}
+    module = tiny(network=network)
+    before = copy.deepcopy(module.state_dict())
+    trainer(tmp_path).fit(module, loader(2))
+    for key in ("network.pooling.p", "network.trunk.conv1.weight", "network.trunk.infrared.conv1.weight"):
+        assert not torch.equal(module.state_dict()[key], before[key])
+    batch = batches(1)[0]
+    assert torch.equal(module.eval().test_step(batch, 0), module(batch.images, batch.infrared))
+    with pytest.raises(UserError, match="needs to know which images are infrared"):
+        module(batch.images)
+
+
 def test_fused_steps_and_clipping_do_not_go_together_in_mixed_precision(tmp_path: Path) -> None:
     module = tiny(optimizer={"lr": 1e-3, "fused": True})
     with pytest.raises(UserError, match=r"fused=true does not go with trainer\.gradient_clip_val"):

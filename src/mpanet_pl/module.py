@@ -31,7 +31,8 @@ class MPANetModule(pl.LightningModule):
     `build_optimizer` and `build_schedule` take. Either part may be a class of the user's own, by `_target_`:
 
     - a network maps normalised images (B, 3, H, W) to an `Embedding(maps, descriptor, embedding)` and has `dimension`,
-      the width of the last two; `maps` (B, P, h, w) may be of no pattern;
+      the width of the last two; `maps` (B, P, h, w) may be of no pattern. With a true attribute `two_stream` it is
+      called with (images, infrared);
     - a criterion is made of (dimension, num_identities, …), maps (embedding, identities, infrared) to named scalar
       terms with their weighted sum `total`; has `weights` by name, `follow(epoch)`, called before each step of the
       optimiser, `follow_rate(epoch)`, and `accuracy(embedding, identities)` where it has a weight for "identity".
@@ -74,15 +75,19 @@ class MPANetModule(pl.LightningModule):
         if not getattr(self.criterion, "classifies", True) and hasattr(self.network, "neck"):
             self.network.neck.requires_grad_(False)  # no term sees what is behind it
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.network(images).embedding
+    def forward(self, images: Tensor, infrared: Tensor | None = None) -> Tensor:
+        return self.embed(images, infrared).embedding
+
+    def embed(self, images: Tensor, infrared: Tensor | None = None) -> Embedding:
+        """What the network makes of images; of which of them are infrared it is told where it has two streams."""
+        return self.network(images, infrared) if getattr(self.network, "two_stream", None) else self.network(images)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The loss terms of the batch, together with the batches of the other ranks, and their weighted `total`."""
         return self.criterion(*self._everyone(batch), **self._context(batch))
 
     def _everyone(self, batch: Batch) -> tuple[Embedding, Tensor, Tensor]:
-        embedding = Embedding(*map(gather, self.network(batch.images)))
+        embedding = Embedding(*map(gather, self.embed(batch.images, batch.infrared)))
         return embedding, gather(batch.identities), gather(batch.infrared)
 
     def _context(self, batch: Batch) -> dict[str, Tensor | int]:
@@ -119,13 +124,13 @@ class MPANetModule(pl.LightningModule):
         return [] if given else [RetrievalScoring()]
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
-        return self(batch.images)
+        return self(batch.images, batch.infrared)
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
-        return self(batch.images)
+        return self(batch.images, batch.infrared)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return self(batch.images)
+        return self(batch.images, batch.infrared)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         settings = self.hparams["optimizer"]

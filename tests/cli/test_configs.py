@@ -60,6 +60,8 @@ def test_a_dataset_carries_its_published_recipe(dataset: str, recipe: dict) -> N
         "last_stride": 1,
         "alleviation": ["layer3", "layer4"],
         "patterns": 6,
+        "pooling": "mean",
+        "two_stream": None,
     }
     assert (
         cfg.model.criterion.items()

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from mpanet_pl.errors import UserError
-from mpanet_pl.network.patterns import PatternMaps, describe
+from mpanet_pl.network.patterns import GeneralisedMean, PatternMaps, describe
 from mpanet_pl.network.timm_trunk import PREFIX, TimmTrunk
 from mpanet_pl.network.trunk import Trunk
 from mpanet_pl.system.precision import precise
@@ -24,7 +24,8 @@ class MPANet(nn.Module):
 
     `trunk` is a ResNet of torchvision's, resnet18_thin, or timm/NAME for a model of timm's. `pretrained`: True for its
     ImageNet weights, a path to a state dict, or False. `alleviation` names the stages, of layer1 to layer4, that it
-    follows; `last_stride` is that of the last, 1 or 2.
+    follows; `last_stride` is that of the last, 1 or 2. `pooling` is the paper's mean, or gem. With `two_stream`, the
+    stem or a stage, each modality has weights of its own that far, and `forward` needs to know who is `infrared`.
 
     >>> import torch
     >>> network = MPANet(trunk="resnet18", pretrained=False, patterns=2).eval()
@@ -40,19 +41,27 @@ class MPANet(nn.Module):
         last_stride: int = 1,
         alleviation: Sequence[str] = ("layer3", "layer4"),
         patterns: int = 6,
+        pooling: str = "mean",
+        two_stream: str | None = None,
     ) -> None:
         super().__init__()
+        if pooling not in ("mean", "gem"):
+            raise UserError(f"pooling is mean or gem, got {pooling}")
         if patterns < 0:
             raise UserError(f"patterns must be 0 or more, got {patterns}")
         kind = TimmTrunk if trunk.startswith(PREFIX) else Trunk
-        self.trunk = kind(trunk, pretrained=pretrained, last_stride=last_stride, alleviation=alleviation)
+        self.trunk = kind(
+            trunk, pretrained=pretrained, last_stride=last_stride, alleviation=alleviation, two_stream=two_stream
+        )
         self.patterns = PatternMaps(self.trunk.channels, patterns)
+        self.two_stream = two_stream
+        self.pooling = GeneralisedMean() if pooling == "gem" else None
         self.dimension = self.trunk.channels * (patterns + 1)
         self.neck = nn.BatchNorm1d(self.dimension)
         self.neck.bias.requires_grad_(False)  # stays 0: classifiers without bias see a space centred at the origin
 
-    def forward(self, images: Tensor) -> Embedding:
-        features = self.trunk(images)  # (B, C, h, w)
+    def forward(self, images: Tensor, infrared: Tensor | None = None) -> Embedding:
+        features = self.trunk(images, infrared)  # (B, C, h, w)
         maps = self.patterns(features)  # (B, P, h, w)
-        descriptor = precise(describe(features, maps))  # (B, D)
+        descriptor = precise((self.pooling or describe)(features, maps))  # (B, D)
         return Embedding(maps, descriptor, self.neck(descriptor))

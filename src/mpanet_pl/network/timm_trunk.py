@@ -27,9 +27,17 @@ class TimmTrunk(nn.Module):
     """Keys are timm's behind `model.`, without the classifier, and `alleviation.<stage>`."""
 
     def __init__(
-        self, name: str, *, pretrained: bool | str | Path, last_stride: int, alleviation: Sequence[str]
+        self,
+        name: str,
+        *,
+        pretrained: bool | str | Path,
+        last_stride: int,
+        alleviation: Sequence[str],
+        two_stream: str | None = None,
     ) -> None:
         super().__init__()
+        if two_stream:
+            raise UserError(f"two_stream={two_stream} is for the ResNets of torchvision, not for {name}")
         self.model = _create(name.removeprefix(PREFIX), last_stride, pretrained is True)
         if isinstance(pretrained, str | Path):
             _load(self.model, pretrained)
@@ -54,7 +62,7 @@ class TimmTrunk(nn.Module):
     scale: Tensor
     shift: Tensor
 
-    def forward(self, images: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, h, w)
+    def forward(self, images: Tensor, infrared: Tensor | None = None) -> Tensor:  # (B, 3, H, W) -> (B, C, h, w)
         features = self.model.forward_features(images * self.scale + self.shift)
         return features.permute(0, 3, 1, 2) if self.channels_last else features
 

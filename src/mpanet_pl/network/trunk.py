@@ -4,8 +4,10 @@
 3 × 3 stem, 0.7 million weights.
 """
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
@@ -18,14 +20,26 @@ from mpanet_pl.network.stages import STAGES, known
 from mpanet_pl.system import weights
 
 RESNETS = torchvision.models.list_models(module=torchvision.models, include=("resnet*", "resnext*", "wide_resnet*"))
+STEM = "stem"
+PARTS = (STEM, *STAGES)
 THIN, THIN_WIDTHS = "resnet18_thin", (16, 32, 64, 128)
 
 
 class Trunk(nn.Module):
-    """Keys are torchvision's, without the classifier and with `alleviation.<stage>`."""
+    """Keys are torchvision's, without the classifier and with `alleviation.<stage>`.
+
+    With `two_stream`, the stem or a stage, each modality has its own weights up to and with it (of the infrared images
+    under `infrared.`); the alleviation is shared.
+    """
 
     def __init__(
-        self, name: str, *, pretrained: bool | str | Path, last_stride: int, alleviation: Sequence[str]
+        self,
+        name: str,
+        *,
+        pretrained: bool | str | Path,
+        last_stride: int,
+        alleviation: Sequence[str],
+        two_stream: str | None = None,
     ) -> None:
         super().__init__()
         if name not in (THIN, *RESNETS):
@@ -40,16 +54,48 @@ class Trunk(nn.Module):
         self.channels: int = resnet.fc.in_features
         self.alleviation = nn.ModuleDict({stage: Alleviation(self._channels(stage)) for stage in known(alleviation)})
 
-    def forward(self, images: Tensor) -> Tensor:  # (B, 3, H, W) -> (B, C, H/16, W/16) with last stride 1, thin H/8
-        features = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        for stage in STAGES:
-            features = getattr(self, stage)(features)
-            if stage in self.alleviation:
-                features = self.alleviation[stage](features)
+        self.split = _up_to(two_stream)
+        theirs = [name for part in self.split for name in (("conv1", "bn1") if part == STEM else (part,))]
+        self.infrared = nn.ModuleDict({name: copy.deepcopy(getattr(self, name)) for name in theirs})
+
+    def forward(self, images: Tensor, infrared: Tensor | None = None) -> Tensor:
+        """(B, 3, H, W) -> (B, C, H/16, W/16) with last stride 1, thin H/8; two streams need infrared (B,) bool."""
+        features = self._streams(images, infrared) if self.split else images
+        return self._through(PARTS[len(self.split) :], self, features)
+
+    def _streams(self, images: Tensor, infrared: Tensor | None) -> Tensor:
+        """Each modality through weights, and in training by statistics, of its own."""
+        if infrared is None:
+            raise UserError("This network has two streams (two_stream): it needs to know which images are infrared.")
+        order = infrared.byte().argsort(stable=True)  # the visible images first
+        count = int((~infrared).sum())  # this waits for the device
+        rows = images[order]
+        streams = (self, rows[:count]), (self.infrared, rows[count:])
+        features = [self._through(self.split, weights, theirs) for weights, theirs in streams if len(theirs)]
+        return torch.cat(features)[order.argsort()]
+
+    def _through(self, parts: Sequence[str], weights: Any, features: Tensor) -> Tensor:
+        """Through the stem or stages of a stream, with the alleviation that follows them."""
+        for part in parts:
+            if part == STEM:
+                features = self.maxpool(self.relu(weights.bn1(weights.conv1(features))))
+            else:
+                features = getattr(weights, part)(features)
+            if part in self.alleviation:
+                features = self.alleviation[part](features)
         return features
 
     def _channels(self, stage: str) -> int:
         return self.channels >> (len(STAGES) - 1 - STAGES.index(stage))
+
+
+def _up_to(two_stream: str | None) -> tuple[str, ...]:
+    """The stem and the stages that each modality has for itself."""
+    if two_stream is None:
+        return ()
+    if two_stream not in PARTS:
+        raise UserError(f"two_stream is null or one of {', '.join(PARTS)}, got {two_stream}")
+    return PARTS[: PARTS.index(two_stream) + 1]
 
 
 def _thin() -> ResNet:

@@ -68,7 +68,7 @@ class NuanceScoring(pl.Callback):
     ) -> None:
         assert isinstance(module, MPANetModule)
         with trainer.precision_plugin.forward_context():
-            features = module.network.trunk(batch.images)
+            features = module.network.trunk(batch.images, batch.infrared)
             maps = module.network.patterns(features)
             if self.occlusion is not None:
                 self._hide(module, batch)
@@ -81,7 +81,10 @@ class NuanceScoring(pl.Callback):
         images, differences = batch.images[who.to(batch.images.device)], self.annotations.differences[index[who]]
         if len(images):
             hidden, other = hide(images, differences), hide(images, elsewhere(differences))
-            self.occlusion.update(module(hidden), module(other), batch.index[who.to(batch.index.device)])
+            infrared = batch.infrared[who.to(batch.images.device)]
+            self.occlusion.update(
+                module(hidden, infrared), module(other, infrared), batch.index[who.to(batch.index.device)]
+            )
 
     def on_test_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.scores = self.metric.compute()
