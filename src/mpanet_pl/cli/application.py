@@ -19,12 +19,14 @@ from mpanet_pl.cli.configuration import check, config_folder, readable, with_ove
 from mpanet_pl.errors import UserError
 from mpanet_pl.run.configuration import Request, plain
 from mpanet_pl.system.processes import child_config, is_child_rank
+from mpanet_pl.system.targets import see_own_files
 
 NOT_TAKEN = ("config_path", "config_name", "experimental_rerun")
 
 
 def compose_and_run(name: str, task: Task, arguments: Sequence[str]) -> None:
     if is_child_rank():
+        see_own_files()
         task(OmegaConf.create(plain(OmegaConf.load(child_config()))), Request())  # type: ignore[arg-type]
         return
     _check_surroundings()
@@ -40,6 +42,7 @@ def compose_and_run(name: str, task: Task, arguments: Sequence[str]) -> None:
 
     def job(cfg: DictConfig) -> None:
         request = _request()
+        see_own_files()  # a launcher's process may be another
         try:
             if missing := [str(key) for key in cfg if OmegaConf.is_missing(cfg, key)]:
                 raise UserError(f"Add {', '.join(f'{key}=…' for key in missing)}. --help shows examples.")

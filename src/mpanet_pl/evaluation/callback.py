@@ -84,7 +84,7 @@ class RetrievalScoring(pl.Callback):
             return
         if self.flip:
             with trainer.precision_plugin.forward_context():
-                outputs = (outputs + module(batch.images.flip(-1))) / 2
+                outputs = (outputs + module(batch.images.flip(-1), batch.infrared)) / 2
         self.metric.update(outputs, batch.index)
 
     def on_test_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:

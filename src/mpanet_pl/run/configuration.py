@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from mpanet_pl.errors import UserError
 from mpanet_pl.run.request import NOTHING_TYPED as NOTHING_TYPED
@@ -37,8 +37,12 @@ def check_targets(
     """
     if calls := sorted(set(_calling(OmegaConf.to_container(cfg)))):
         raise UserError(f"{source} is refused: its configuration would look up {', '.join(calls)} on this machine.")
-    trusted = OmegaConf.to_container(trust) if isinstance(trust, ListConfig) else trust
-    check(OmegaConf.to_container(cfg, resolve=True), source, trusted, known)  # type: ignore[arg-type]
+    check(OmegaConf.to_container(cfg, resolve=True), source, packages(trust), known)
+
+
+def packages(trust: str | Sequence[str] | None) -> list[str]:
+    """One or several, as they were typed."""
+    return [trust] if isinstance(trust, str) else [str(name) for name in trust or ()]
 
 
 def _calling(tree: Any) -> Iterator[str]:

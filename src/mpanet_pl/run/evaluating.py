@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -31,7 +31,7 @@ from mpanet_pl.evaluation.slices import Labels, check_kinds, slices
 from mpanet_pl.evaluation.slices import table as slice_table
 from mpanet_pl.evaluation.tables import Results, print_tables
 from mpanet_pl.module import MPANetModule
-from mpanet_pl.run.configuration import NOTHING_TYPED, Request, check_targets, plain
+from mpanet_pl.run.configuration import NOTHING_TYPED, Request, check_targets, packages, plain
 from mpanet_pl.run.datasets import build_protocol, dataset_class, settle_trial
 from mpanet_pl.run.examination import Examiner, Know, Tested, know_nothing
 from mpanet_pl.run.folder import run_folder
@@ -46,6 +46,7 @@ from mpanet_pl.run.trainer import build_trainer, isolated, quiet
 from mpanet_pl.system import weights
 from mpanet_pl.system.files import written_aside
 from mpanet_pl.system.processes import is_child_rank, rank_of_outer_launcher
+from mpanet_pl.system.trust import ran_here, targets
 
 OF_TRAINING = ("dataset", "data_dir", "trial", "seed", "data", "protocol")  # taken from the checkpoint unless given
 
@@ -206,7 +207,7 @@ def report(
 def read_subject(cfg: DictConfig) -> Subject:
     """What `ckpt` or `features` names."""
     if not cfg.features:
-        return read_checkpoint(Path(cfg.ckpt), cfg.last_stride)
+        return read_checkpoint(Path(cfg.ckpt), cfg.last_stride, trust=packages(cfg.trust))
     path = Path(cfg.features)
     if _saved_here(path):
         return read_features(path)
@@ -226,7 +227,7 @@ def _saved_here(path: Path) -> bool:
         return False
 
 
-def read_checkpoint(path: Path, last_stride: int | None = None) -> Subject:
+def read_checkpoint(path: Path, last_stride: int | None = None, trust: Sequence[str] = ()) -> Subject:
     """A checkpoint of this package, or a released state dict."""
     content = weights.read(path)
     if official.is_official(content):
@@ -240,7 +241,7 @@ def read_checkpoint(path: Path, last_stride: int | None = None) -> Subject:
     trained = _configuration(content["config"], path) if "config" in content else None
     changes = trained.get("changes", []) if trained else []
     root = plain(trained) if trained else None
-    return Subject(trained, root, MPANetModule.load_from_checkpoint(path), notes=tuple(changes))
+    return Subject(trained, root, MPANetModule.load_from_checkpoint(path, trust=trust), notes=tuple(changes))
 
 
 def _configuration(stored: object, path: Path) -> DictConfig:
@@ -262,6 +263,7 @@ def settings(cfg: DictConfig, request: Request, subject: Subject) -> DictConfig:
             raise UserError(f"{_source(cfg)} does not say what it was trained on: add dataset=… and data_dir=….")
         _check_trial_is_named(cfg)
         return cfg
+    chosen = set(targets(plain(cfg)))  # by who asks, not by the file
     OmegaConf.set_struct(cfg, False)  # a dataset brings keys of its own
     if cfg.dataset in (None, trained.dataset):
         for key, value in plain(trained).items():
@@ -274,7 +276,8 @@ def settings(cfg: DictConfig, request: Request, subject: Subject) -> DictConfig:
             if not any(text.startswith(f"data.{key}=") for text in typed):
                 cfg.data[key] = trained.data[key]
         _check_trial_is_named(cfg)
-    check_targets(cfg, _source(cfg))
+    ran = ran_here(Path(_source(cfg)).absolute().parents[1])
+    check_targets(cfg, _source(cfg), cfg.trust, known=chosen | ran)
     if subject.saved:
         _check_unchanged(cfg, trained)
         cfg.flip = trained.flip

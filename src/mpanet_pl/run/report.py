@@ -68,7 +68,7 @@ def _pictures(
 
     def patterns() -> None:
         rows = _both_modalities(test)
-        if (maps := _maps(module, images[rows])).shape[1]:
+        if (maps := _maps(module, images[rows], test.infrared[rows])).shape[1]:
             captions = [f"person {test.identities[i]}\n{'infrared' if test.infrared[i] else 'visible'}" for i in rows]
             boxes = examiner.knowledge.boxes[rows] if examiner.knowledge else None
             pictures.draw_patterns(
@@ -90,7 +90,7 @@ def _both_modalities(test: Catalogue) -> Tensor:
 
 
 @torch.inference_mode()
-def _maps(module: MPANetModule, images: Tensor) -> Tensor:
+def _maps(module: MPANetModule, images: Tensor, infrared: Tensor) -> Tensor:
     """None of a network that has no maps."""
-    maps: Tensor = module.eval().network(normalise(images).to(module.device)).maps
-    return maps
+    device = module.device
+    return module.eval().embed(normalise(images).to(device), infrared.to(device)).maps

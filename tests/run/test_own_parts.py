@@ -1,0 +1,104 @@
+"""A whole project of one's own through the commands: trained, continued, tested, swept; handed over and trusted."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from commands import SMALL, type_in
+from lab import MY_LAB, stand_in_a_lab
+
+from mpanet_pl.evaluate import evaluate
+from mpanet_pl.train import train
+
+PROJECT = (
+    MY_LAB
+    + """
+import pytorch_lightning as pl
+
+from mpanet_pl.data import Folder
+from mpanet_pl.evaluation import FolderProtocol
+
+
+class Mine(Folder):
+    pass
+
+
+class MyProtocol(FolderProtocol):
+    pass
+
+
+class Notes(pl.Callback):
+    def __init__(self, file):
+        self.file = file
+
+    def on_train_epoch_end(self, trainer, module):
+        with open(self.file, "a") as file:
+            file.write(f"{trainer.current_epoch}\\n")
+"""
+)
+
+
+def own(folder: Path, root: Path) -> list[str]:
+    settings = [setting for setting in SMALL if "network" not in setting]
+    return [
+        *settings,
+        "dataset=folder",
+        f"data_dir={root}",
+        "data.cache=false",
+        "data.workers=0",
+        "trainer.max_epochs=1",
+        "validation.start=1",
+        "data.dataset._target_=my_lab.Mine",
+        "protocol._target_=my_lab.MyProtocol",
+        "+model.network._target_=my_lab.Net",
+        "+model.criterion.extra.spread={_target_: my_lab.Spread, weight: 0.3}",
+        "+callbacks.notes={_target_: my_lab.Notes, file: notes.txt}",
+        f"run_dir={folder}",
+    ]
+
+
+def test_own_parts_go_all_the_way(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in_a_lab(tmp_path, monkeypatch, PROJECT)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    run, last = tmp_path / "run", "checkpoints/last.ckpt"
+    assert type_in("train", train, own(run, folder), monkeypatch) == 0, capsys.readouterr().err
+    assert "train/spread" in (run / "metrics.csv").read_text()
+    assert type_in("train", train, [f"resume={run}", "trainer.max_epochs=2"], monkeypatch) == 0, (
+        "typed once, known since"
+    )
+    assert (tmp_path / "notes.txt").read_text().split() == ["0", "1"]
+    mine = [f"ckpt={run / last}", "trainer=cpu", f"run_dir={tmp_path / 'tested'}"]
+    assert type_in("evaluate", evaluate, mine, monkeypatch) == 0, capsys.readouterr().err
+
+    handed = tmp_path / "handed over"
+    shutil.copytree(run, handed, ignore=shutil.ignore_patterns(".*"))
+    theirs = [f"ckpt={handed / last}", "trainer=cpu", f"run_dir={tmp_path / 'theirs'}"]
+    capsys.readouterr()
+    for name, task, arguments in (
+        ("evaluate", evaluate, theirs),
+        ("train", train, [f"resume={handed}", "trainer.max_epochs=3"]),
+    ):
+        assert type_in(name, task, arguments, monkeypatch) == 2
+        refusal = capsys.readouterr().err
+        assert "would call my_lab." in refusal
+        assert "trust=my_lab" in refusal
+    assert not (tmp_path / "theirs").exists()
+    assert type_in("evaluate", evaluate, [*theirs, "trust=my_lab"], monkeypatch) == 0, capsys.readouterr().err
+    scores = [json.loads((tmp_path / name / "results.json").read_text())["scores"] for name in ("tested", "theirs")]
+    assert scores[0] == scores[1]
+    arguments = [f"resume={handed}", "trainer.max_epochs=3", "trust=[my_lab]"]
+    assert type_in("train", train, arguments, monkeypatch) == 0, capsys.readouterr().err
+    assert type_in("train", train, [f"resume={handed}", "trainer.max_epochs=4"], monkeypatch) == 0, (
+        "his own from then on"
+    )
+
+
+def test_a_sweep_of_own_parts(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in_a_lab(tmp_path, monkeypatch, PROJECT)
+    sweep = [*own(tmp_path / "run", folder)[:-1], f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    sweep.append("model.criterion.margin=0.3,0.7")
+    assert type_in("train", train, ["-m", *sweep], monkeypatch) == 0
+    assert all((tmp_path / "sweep" / job / "results.json").exists() for job in ("0", "1"))
