@@ -175,7 +175,7 @@ class MPANetModule(pl.LightningModule):
         stored = weights.read(checkpoint_path).get("hyper_parameters")
         if not isinstance(stored, Mapping) or not isinstance(stored.get("network"), Mapping):
             raise UserError(f"{checkpoint_path} is no checkpoint of MPANetModule: it has no hyper_parameters.")
-        known = ran_here(Path(checkpoint_path).absolute().parents[1]) | {_name(cls)}
+        known = ran_here(Path(checkpoint_path).absolute().parent.parent) | {_name(cls)}
         check(stored, str(checkpoint_path), trust, known)
         if cls is MPANetModule and TARGET in stored:
             own: Any = named(stored[TARGET], str(checkpoint_path))

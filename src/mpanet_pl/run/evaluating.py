@@ -276,7 +276,7 @@ def settings(cfg: DictConfig, request: Request, subject: Subject) -> DictConfig:
             if not any(text.startswith(f"data.{key}=") for text in typed):
                 cfg.data[key] = trained.data[key]
         _check_trial_is_named(cfg)
-    ran = ran_here(Path(_source(cfg)).absolute().parents[1])
+    ran = ran_here(Path(_source(cfg)).absolute().parent.parent)
     check_targets(cfg, _source(cfg), cfg.trust, known=chosen | ran)
     if subject.saved:
         _check_unchanged(cfg, trained)
