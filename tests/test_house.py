@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from mpanet_pl.cli.configuration import check, config_folder
+from mpanet_pl.cli.schema import COMMANDS
+
 PACKAGE = Path(__file__).parents[1] / "src/mpanet_pl"
 FLOORS = [  # from the ground up; a room may import its own floor's earlier rooms and all below
     ["errors"],
@@ -67,3 +70,29 @@ def test_only_the_method_knows_nobody() -> None:
 
 def test_the_root_holds_doors_and_little_else() -> None:
     assert {path.stem for path in PACKAGE.glob("*.py")} <= AT_THE_ROOT
+
+
+ASKED_FOR = {
+    "prepare": ["data_dir=x"],
+    "synthesize": ["out=x"],
+    "embed": ["ckpt=x", "images=x", "out=x"],
+    "export": ["ckpt=x", "out=x"],
+    "search": ["gallery=x", "queries=x", "out=x"],
+    "forget": ["gallery=x"],
+    "serve": ["gallery=x"],
+}
+CHOICES = [f"{path.parent.name}={path.stem}" for path in sorted(config_folder().glob("*/*.yaml"))]
+
+
+def test_every_command_fits_its_schema() -> None:
+    """What `conf/` sets, `cli/schema.py` knows."""
+    assert {path.stem for path in config_folder().glob("*.yaml")} == set(COMMANDS)
+    for name in COMMANDS:
+        check(name, ASKED_FOR.get(name, []))
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_of_a_group_fits_the_schema(choice: str) -> None:
+    for name in COMMANDS:
+        if f"- {choice.split('=')[0]}:" in (config_folder() / f"{name}.yaml").read_text():
+            check(name, [choice, *ASKED_FOR.get(name, [])], several=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -13,6 +12,8 @@ from mpanet_pl.run.request import NOTHING_TYPED, Request
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+ALSO_CALLED = {f"protocol={name}": f"measure={name}" for name in ("open_set", "mixed")}
 
 
 def evaluate(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
@@ -25,11 +26,8 @@ def evaluate(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    arguments = sys.argv[1:] if arguments is None else arguments
-    arguments = [re.sub(r"^protocol=(open_set|mixed)$", r"measure=\1", argument) for argument in arguments]
-    if not any(argument.startswith("dataset=") for argument in arguments):  # then the checkpoint brings these keys
-        arguments = [re.sub(r"^(protocol|data\.dataset)\.", r"+\g<0>", argument) for argument in arguments]
-    run_command("evaluate", evaluate, arguments)
+    typed = sys.argv[1:] if arguments is None else arguments
+    run_command("evaluate", evaluate, [ALSO_CALLED.get(word, word) for word in typed])
 
 
 if __name__ == "__main__":

@@ -1,69 +1,35 @@
 """What was typed, checked before anything runs: every key, group and value, of every job of a sweep.
 
-A misspelt key costs a second and leaves no folder behind; the nearest valid name is told.
+Hydra composes the choices of groups; each value is then read as the command's schema says. All faults are told at once,
+with the nearest valid name, and leave no folder behind.
 """
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import hydra
+from hydra import version
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
+from mpanet_pl.cli.reading import Faults, Typed, is_within, leaves, nearest
 from mpanet_pl.errors import UserError
 from mpanet_pl.run.configuration import plain
 from mpanet_pl.system.shell import quoted
-
-Kind = tuple[tuple[type, ...], str]  # what a value may be, and that in words
-PATH: Kind = ((str,), "a path")
-COUNT: Kind = ((int,), "a whole number")
-NUMBER: Kind = ((int, float), "a number")
-WORD: Kind = ((str, int, float), "a word")
-SWITCH: Kind = ((bool,), "true or false")
-PATH_OR_SWITCH: Kind = ((bool, str), "true, false or a path")
-CHANCE: Kind = ((bool, int, float), "true, false or a probability")
-NAMES: Kind = ((list,), "a list such as [a,b]")
-KINDS: dict[str, Kind] = {  # of keys whose default does not show it
-    **dict.fromkeys(("resume", "run_dir", "data_dir", "ckpt", "features", "save_features", "out"), PATH),
-    **dict.fromkeys(("images", "gallery", "queries"), PATH),
-    **dict.fromkeys(("name", "group", "only.modality", "token"), WORD),
-    **dict.fromkeys(("only.after", "only.before", "only.within"), NUMBER),
-    **dict.fromkeys(("only.cameras", "only.not_cameras"), NAMES),
-    "trust": ((str, list), "a package, or a list such as [a,b]"),
-    "compact": ((int, str), "a whole number, or the path of a gallery"),
-    **dict.fromkeys(("model.network.pretrained", "data.cache"), PATH_OR_SWITCH),
-    **dict.fromkeys(("data.augment.grayscale", "data.augment.channel_exchange"), CHANCE),
-    **dict.fromkeys(("data.workers", "workers", "identities", "trial", "last_stride", "k1", "k2"), COUNT),
-    **dict.fromkeys(("height", "width"), COUNT),
-    "trainer.devices": ((int, str, list), "a number of devices, or a list of them"),
-    "trainer.gradient_clip_val": NUMBER,
-    "trainer.benchmark": SWITCH,
-    "logger.name": ((str,), "a word"),
-    **dict.fromkeys(("rerank", "name", "notes", "measure"), WORD),
-    "protocol": ((dict,), "a group of keys, not a single value"),
-}
-BY_DEFAULT: dict[type, Kind] = {
-    bool: SWITCH,
-    int: COUNT,
-    float: NUMBER,
-    dict: ((dict,), "a group of keys, not a single value"),
-    str: WORD,
-}
-
-NULLABLE = ("validation.monitor", "protocol.permutations")
-
-OmegaConf.register_new_resolver("existing", lambda path: path if Path(path).is_file() else None, replace=True)
 
 
 def config_folder() -> Path:
@@ -72,15 +38,166 @@ def config_folder() -> Path:
     return next(folder for folder in (package / "conf", package.parents[1] / "conf") if folder.is_dir())
 
 
-def check(name: str, typed: Sequence[str], *, several: bool = False) -> None:
-    """Compose every job that a command is asked for; raise the first mistake as a `UserError`."""
-    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
-        overrides = parse(typed, GlobalHydra.instance().config_loader())
-        sweeps = [override.input_line for override in overrides if override.is_sweep_override()]
-        if sweeps and not several:
-            raise UserError(f"{sweeps[0]} asks for several runs: add -m. (A list is written key=[a,b].)")
-        for job in _jobs(overrides):
-            _check_values(name, _compose(name, job), job)
+def check(name: str, typed: Sequence[str], *, several: bool = False, config_dir: str | None = None) -> list[str]:
+    """What Hydra is to be given for what was typed; a UserError tells all that is wrong with any job of a sweep."""
+    faults = Faults()
+    with _loader(config_dir, parse(typed)) as loader:
+        overrides = parse(typed, loader)
+        hydras = [override for override in overrides if override.key_or_group.startswith(("hydra.", "hydra/"))]
+        defaults = _groups(loader, name)
+        sound: list[Override] = []
+        for override in overrides:
+            if override not in hydras and _is_group(override, loader):
+                with faults.gathered():
+                    _check_choice(override, loader, defaults)
+                    sound.append(override)
+        first = _compose(loader, name, _lines([*hydras, *(run for override in sound for run in _runs(override)[:1])]))
+        swept = parse([f"{key}={value}" for key, value in (first.hydra.sweeper.get("params") or {}).items()], loader)
+        sound += [override for override in swept if _is_group(override, loader)]
+        values = [
+            override
+            for override in [*swept, *overrides]
+            if override not in hydras and not _is_group(override, loader) and not override.is_delete()
+        ]
+        several = several or first.hydra.mode == RunMode.MULTIRUN
+        for override in overrides:
+            with faults.gathered():
+                _check_form(override, several=several)
+        absent: set[str] = set()
+        for choices in product(*map(_runs, sound)):
+            with faults.gathered():
+                tree = plain(_compose(loader, name, _lines([*hydras, *choices])))
+                absent |= _check_values(name, tree, [run for value in values for run in _runs(value)], faults)
+    faults.tell()
+    return [
+        f"++{(override.input_line or '').lstrip('+')}"
+        if override in values and override.key_or_group in absent
+        else override.input_line or ""
+        for override in overrides
+    ]
+
+
+def _check_values(name: str, tree: dict[str, Any], values: Sequence[Override], faults: Faults) -> set[str]:
+    """Against the schema, in a configuration that groups composed; the keys that it lacks."""
+    del tree["hydra"]
+    asked = [(override, *leaf) for override in values for leaf in leaves(override.value(), override.key_or_group)]
+    whole = OmegaConf.create(tree)
+    for _, key, value in asked:
+        if key.endswith("._target_"):
+            OmegaConf.update(whole, key, value, force_add=True)
+    typed, before = Typed(name, plain(whole)), dict(leaves(tree))
+    for key, value in before.items():
+        if not is_within(key, typed.passengers):
+            with faults.gathered():
+                _read(typed, whole, key, value)
+    for override, key, value in asked:
+        with faults.gathered():
+            if override.is_add() and before.get(key, "???") != "???":
+                raise UserError(f"There is a key {key} already: write it without the +.")
+            if key == "trial" and value is not None and _has_no_trials(tree):
+                raise UserError(f"dataset={tree['dataset']} has no trials: leave out {override.input_line}.")
+            _read(typed, whole, key, value)
+    missing = [key for key in tree if tree[key] == "???" and key not in {key for _, key, _ in asked}]
+    if missing:
+        with faults.gathered():
+            raise UserError(f"Add {', '.join(f'{key}=…' for key in missing)}. --help shows examples.")
+    return {key for _, key, _ in asked} - set(before)
+
+
+def _has_no_trials(tree: Mapping[str, Any]) -> bool:
+    return bool(tree.get("dataset")) and "${trial}" not in str(tree["data"]["dataset"])
+
+
+def _read(typed: Typed, whole: DictConfig, key: str, value: Any) -> None:
+    typed.read(key, value)
+    OmegaConf.update(whole, key, value, merge=False, force_add=True)
+    if "${" not in str(value):
+        return
+    try:
+        typed.read(key, OmegaConf.select(whole, key))
+    except InterpolationToMissingValueError:
+        pass  # what it refers to is asked for by its own name
+    except OmegaConfBaseException as error:
+        raise UserError(f"{key}={value} cannot be resolved: {_one_line(error)}") from error
+
+
+def _check_form(override: Override, *, several: bool) -> None:
+    if override.is_delete():
+        raise UserError(f"'{override.input_line}' would take away what the command needs: give it another value.")
+    if override.is_sweep_override() and not several:
+        raise UserError(f"{override.input_line} asks for several runs: add -m. (A list is written key=[a,b].)")
+    if override.is_discrete_sweep() and not _runs(override):
+        raise UserError(f"{override.input_line} is an empty list: there would be no run.")
+
+
+def _is_group(override: Override, loader: ConfigLoader) -> bool:
+    is_value = override.is_delete() or isinstance(override.value(), dict)
+    return not is_value and bool(loader.get_group_options(override.key_or_group))
+
+
+def _check_choice(override: Override, loader: ConfigLoader, defaults: Mapping[str, Any]) -> None:
+    group = override.key_or_group
+    choices = loader.get_group_options(group)
+    if (group in defaults) == override.is_add():
+        known = ", ".join(name for name in defaults if not name.startswith("hydra/"))
+        raise UserError(f"There is {'a' if override.is_add() else 'no'} group '{group}' here; its groups are {known}.")
+    for run in _runs(override):
+        asked = run.value()
+        for choice in asked if isinstance(asked, list) else [asked]:
+            if not isinstance(choice, str) and not (choice is None and defaults[group] is None):
+                raise UserError(f"A group takes the name of one of its choices: {run.input_line}.")
+            if isinstance(choice, str) and choice not in choices:
+                raise UserError(
+                    f"{group} has no '{choice}'.{nearest(choice, choices)} It is one of: {', '.join(choices)}."
+                )
+
+
+def _runs(override: Override) -> list[Override]:
+    """One override for each value that a sweep lists; of a continuous one, which only its sweeper can say, none."""
+    if not override.is_sweep_override():
+        return [override]
+    if not override.is_discrete_sweep():
+        return []
+    return parse([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
+
+
+def _lines(overrides: Sequence[Override]) -> list[str]:
+    return [override.input_line or "" for override in overrides]
+
+
+@contextmanager
+def _loader(config_dir: str | None, overrides: Sequence[Override]) -> Iterator[ConfigLoader]:
+    """Hydra's, of this package's files and those of the user's own folders."""
+    searched = [override.value() for override in overrides if override.key_or_group == "hydra.searchpath"]
+    folders = [f"file://{Path(config_dir).absolute()}"] if config_dir else []
+    folders += [str(folder) for value in searched if isinstance(value, list) for folder in value]
+    path = create_config_search_path(str(config_folder()))
+    for folder in folders:
+        place = Path(folder.removeprefix("file://"))
+        if not folder.startswith("pkg://") and not place.is_dir():
+            raise UserError(f"There is no folder {place} to search for configurations.")
+        path.prepend("command-line", folder, anchor=SearchPathQuery(provider="schema"))
+    version.setbase("1.3")
+    try:
+        yield Hydra.create_main_hydra2("mpanet_pl", path).config_loader
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def _groups(loader: ConfigLoader, name: str) -> dict[str, Any]:
+    """Each group of a command, with the choice that stands by default."""
+    defaults = loader.compute_defaults_list(name, [], RunMode.RUN)
+    listed = [(default.config_path or "").rpartition("/") for default in defaults.defaults]
+    return {group: choice for group, _, choice in listed if group} | defaults.overrides.known_choices
+
+
+def _compose(loader: ConfigLoader, name: str, overrides: Sequence[str]) -> DictConfig:
+    try:
+        return loader.load_configuration(name, list(overrides), RunMode.RUN, from_shell=False)
+    except (HydraException, OmegaConfBaseException, AssertionError, ValueError) as error:
+        if key := getattr(error.__cause__, "full_key", None):
+            raise UserError(f"There is no key '{key}', or it cannot have this value: {' '.join(overrides)}.") from error
+        raise UserError(_one_line(error) or f"These do not go together: {' '.join(overrides)}.") from error
 
 
 def parse(typed: Sequence[str], groups: ConfigLoader | None = None) -> list[Override]:
@@ -94,12 +211,12 @@ def parse(typed: Sequence[str], groups: ConfigLoader | None = None) -> list[Over
         raise UserError(f"Not understood, {_one_line(error)}. An argument is KEY=VALUE.") from error
 
 
-def readable(argument: str, *, several: bool = False) -> str:
-    """KEY=VALUE with ~/ for a home, and its value quoted where the grammar stumbles over it or reads a folder's name
-    as a number. Of `several` runs a comma may part the values, which nobody else can quote.
+def readable(name: str, argument: str, *, several: bool = False) -> str:
+    """KEY=VALUE with ~/ for a home, and its value quoted where the grammar stumbles over it or reads a text, such as a
+    folder's name, as a number. Of `several` runs a comma may part the values, which nobody else can quote.
 
-    >>> print(readable("data_dir=/home/josé/x=1"), readable("trial=1,2"), readable("data.cache=~/cache") != "~/cache")
-    data_dir="/home/josé/x=1" trial=1,2 True
+    >>> print(readable("train", "data_dir=/josé/x=1"), readable("train", "trial=1,2"), readable("train", "resume=3"))
+    data_dir="/josé/x=1" trial=1,2 resume="3"
     """
     if not (parts := re.fullmatch(r"([\w./@:+]+=)(['\"]?)(~(?=/))?(.*)", argument, re.DOTALL)):
         return argument
@@ -107,115 +224,23 @@ def readable(argument: str, *, several: bool = False) -> str:
     value = quote + (str(Path.home()) if home else "") + rest
     try:
         parsed = OverridesParser.create().parse_override(key + value)
-        as_it_stands = KINDS.get(key.strip("+=")) is PATH and isinstance(parsed.value(), int | float)
+        as_it_stands = isinstance(parsed.value(), int | float) and Typed(name, {}).is_text(key.strip("+="))
     except HydraException:
         as_it_stands = not (several and "," in value)
     return key + (quoted(value) if as_it_stands else value)
 
 
-def with_overrides(cfg: DictConfig, typed: Sequence[str]) -> DictConfig:
-    """A copy of a configuration with typed KEY=VALUE overrides on top; the keys must exist in it.
+def with_overrides(name: str, cfg: DictConfig, typed: Sequence[str]) -> DictConfig:
+    """A copy of a configuration with typed KEY=VALUE overrides on top, checked.
 
-    >>> with_overrides(OmegaConf.create({"trainer": {"max_epochs": 1}}), ["trainer.max_epochs=2"])
+    >>> with_overrides("train", OmegaConf.create({"trainer": {"max_epochs": 1}}), ["trainer.max_epochs=2"])
     {'trainer': {'max_epochs': 2}}
     """
-    cfg = OmegaConf.create(plain(cfg))
+    cfg, schema = OmegaConf.create(plain(cfg)), Typed(name, plain(cfg))
     for override in parse(typed):
-        key = override.key_or_group
-        if key not in _keys(plain(cfg)):
-            raise UserError(_unknown_key(key, cfg))
-        OmegaConf.update(cfg, key, override.value())
+        for key, value in leaves(override.value(), override.key_or_group):
+            OmegaConf.update(cfg, key, schema.read(key, value), merge=False, force_add=True)
     return cfg
-
-
-def _jobs(overrides: Sequence[Override]) -> Iterator[list[str]]:
-    """One list of plain overrides for each point of the sweep."""
-    choices = [
-        [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
-        if override.is_discrete_sweep()
-        else [override.input_line or ""]
-        for override in overrides
-    ]
-    return map(list, product(*choices))
-
-
-def _compose(name: str, overrides: list[str]) -> DictConfig:
-    try:
-        return hydra.compose(name, overrides=overrides)
-    except (HydraException, OmegaConfBaseException, AssertionError, ValueError) as error:
-        raise UserError(_explain(error, name, overrides)) from error
-
-
-def _explain(error: Exception, name: str, overrides: list[str]) -> str:
-    """Hydra's complaint about a group's choice, a key, or anything else, with the nearest valid name."""
-    if "Config group override must be" in str(error):
-        return f"A group takes the name of one of its choices: {', '.join(filter(_is_group, overrides))}."
-    if match := re.search(r"Could not (?:find|load) '([^'/]+)/([^'/]*)'", str(error)):
-        group, choice = match.groups()
-        choices = GlobalHydra.instance().config_loader().get_group_options(group)
-        return f"{group} has no '{choice}'.{_nearest(choice, choices)} It is one of: {', '.join(choices)}."
-    if match := re.search(r"Could not (?:append|override|delete|find)[^']*'([^'=]+)", str(error)):
-        groups = [override for override in overrides if _is_group(override)]
-        return _unknown_key(match.group(1), hydra.compose(name, overrides=groups))
-    return _one_line(error) or f"These do not go together: {' '.join(overrides)}."
-
-
-def _is_group(override: str) -> bool:
-    return (config_folder() / re.split("[=@]", override.lstrip("+~"))[0]).is_dir()
-
-
-def _unknown_key(key: str, cfg: DictConfig) -> str:
-    return f"There is no key '{key}'.{_nearest(key, _keys(plain(cfg)))} --help lists the keys."
-
-
-def _nearest(word: str, words: Sequence[str]) -> str:
-    same_leaf = [key for key in words if key.rpartition(".")[2] == word.rpartition(".")[2]]
-    near = difflib.get_close_matches(word, words, n=1, cutoff=0.5) or same_leaf
-    return f" Did you mean '{near[0]}'?" if near else ""
-
-
-def _keys(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Every dotted key.
-
-    >>> _keys({"data": {"height": 128}, "seed": 1})
-    ['data', 'data.height', 'seed']
-    """
-    found = []
-    for key, value in tree.items():
-        found.append(f"{prefix}{key}")
-        if isinstance(value, Mapping):
-            found += _keys(value, f"{prefix}{key}.")
-    return found
-
-
-def _check_values(name: str, cfg: DictConfig, overrides: list[str]) -> None:
-    """A number where the configuration has a number, a switch where it has a switch, a list where it has a list."""
-    values = [override for override in overrides if not _is_group(override)]
-    defaults = hydra.compose(name, overrides=[override for override in overrides if override not in values])
-    for override in values:
-        key = override.split("=")[0].lstrip("+~")
-        default, value = _value(defaults, key), _value(cfg, key)
-        if value is None and (default is None or key in NULLABLE):
-            continue
-        if expected := _expected(key, default, value):
-            raise UserError(f"{key} must be {expected}, got '{value}'.")
-
-
-def _value(cfg: DictConfig, key: str) -> Any:
-    """In plain containers; "???" where it has to be given."""
-    value = "???" if OmegaConf.is_missing(cfg, key) else OmegaConf.select(cfg, key)
-    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-
-
-def _expected(key: str, default: Any, value: Any) -> str | None:
-    """What a value should have been, judged by the default in its place; None where it fits."""
-    if isinstance(default, list) and key not in KINDS:
-        fits = isinstance(value, list) and not any(
-            _expected(key, item, other) for item in default[:1] for other in value
-        )
-        return None if fits else f"a list such as [{','.join(map(str, default))}]"
-    kinds, words = KINDS.get(key) or BY_DEFAULT.get(type(default)) or ((type(value),), "")
-    return None if type(value) in kinds else words
 
 
 def _one_line(error: Exception) -> str:

@@ -1,0 +1,126 @@
+"""Doors open at once: what is typed is answered before torch is imported, and no fault of a terminal loses anything."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+HEAVY = ("torch", "pytorch_lightning", "torchvision", "matplotlib", "scipy")
+WATCHED = """
+import sys
+from mpanet_pl.__main__ import main
+sys.argv = ["mpanet", *sys.argv[1:]]
+try:
+    main()
+finally:
+    print([name for name in %r if name in sys.modules], file=sys.stderr)
+""" % (HEAVY,)  # noqa: UP031
+
+
+def mpanet(*arguments: str, cwd: Path, code: str = WATCHED, **options) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(line, cwd=cwd, capture_output=True, text=True, timeout=60, **options)
+
+
+@pytest.mark.parametrize(
+    ("typed", "code", "said"),
+    [
+        ("", 0, "each has a --help"),
+        ("--help", 0, "train MPANet, test its last and its best epoch"),
+        ("trian", 2, "There is no command 'trian'. Did you mean 'train'?"),
+        ("train --help", 0, "Groups (GROUP=CHOICE)"),
+        ("train sede=3", 2, "There is no key 'sede'. Did you mean 'seed'?"),
+        ("train dataset=regbd", 2, "Did you mean 'regdb'?"),
+        ("train data.height=tall", 2, "data.height must be a whole number, got 'tall'"),
+        ("evaluate", 2, "Add ckpt=PATH"),
+        ("synthesize", 2, "Add out=…"),
+        ("summarize --help", 0, "a folder of runs, such as runs/"),
+        ("summarize", 2, "required: DIR"),
+    ],
+)
+def test_an_answer_needs_no_torch(typed: str, code: int, said: str, tmp_path: Path) -> None:
+    began = time.monotonic()
+    done = mpanet(*typed.split(), cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert said in done.stdout + done.stderr
+    assert done.stderr.splitlines()[-1] == "[]"
+    assert time.monotonic() - began < 15  # of a busy machine; a quiet one takes less than one
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_package_is_imported_at_once_and_its_names_when_touched(tmp_path: Path) -> None:
+    code = f"import sys, mpanet_pl; print([name for name in {HEAVY} if name in sys.modules], mpanet_pl.__version__)"
+    done = mpanet(cwd=tmp_path, code=code)
+    assert done.stdout.startswith("[] ")
+    code = "import mpanet_pl; print(mpanet_pl.MPANet.__name__, sorted(dir(mpanet_pl)) == sorted(mpanet_pl.__all__))"
+    assert mpanet(cwd=tmp_path, code=code).stdout == "MPANet True\n"
+    with pytest.raises(AttributeError, match="no attribute 'MPANett'"):
+        __import__("mpanet_pl").MPANett  # noqa: B018
+
+
+def test_ctrl_c_during_the_imports_is_a_word(tmp_path: Path) -> None:
+    code = "import mpanet_pl.train as door, hydra; print('ready', flush=True); door.main(['-m', 'seed=range(1,1000)'])"
+    running = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert running.stdout
+    assert running.stdout.readline() == "ready\n"
+    time.sleep(0.3)
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert (running.returncode, said) == (130, "\ntrain: stopped\n")
+
+
+PRINTS = """
+from mpanet_pl.cli.command import door
+with door("train"):
+    print("a line\\n" * 10000)
+    open("results.json", "w").write("whole")
+"""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_device_behind_the_output_loses_no_results(tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", PRINTS], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert (tmp_path / "results.json").read_text() == "whole"
+    assert (done.returncode, done.stderr) == (
+        1,
+        "train: not all could be printed (No space left on device); files are whole.\n",
+    )
+
+
+def test_a_reader_that_left_loses_no_results(tmp_path: Path) -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    done = subprocess.run(
+        [sys.executable, "-c", PRINTS], cwd=tmp_path, stdout=writes, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writes)
+    assert (tmp_path / "results.json").read_text() == "whole"
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_files(closed: str, tmp_path: Path) -> None:
+    (tmp_path / "prints.py").write_text(PRINTS)
+    done = subprocess.run(f"'{sys.executable}' prints.py {closed}", cwd=tmp_path, shell=True, capture_output=True)
+    assert done.returncode == 0
+    assert (tmp_path / "results.json").read_text() == "whole"
+
+
+def test_a_deleted_working_folder_is_named(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    code = "import os; os.rmdir(os.getcwd())\nfrom mpanet_pl.train import main\nmain([])"
+    done = mpanet(cwd=gone, code=code)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "train: The folder that you are in was deleted: change to another.\n",
+    )
