@@ -1,6 +1,5 @@
 """MPANet as a Lightning module: one training step, its optimiser, what it logs."""
 
-import inspect
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from mpanet_pl.optim import Span, build_optimizer, build_schedule
 from mpanet_pl.optim.optimizers import LR
 from mpanet_pl.system import weights
 from mpanet_pl.system.collective import gather
-from mpanet_pl.system.targets import TARGET, build, named
+from mpanet_pl.system.targets import TARGET, build, fitting, named
 from mpanet_pl.system.trust import check, ran_here
 
 
@@ -192,10 +191,7 @@ def _made(usual: type[nn.Module], settings: Mapping[str, Any], key: str, *argume
     """The usual class of its keywords; or one that `_target_` names, of those of the usual keywords that it takes."""
     if TARGET not in settings:
         return usual(*arguments, **settings)
-    taken = inspect.signature(named(settings[TARGET], key)).parameters
-    any_word = any(word.kind is word.VAR_KEYWORD for word in taken.values())
-    left_over = set() if any_word else inspect.signature(usual).parameters.keys() - taken.keys()
-    return build({word: value for word, value in settings.items() if word not in left_over}, key, *arguments)
+    return build(fitting(settings, usual, key), key, *arguments)
 
 
 def _name(cls: type) -> str:

@@ -113,9 +113,9 @@ def test_a_broken_permutation_file_is_a_fault_among_others(
     assert "rand_perm_cam.mat" in told
 
 
-def test_a_permutation_file_that_is_not_used_is_not_called_missing(sysu: Path) -> None:
-    write(sysu / "exp/rand_perm_cam.mat", "whatever")
-    (warning,) = [text for text in check(SYSU(sysu), SYSUProtocol()).warnings if "rand_perm_cam" in text]
+def test_a_permutation_file_that_is_not_used_is_not_called_missing(tmp_path: Path) -> None:
+    write(draw_sysu(tmp_path) / "exp/rand_perm_cam.mat", "whatever")
+    (warning,) = [text for text in check(SYSU(tmp_path), SYSUProtocol()).warnings if "rand_perm_cam" in text]
     assert "is there, but is not used" in warning
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
 
@@ -15,6 +14,7 @@ from mpanet_pl.gallery.compact import Projection, learn
 from mpanet_pl.gallery.embedder import Embedder
 from mpanet_pl.gallery.store import PROJECTION
 from mpanet_pl.run.configuration import check_targets
+from mpanet_pl.run.datasets import build_data
 from mpanet_pl.system.progress import track
 
 MOST = 8192  # training images, evenly spaced: a decomposition takes minutes at this many
@@ -48,7 +48,7 @@ def training_embeddings(
         cfg.data_dir = str(data_dir)
     check_targets(cfg, origin.path, trust)
     cfg.data.cache = False
-    data = instantiate(cfg.data)
+    data = build_data(cfg.data)
     if not data.dataset.root.is_dir():
         raise UserError(
             f"The training images are not in {data.dataset.root}, and compact=… learns from them: data_dir=…."

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from mpanet_pl.data import Dataset
+from mpanet_pl.data import Augmentation, Dataset, ReIDDataModule
 from mpanet_pl.data.layout import DatasetOnDisk
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import RetrievalProtocol
+from mpanet_pl.system.targets import TARGET, fitting
 
 FROM_DATASET = "auto"  # a setting that the dataset's own folder decides
 
@@ -37,3 +40,14 @@ def build_protocol(cfg: DictConfig, dataset: Dataset) -> RetrievalProtocol:
     given = {str(key): value for key, value in settings.items() if key != "_target_" and value != FROM_DATASET}
     made: RetrievalProtocol = get_class(str(settings["_target_"])).of(dataset, **given)  # type: ignore[attr-defined]
     return made
+
+
+def build_data(cfg: DictConfig, **keywords: Any) -> ReIDDataModule:
+    """The data module; an augmentation of the user's own takes those of the recipe's keywords that it knows."""
+    augment = OmegaConf.to_container(cfg.augment, resolve=True)
+    if isinstance(augment, dict) and TARGET in augment:
+        words = {str(key): value for key, value in augment.items()}
+        cfg = cfg.copy()
+        cfg.augment = fitting(words, Augmentation, "data.augment")
+    data: ReIDDataModule = instantiate(cfg, **keywords)
+    return data

@@ -32,7 +32,7 @@ from mpanet_pl.evaluation.slices import table as slice_table
 from mpanet_pl.evaluation.tables import Results, print_tables
 from mpanet_pl.module import MPANetModule
 from mpanet_pl.run.configuration import NOTHING_TYPED, Request, check_targets, packages, plain
-from mpanet_pl.run.datasets import build_protocol, dataset_class, settle_trial
+from mpanet_pl.run.datasets import build_data, build_protocol, dataset_class, settle_trial
 from mpanet_pl.run.examination import Examiner, Know, Tested, know_nothing
 from mpanet_pl.run.folder import run_folder
 from mpanet_pl.run.foreign import foreign_features
@@ -127,7 +127,7 @@ def measure_network(cfg: DictConfig, request: Request, subject: Subject, know: K
     """Every rank embeds its share of the test images; the first tells the scores."""
     assert subject.module
     settle_trial(cfg)
-    data = instantiate(cfg.data)
+    data = build_data(cfg.data)
     protocol = build_protocol(cfg.protocol, data.dataset)
     data.prepare_data()
     data.setup("test")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hydra.errors import HydraException
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
@@ -21,7 +20,7 @@ from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import check_matches
 from mpanet_pl.evaluation.protocols import RetrievalProtocol
 from mpanet_pl.run.configuration import NOTHING_TYPED, Request
-from mpanet_pl.run.datasets import build_protocol, settle_trial
+from mpanet_pl.run.datasets import build_data, build_protocol, settle_trial
 from mpanet_pl.system.progress import track
 
 
@@ -33,13 +32,13 @@ class Report(NamedTuple):
 
 def prepare(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
     settle_trial(cfg)
-    data, workers = instantiate(cfg.data), cfg.data.workers or None
+    data, workers = build_data(cfg.data), cfg.data.workers or None
     dataset, console = data.dataset, Console(soft_wrap=True, highlight=False)
     dataset.prepare()
     try:
         protocol, refused = build_protocol(cfg.protocol, dataset), []
     except (HydraException, UserError) as error:
-        protocol, refused = None, [error.__cause__ or error]
+        protocol, refused = None, [(isinstance(error, HydraException) and error.__cause__) or error]
     splits, faults, warnings = check(dataset, protocol, workers=workers)
     faults.add("what the protocol asks for", refused)
     if splits.train.paths:

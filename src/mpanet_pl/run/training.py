@@ -21,7 +21,7 @@ from mpanet_pl.module import MPANetModule
 from mpanet_pl.run.callbacks import Checkpoints, FiniteGuard, LiveProgress, Reopened, RunLogger, SeededEpochs, Timing
 from mpanet_pl.run.callbacks.checkpoints import BEST, LAST, epochs_done
 from mpanet_pl.run.configuration import NOTHING_TYPED, Request, plain
-from mpanet_pl.run.datasets import build_protocol, settle_trial
+from mpanet_pl.run.datasets import build_data, build_protocol, settle_trial
 from mpanet_pl.run.examination import Examiner, Know, Tested, know_nothing
 from mpanet_pl.run.folder import begun_in_sweep, reopen, run_folder
 from mpanet_pl.run.loggers import build_loggers, tell
@@ -47,7 +47,7 @@ def train(cfg: DictConfig, request: Request = NOTHING_TYPED, know: Know = know_n
         # What can be refused is refused before there is a folder.
         world = build_trainer(cfg.trainer).world_size
         seed_everything(cfg.seed)
-        data = instantiate(cfg.data, validation=cfg.validation.on)
+        data = build_data(cfg.data, validation=cfg.validation.on)
         data.prepare_data()
         data.setup("fit")
         data.training_batches(world=world)

@@ -1,5 +1,6 @@
 """Classes by their dotted name: from an installed package, or from a file beside where the user stands."""
 
+import inspect
 import os
 import pkgutil
 import sys
@@ -44,3 +45,11 @@ def build(settings: Mapping[str, Any], key: str, *arguments: Any) -> Any:
         return maker(*arguments, **keywords)
     except (TypeError, ValueError) as error:
         raise UserError(f"{key}: {settings[TARGET]} is refused: {error}") from error
+
+
+def fitting(settings: Mapping[str, Any], usual: Callable[..., Any], key: str) -> dict[str, Any]:
+    """Settings that name a class by `_target_`, without those of the usual class's keywords that it does not take."""
+    taken = inspect.signature(named(settings[TARGET], key)).parameters
+    any_word = any(word.kind is word.VAR_KEYWORD for word in taken.values())
+    left_over = set() if any_word else inspect.signature(usual).parameters.keys() - taken.keys()
+    return {word: value for word, value in settings.items() if word not in left_over}
