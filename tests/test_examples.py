@@ -1,0 +1,91 @@
+"""Each example, its own commands in a copy of its folder, against the installed wheel and nothing of the checkout."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mpanet_pl.losses.functional import distances
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted(path.parent for path in (ROOT / "examples").glob("*/README.md"))
+SMALLER = {  # the last words to what takes its time
+    "own_loss": [],
+    "another_method": ["model.network.trunk=resnet18", "model.network.pretrained=false"],
+}
+WORLD = "data.dataset.identities=8 data.dataset.images_per_camera=2 data.dataset.height=48 data.dataset.width=24 "
+WORLD += "data.height=48 data.width=24 data.identities_per_batch=2 data.images_per_identity=4 trainer.max_epochs=1 "
+WORLD += "trainer.log_every_n_steps=1"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, installed by itself."""
+    folder, target = tmp_path_factory.mktemp("wheel"), tmp_path_factory.mktemp("site")
+    line = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    subprocess.run(line, check=True, capture_output=True, timeout=300)
+    line = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(target)]
+    subprocess.run([*line, str(next(folder.glob("*.whl")))], check=True, capture_output=True, timeout=300)
+    return target
+
+
+def commands(example: Path) -> list[list[str]]:
+    (block,) = re.findall(r"```sh\n(.*?)```", (example / "README.md").read_text(), re.DOTALL)
+    return [shlex.split(line) for line in block.splitlines()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_it_runs_from_outside(example: Path, site: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / example.name
+    shutil.copytree(example, elsewhere, ignore=shutil.ignore_patterns("__pycache__"))
+    environment = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1", "XDG_STATE_HOME": str(tmp_path)}
+    for _, *words in commands(example):
+        if "mpanet_pl.train" in words and example.name in SMALLER:
+            words += [*WORLD.split(), *SMALLER[example.name]]
+        if words[:2] in (["-m", "mpanet_pl.train"], ["-m", "mpanet_pl.evaluate"]) and "resume=run" not in words:
+            words.append("trainer.accelerator=cpu")
+        line = [sys.executable, *words]
+        done = subprocess.run(line, cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
+    assert (elsewhere / "tested/results.json").exists()
+    if example.name == "own_loss":
+        assert "train/hetero_center" in (elsewhere / "run/metrics.csv").read_text()
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_it_is_short(example: Path) -> None:
+    code = [path.read_text().splitlines() for kind in ("py", "yaml") for path in example.rglob(f"*.{kind}")]
+    assert sum(map(len, code)) <= 80
+
+
+def test_the_hetero_centre_triplet_is_that_of_its_definition(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from mpanet_pl.network import Embedding
+
+    monkeypatch.syspath_prepend(str(ROOT / "examples/own_loss"))
+    from hetero_center import HeteroCenterTriplet  # type: ignore[import-not-found]
+
+    torch.manual_seed(0)
+    f, identities = torch.randn(12, 4), torch.tensor([0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 3])
+    infrared = torch.tensor([True, False] * 4 + [True, False, False, True])
+    centres = {
+        (who, light): f[(identities == who) & (infrared == light)].mean(0)
+        for who in range(4)
+        for light in (True, False)
+        if ((identities == who) & (infrared == light)).any()
+    }
+    expected = []
+    for (who, light), centre in centres.items():
+        if (who, not light) in centres:
+            others = torch.stack([other for (person, _), other in centres.items() if person != who])
+            near = distances(torch.cat([centre[None], others]))[0, 1:].min()
+            expected.append((0.3 + (centre - centres[who, not light]).norm() - near).clamp(min=0))
+    loss = HeteroCenterTriplet()(Embedding(f[:, :0, None, None], f, f), identities, infrared)
+    torch.testing.assert_close(loss, torch.stack(expected).mean())
