@@ -6,6 +6,7 @@ import pytest
 import torch
 from evaluation.definition import evaluate_query
 
+from mpanet_pl.evaluation import ranking
 from mpanet_pl.evaluation.ranking import CMC, REMOVED, Gallery, cumulative_matches, rank
 
 
@@ -54,3 +55,24 @@ def test_the_order_of_the_gallery_changes_nothing() -> None:
 def test_the_curve_rises_to_one_and_stays() -> None:
     curve = cumulative_matches(torch.tensor([1, 2, 2, 4]), 6)
     assert curve.tolist() == [0.25, 0.75, 0.75, 1, 1, 1]
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_the_best_of_each_identity_wherever_its_columns_stand(together: bool) -> None:
+    identities = torch.randint(0, 7, (40,), generator=torch.Generator().manual_seed(0)) * 5
+    identities = identities.sort().values if together else identities
+    gallery = Gallery(identities)
+    assert (gallery.starts is not None) == together
+    similarity = torch.randn(6, 40, generator=torch.Generator().manual_seed(1))
+    expected = [[float(row[identities == one].max()) for one in gallery.known] for row in similarity]
+    torch.testing.assert_close(gallery.best_of_each(similarity), torch.tensor(expected), rtol=0, atol=0)
+
+
+def test_threads_sort_as_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = torch.randn(7, 50, generator=torch.Generator().manual_seed(0))
+    rows[2, 3] = rows[3, 1] = REMOVED
+    monkeypatch.setattr(ranking, "WORTH_A_THREAD", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    before = rows.clone()
+    assert torch.equal(ranking._rising(rows), rows.sort(1).values)
+    assert torch.equal(rows, before)

@@ -7,6 +7,8 @@ everyone gains nothing by it. A pair that a protocol leaves out has similarity -
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -15,6 +17,7 @@ from torch import Tensor
 
 CMC = Literal["deduplicated", "plain"]
 REMOVED = float("-inf")
+WORTH_A_THREAD = 2**16  # numbers to sort
 
 
 class Placements(NamedTuple):
@@ -35,6 +38,10 @@ class Gallery:
         self.known = known  # (I,)
         self.place = place  # (G,), where a column's identity is among the known
         self.columns = _columns_of_each(self.place, len(self.known))  # (I + 1, L)
+        steps = self.place.diff()
+        self.starts = None  # (I,) where each identity's columns begin, where they stand together
+        if not (steps < 0).any():
+            self.starts = np.flatnonzero(np.append(True, steps.cpu().numpy() > 0))
 
     def columns_of(self, identities: Tensor) -> Tensor:
         """(Q, L): the columns that show each identity, filled up with -1."""
@@ -42,7 +49,12 @@ class Gallery:
         return self.columns[row.where(self.known[row] == identities, len(self.known))]
 
     def best_of_each(self, similarity: Tensor) -> Tensor:
-        """(Q, I): the highest similarity that each identity reaches in each row of (Q, G)."""
+        """(Q, I): the highest similarity that each identity reaches in each row of (Q, G).
+
+        On CPU, where the columns of each identity stand together, by numpy: more than twice as fast.
+        """
+        if self.starts is not None and similarity.device.type == "cpu":
+            return torch.from_numpy(np.maximum.reduceat(similarity.numpy(), self.starts, axis=1))
         best = similarity.new_full((len(similarity), len(self.known)), REMOVED)
         return best.scatter_reduce_(1, self.place.expand_as(similarity), similarity, "amax")
 
@@ -104,7 +116,18 @@ def _count_as_similar(similarity: Tensor, matches: Tensor) -> Tensor:
 
 
 def _rising(rows: Tensor) -> Tensor:
-    """Each row sorted. On CPU by numpy, whose vectorised sort of values is some thirty times as fast as torch's."""
+    """Each row sorted. On CPU by numpy, whose vectorised sort of values is some twenty times as fast as torch's."""
     if rows.device.type != "cpu":
         return rows.sort(1).values
-    return torch.from_numpy(np.sort(rows.numpy(), axis=1))
+    rising = rows.numpy().copy()
+    parts = np.array_split(rising, torch.get_num_threads() if rising.size > WORTH_A_THREAD else 1)
+    if len(parts) == 1:
+        rising.sort(axis=1)
+    else:
+        list(_threads(len(parts)).map(lambda part: part.sort(axis=1), parts))
+    return torch.from_numpy(rising)
+
+
+@cache
+def _threads(count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count)

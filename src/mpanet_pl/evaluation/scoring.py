@@ -162,7 +162,10 @@ class Retrieval:
         used = torch.tensor(list(dict.fromkeys(torch.cat(galleries).tolist())))  # (U,)
         column = torch.empty(len(self.catalogue), dtype=torch.int64).scatter_(0, used, torch.arange(len(used)))
         chosen = {
-            setting: [(column[images].to(self.embeddings.device), self._gallery(images)) for images in trials]
+            setting: [
+                (column[images].to(self.embeddings.device), self._gallery(images))
+                for images in map(self._by_identity, trials)
+            ]
             for setting, trials in search.galleries.items()
         }
         embeddings, who, alike = self.embeddings_of(used), self.catalogue[used], first_alike(self.embeddings, used)
@@ -192,6 +195,9 @@ class Retrieval:
                 placed = rank(similarity, identities, self._gallery(images), self.protocol.cmc)
                 ranks[setting].append([placed._replace(query=search.queries[placed.query.cpu()])])
         return ranks
+
+    def _by_identity(self, images: Tensor) -> Tensor:
+        return images[self.catalogue.identities[images].argsort(stable=True)]
 
     def _gallery(self, images: Tensor) -> Gallery:
         return Gallery(self.identities[images])
