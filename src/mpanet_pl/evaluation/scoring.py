@@ -5,7 +5,7 @@ All trials of a search share one similarity matrix; a trial is a choice of its c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from statistics import fmean, stdev
 
@@ -170,8 +170,7 @@ class Retrieval:
         }
         embeddings, who, alike = self.embeddings_of(used), self.catalogue[used], first_alike(self.embeddings, used)
         ranks: AllPlacements = {setting: [[] for _ in trials] for setting, trials in chosen.items()}
-        for rows in search.queries.split(max(1, SIMILARITIES_AT_ONCE // len(used))):
-            similarity = self._similarity(self.embeddings_of(rows), embeddings)  # (B, U)
+        for rows, similarity in self._blocks(search.queries, embeddings):
             if alike is not None:
                 similarity = similarity[:, alike]
             self.remove_ignored(similarity, rows, who)
@@ -182,6 +181,16 @@ class Retrieval:
                     placed = rank(of_trial, identities, gallery, self.protocol.cmc)
                     ranks[setting][trial].append(placed._replace(query=rows[placed.query.cpu()]))
         return ranks
+
+    def _blocks(self, queries: Tensor, gallery: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Some of the queries, and their similarities (B, U) to the gallery's embeddings (U, D).
+
+        A product wants many rows, for it rearranges the gallery each time; ranking wants few, that stay in the cache.
+        """
+        few = max(1, SIMILARITIES_AT_ONCE // len(gallery))
+        for many in queries.split(4 * few):
+            products = self._similarity(self.embeddings_of(many), gallery)
+            yield from zip(many.split(few), products.split(few), strict=True)
 
     def rerank(self, search: Search, rerank: Reranker) -> AllPlacements:
         """The same after re-ranking, where a trial's similarities depend on its whole gallery."""
