@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,8 @@ def check(name: str, typed: Sequence[str], *, several: bool = False, config_dir:
                 with faults.gathered():
                     _check_choice(override, loader, defaults)
                     sound.append(override)
-        first = _compose(loader, name, _lines([*hydras, *(run for override in sound for run in _runs(override)[:1])]))
+        compose = cache(partial(_compose, loader, name))
+        first = compose(_lines([*hydras, *(run for override in sound for run in _runs(override)[:1])]))
         swept = parse([f"{key}={value}" for key, value in (first.hydra.sweeper.get("params") or {}).items()], loader)
         sound += [override for override in swept if _is_group(override, loader)]
         values = [
@@ -66,7 +68,7 @@ def check(name: str, typed: Sequence[str], *, several: bool = False, config_dir:
         absent: set[str] = set()
         for choices in product(*map(_runs, sound)):
             with faults.gathered():
-                tree = plain(_compose(loader, name, _lines([*hydras, *choices])))
+                tree = plain(compose(_lines([*hydras, *choices])))
                 absent |= _check_values(name, tree, [run for value in values for run in _runs(value)], faults)
     faults.tell()
     return [
@@ -78,7 +80,7 @@ def check(name: str, typed: Sequence[str], *, several: bool = False, config_dir:
 
 
 def _check_values(name: str, tree: dict[str, Any], values: Sequence[Override], faults: Faults) -> set[str]:
-    """Against the schema, in a configuration that groups composed; the keys that it lacks."""
+    """Against the schema, in a configuration that groups composed; those that it lacks."""
     del tree["hydra"]
     asked = [(override, *leaf) for override in values for leaf in leaves(override.value(), override.key_or_group)]
     whole = OmegaConf.create(tree)
@@ -101,7 +103,7 @@ def _check_values(name: str, tree: dict[str, Any], values: Sequence[Override], f
     if missing:
         with faults.gathered():
             raise UserError(f"Add {', '.join(f'{key}=…' for key in missing)}. --help shows examples.")
-    return {key for _, key, _ in asked} - set(before)
+    return {override.key_or_group for override, key, _ in asked if key not in before}
 
 
 def _has_no_trials(tree: Mapping[str, Any]) -> bool:
@@ -161,8 +163,8 @@ def _runs(override: Override) -> list[Override]:
     return parse([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
 
 
-def _lines(overrides: Sequence[Override]) -> list[str]:
-    return [override.input_line or "" for override in overrides]
+def _lines(overrides: Sequence[Override]) -> tuple[str, ...]:
+    return tuple(override.input_line or "" for override in overrides)
 
 
 @contextmanager
