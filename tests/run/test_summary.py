@@ -216,6 +216,8 @@ def test_intervals_are_of_people_and_of_runs(tmp_path: Path) -> None:
         if name == "one":
             assert (low, high) == pytest.approx(scores.ci["r1"])
     assert width["near"] < width["one"] < width["apart"]
+    low, high = group.scores()["visible_to_thermal"]["last"]["r10"]["ci"]  # all of 60 people are found by rank 9
+    assert (low, high) == pytest.approx((100 * 0.025 ** (1 / 60), 100))
     (tmp_path / "near" / "2" / "queries.npz").unlink()
     (group,) = summarize([tmp_path / "near"]).groups
     assert group.scores()["visible_to_thermal"]["last"]["r1"]["ci"] is None

@@ -17,7 +17,15 @@ from scipy.special import stdtr, stdtrit
 from torch import Tensor
 
 from mpanet_pl.errors import UserError
-from mpanet_pl.evaluation.intervals import LEVEL, Interval, Odds, difference_interval, ratio_interval, standard_error
+from mpanet_pl.evaluation.intervals import (
+    LEVEL,
+    Interval,
+    Odds,
+    difference_interval,
+    or_unseen,
+    ratio_interval,
+    standard_error,
+)
 from mpanet_pl.evaluation.outcomes import NAMES, Outcomes, People, by_person
 
 FLIPS = 9999
@@ -109,7 +117,8 @@ def interval_over_runs(runs: Sequence[Answers]) -> Interval:
     error, degrees = _two_levels(people, *_of_mean(torch.stack([one.sums.sum(0) for one in each])))
     scale, mean = Odds(0.5 / len(people.sizes)), people.sums.sum(0)
     reach = _quantile(degrees) * error * scale.slope(mean)
-    return Interval(scale.back(scale.of(mean) - reach), scale.back(scale.of(mean) + reach))
+    interval = Interval(scale.back(scale.of(mean) - reach), scale.back(scale.of(mean) + reach))
+    return or_unseen(interval, mean, error, len(people.sizes))
 
 
 def _two_levels(people: People, variance: Tensor, freedom: Tensor) -> tuple[Tensor, Tensor]:

@@ -50,12 +50,15 @@ def ratio_interval(sums: Tensor, sizes: Tensor, *, replicates: int = REPLICATES,
     below, above = steps.quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64), dim=0)
     reach = error * scale.slope(share)
     low, high = (scale.back(scale.of(share) - step * reach) for step in (above, below))
-    # Where all people are alike there is nothing to draw from; n who all are found leave room for as many others
-    # as n draws would miss, which is the exact bound of a share of people.
-    unseen, alike = tail ** (1 / people), error < NO_ERROR
+    return or_unseen(Interval(torch.minimum(low, share), torch.maximum(high, share)), share, error, people)
+
+
+def or_unseen(interval: Interval, share: Tensor, error: Tensor, people: int) -> Interval:
+    """Where all people are alike there is nothing to draw from; n who all are found leave room for as many others as n
+    draws would miss, which is the exact bound of a share of people."""
+    unseen, alike = ((1 - LEVEL) / 2) ** (1 / people), error < NO_ERROR
     return Interval(
-        torch.where(alike, share * unseen, torch.minimum(low, share)),
-        torch.where(alike, 1 - (1 - share) * unseen, torch.maximum(high, share)),
+        torch.where(alike, share * unseen, interval.low), torch.where(alike, 1 - (1 - share) * unseen, interval.high)
     )
 
 
