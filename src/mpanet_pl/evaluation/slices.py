@@ -12,7 +12,7 @@ from mpanet_pl.data.catalogue import Catalogue
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.protocols import RetrievalProtocol, Search
 from mpanet_pl.evaluation.scoring import Scores, any_match, evaluate
-from mpanet_pl.evaluation.tables import COLUMNS, Grid, score_values, shown
+from mpanet_pl.evaluation.tables import COLUMNS, HEADLINES, Grid, score_values, shown
 
 Labels = Mapping[str, Mapping[str, Tensor]]  # kind -> name -> (N,) bool, images of the catalogue; they may overlap
 
@@ -24,7 +24,6 @@ NUMBERS = {  # of a query's true matches in its first gallery: least and most
     "10 images or more": (10, 10**9),
 }
 FEW = 20  # people: intervals of fewer hold, but are wide
-SHOWN = ("r1", "mAP", "mINP")
 REMARK = f"few: fewer than {FEW} people, whose interval leaves almost everything open"
 AT_ONCE = 2**22
 
@@ -77,9 +76,9 @@ def table(found: Sequence[Slice], *, narrow: bool = False) -> Grid:
         assert one.scores.outcomes is not None
         values = score_values(one.scores)
         people = f"{one.people} (few)" if one.people < FEW else str(one.people)
-        cells = [shown(values[name], narrow=narrow) for name in SHOWN]
+        cells = [shown(values[name], narrow=narrow) for name in HEADLINES]
         rows.append([f"{one.kind}: {one.name}", one.setting, people, str(len(one.scores.outcomes.queries)), *cells])
-    return ["slice", "setting", "people", "queries", *(COLUMNS[name] for name in SHOWN)], rows
+    return ["slice", "setting", "people", "queries", *(COLUMNS[name] for name in HEADLINES)], rows
 
 
 class _OfCameras(RetrievalProtocol):

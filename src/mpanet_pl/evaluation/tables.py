@@ -21,6 +21,7 @@ from mpanet_pl.system.files import written_aside
 JSON = "results.json"
 MARKDOWN = "results.md"
 COLUMNS = {name: name.upper() if name in RANKS else name for name in NAMES}
+HEADLINES = ("r1", "mAP", "mINP")  # where there is room for a few
 ORIGIN = ("dataset", "trial", "seed", "overrides", "device", "ranks", "precision", "epochs", "commit", "date")
 SELECTED_ON = {"test": "the test set", "held_out": "held-out training people"}
 PUBLISHED = "published (MPANet, CVPR 2021)"

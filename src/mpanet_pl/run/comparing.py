@@ -11,11 +11,10 @@ from string import ascii_uppercase
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.compare import Answers, Difference, compare, holm
 from mpanet_pl.evaluation.outcomes import NAMES, QUERIES, read_queries
-from mpanet_pl.evaluation.tables import COLUMNS, JSON, Grid, Results, markdown
+from mpanet_pl.evaluation.tables import COLUMNS, HEADLINES, JSON, Grid, Results, markdown
 from mpanet_pl.run.repeats import LEFT_OUT, Run, grouped
 from mpanet_pl.system.files import written_aside
 
-SHOWN = ("r1", "mAP", "mINP")  # all of them are in the JSON
 LIKELY = 0.05
 
 
@@ -82,10 +81,14 @@ class Comparison:
     left_out: Sequence[str]  # settings that not all of them have
 
     def table(self) -> Grid:
-        header = ["setting", f"more than {self.methods[0].letter}", *(f"{COLUMNS[name]} (95 %), p" for name in SHOWN)]
+        header = [
+            "setting",
+            f"more than {self.methods[0].letter}",
+            *(f"{COLUMNS[name]} (95 %), p" for name in HEADLINES),
+        ]
         rows: dict[tuple[str, str], list[str]] = {}
         for one in self.told:
-            if one.score in SHOWN:
+            if one.score in HEADLINES:
                 rows.setdefault((one.setting, one.method), []).append(one.cell)
         return header, [[*names, *cells] for names, cells in rows.items()]
 
