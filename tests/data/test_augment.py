@@ -85,12 +85,21 @@ def test_the_accelerators_way_is_the_processors_bit_for_bit(augmentation):
     assert torch.equal(boxes.fill_(normalised(moved), (0.0, 0.0, 0.0)), masked)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_gpu_augments_as_the_processor_does():
+@pytest.mark.gpu
+@pytest.mark.parametrize("augmentation", [COLOURFUL, Augmentation(tone=0.8), Augmentation(caj=True)])
+def test_a_gpu_augments_as_the_processor_does(augmentation):
     images, index = photographs(), torch.arange(32)
-    on_gpu = COLOURFUL(images.cuda(), index.cuda(), every_other(32).cuda(), seed=1, epoch=3)
-    assert torch.equal(on_gpu.cpu(), COLOURFUL(images, index, every_other(32), seed=1, epoch=3))
+    on_gpu = augmentation(images.cuda(), index.cuda(), every_other(32).cuda(), seed=1, epoch=3)
+    assert torch.equal(on_gpu.cpu(), augmentation(images, index, every_other(32), seed=1, epoch=3))
     assert torch.equal(normalise(images.cuda()).cpu(), normalise(images))
+
+
+@pytest.mark.gpu
+def test_a_gpu_enhances_as_the_processor_does():
+    """Up to the last digits of the powers that Beta draws are made of."""
+    images, index, enhancing = photographs(), torch.arange(32), Augmentation(rle=True)
+    on_gpu = enhancing(images.cuda(), index.cuda(), every_other(32).cuda(), seed=1, epoch=3)
+    assert torch.allclose(on_gpu.cpu(), enhancing(images, index, every_other(32), seed=1, epoch=3), atol=1e-5)
 
 
 def test_what_comes_out():

@@ -53,7 +53,8 @@ def scale_boxes(pixels: Tensor, rows: Tensor, draw: Draw) -> Tensor:
         now = pixels[rows]
         largest = (now * inside).amax((1, 2))  # (n, 3)
         factor = torch.where(largest > 0, maxima.to(now.dtype) / largest, 1)[:, None, None]
-        pixels[rows] = torch.where(inside, now * factor, now)
-        kept[rows] = torch.where(inside, kept[rows] * factor.float(), kept[rows])
-        rows = rows[kept[rows].amin((1, 2, 3)) >= LEAST]
+        factor = torch.where(inside, factor, 1)  # (n, H, W, 3)
+        left = kept[rows] * factor.float()
+        pixels[rows], kept[rows] = now * factor, left
+        rows = rows[left.amin((1, 2, 3)) >= LEAST]
     return pixels
