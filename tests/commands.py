@@ -25,6 +25,7 @@ SMALL_WORLD = [
     *SMALL,
     "data.dataset.identities=10",
     "data.dataset.images_per_camera=2",
+    "data.dataset.test_share=0.4",
     "data.dataset.height=48",
     "data.dataset.width=24",
     "data.dataset.siblings=1.0",

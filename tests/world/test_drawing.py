@@ -115,6 +115,17 @@ def test_a_nuance_changes_what_is_drawn_where_its_box_says(nuance: str, facing: 
         assert inside.sum() > 10
 
 
+def test_who_is_dyed_keeps_the_cut_of_their_clothes_and_no_colour() -> None:
+    shots = [Shot("", 200, 1, False, number) for number in range(3)]
+    dressed = [LOOK.dyed(shot, SOMEBODY) for shot in shots]
+    for one, another in pairwise([SOMEBODY, *dressed]):
+        assert one.attributes == another.attributes
+        assert (one.height, one.build) == (another.height, another.build)
+        assert not np.isclose(one.visible, another.visible)[: Material.SOLES].any(axis=1).any()
+        assert not np.isclose(one.infrared, another.infrared)[: Material.SOLES].any()
+    assert np.array_equal(LOOK.dyed(shots[0], SOMEBODY).visible, dressed[0].visible)
+
+
 def test_what_nobody_wears_is_never_visible() -> None:
     for shot in (Shot("", 200, 1, False, number) for number in range(20)):
         boxes = dict(zip(NUANCES, visible_boxes(LOOK.inks(shot, wearing(front="plain", pattern="plain"))), strict=True))

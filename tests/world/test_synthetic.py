@@ -42,6 +42,34 @@ def test_it_reads_as_sysu(drawn: Synthetic) -> None:
     assert splits.test.identities.unique().tolist() == [7, 8, 9, 10]
 
 
+def test_whoever_is_trained_on_is_dyed_and_nobody_else_is_changed(drawn: Synthetic, tmp_path: Path) -> None:
+    dyed = Synthetic(
+        tmp_path, identities=10, images_per_camera=2, siblings=0.5, dyed=True, height=64, width=32, workers=1
+    )
+    dyed.prepare()
+    plain = contents(drawn.root)
+    for path, content in contents(dyed.root).items():
+        if path.startswith("cam"):
+            trained = int(path.split("/")[1]) <= 6
+            assert (content != plain[path]) == trained
+        else:
+            assert (content != plain[path]) == (path == "manifest.json")
+    with np.load(dyed.root / "nuances.npz") as one, np.load(drawn.root / "nuances.npz") as other:
+        assert np.array_equal(one["boxes"], other["boxes"], equal_nan=True)
+
+
+def test_the_last_people_are_tested_in_the_share_asked_for() -> None:
+    layout = drawing.World(identities=20, images_per_camera=1, test_share=0.2).lay_out()
+    assert [len(group) for group in layout.groups] == [16, 4, 0]
+    with pytest.raises(UserError, match=r"test_share is the share .* got 0.01 of 20"):
+        drawing.World(identities=20, test_share=0.01)
+
+
+def test_nobody_can_be_dyed_where_everybody_is_tested_once(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="layout=regdb trains on everybody"):
+        drawing.World(layout="regdb", dyed=True)
+
+
 def test_every_image_has_its_annotations(drawn: Synthetic) -> None:
     test = drawn.read().test
     annotations = Annotations.read(drawn.root, test)

@@ -27,7 +27,7 @@ CAMERAS = {
 }
 
 
-def even_census(layout: str, identities: int, images: int, test_share: float = 0.4) -> Census:
+def even_census(layout: str, identities: int, images: int, test_share: float) -> Census:
     """Everybody under every camera, equally often. The last identities are the test's."""
     train = identities - round(test_share * identities)
     numbers = {"train": range(1, train + 1), "test": range(train + 1, identities + 1)}
@@ -40,7 +40,7 @@ def full_census(layout: str) -> Census:
         case "sysu":
             return sysu_census()
         case "regdb":
-            return even_census("regdb", 412, images=10)
+            return even_census("regdb", 412, images=10, test_share=0.5)
         case "llcm":
             return llcm_census()
         case _:

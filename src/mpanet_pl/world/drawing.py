@@ -24,6 +24,7 @@ from functools import partial
 from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -33,7 +34,7 @@ from mpanet_pl.errors import UserError
 from mpanet_pl.system.files import in_turn, written_aside
 from mpanet_pl.system.progress import track
 from mpanet_pl.world import layouts
-from mpanet_pl.world.census import CAMERAS, even_census, full_census
+from mpanet_pl.world.census import CAMERAS, Census, even_census, full_census
 from mpanet_pl.world.parts import box_around, visible_boxes
 from mpanet_pl.world.people import NUANCES, Person, populate, siblings_of
 from mpanet_pl.world.shot import Look, Shot
@@ -52,7 +53,9 @@ class World:
     layout: str = "sysu"
     identities: int | None = 100  # None: the real dataset's people and numbers of images
     images_per_camera: int = 8
+    test_share: float = 0.4  # of made-up identities, the last ones
     siblings: float = 0.0  # the share of identities who have a sibling
+    dyed: bool = False  # whoever is trained on wears other colours in every picture
     look: Look = field(default_factory=Look)
 
     def __post_init__(self) -> None:
@@ -60,10 +63,17 @@ class World:
             raise UserError(f"layout is one of {', '.join(CAMERAS)}, got {self.layout}")
         if self.identities is not None and (self.identities < 4 or self.identities % 2):
             raise UserError(f"identities is an even number of people, at least 4, got {self.identities}")
+        if self.identities is not None and not 2 <= self.tested <= self.identities - 2:
+            raise UserError(
+                f"test_share is the share of identities to be tested on, at least two and not all but one: "
+                f"got {self.test_share} of {self.identities}"
+            )
         if self.images_per_camera < 1:
             raise UserError(f"images_per_camera is at least 1, got {self.images_per_camera}")
         if not 0 <= self.siblings <= 1:
             raise UserError(f"siblings is the share of identities who have one, between 0 and 1, got {self.siblings}")
+        if self.dyed and self.layout == "regdb":
+            raise UserError("layout=regdb trains on everybody in one trial or another: nobody can be dyed")
         if self.look.seed < 0:
             raise UserError(f"seed is 0 or more, got {self.look.seed}")
         if not 0 <= self.look.hardness < math.inf:
@@ -71,11 +81,18 @@ class World:
         if not all(16 <= side <= 4096 for side in (self.look.height, self.look.width)):
             raise UserError(f"images are 16 to 4096 pixels a side, got {self.look.height} × {self.look.width}")
 
-    def lay_out(self) -> layouts.Layout:
+    @property
+    def tested(self) -> int:
+        """How many made-up identities are the test's."""
+        return round(self.test_share * (self.identities or 0))
+
+    def census(self) -> Census:
         if self.identities is None:
-            who = full_census(self.layout)
-        else:
-            who = even_census(self.layout, self.identities, self.images_per_camera)
+            return full_census(self.layout)
+        return even_census(self.layout, self.identities, self.images_per_camera, self.test_share)
+
+    def lay_out(self) -> layouts.Layout:
+        who = self.census()
         match self.layout:
             case "sysu":
                 return layouts.sysu(who, self.look.seed)
@@ -90,11 +107,15 @@ class World:
         return populate(self.look.seed, self.lay_out().groups, self.siblings)
 
     @property
+    def dyed_people(self) -> set[int]:
+        return {who for split, people in self.census().items() if split != "test" for who in people if self.dyed}
+
+    @property
     def name(self) -> str:
         """A folder's name that says everything that was asked for."""
         look = self.look
-        people = "full" if self.identities is None else f"{self.identities}x{self.images_per_camera}"
-        conditions = f"siblings{self.siblings:g}-hardness{look.hardness:g}"
+        people = "full" if self.identities is None else f"{self.identities}x{self.images_per_camera}-test{self.tested}"
+        conditions = f"siblings{self.siblings:g}-hardness{look.hardness:g}{'-dyed' if self.dyed else ''}"
         return f"{self.layout}-{people}-seed{look.seed}-{conditions}-{look.height}x{look.width}-v{VERSION}"
 
 
@@ -117,11 +138,9 @@ def _draw_alone(root: Path, world: World, workers: int) -> None:
     for path, content in layout.files.items():
         _write(root / path, content)
     chunks = [layout.shots[start : start + CHUNK] for start in range(0, len(layout.shots), CHUNK)]
-    siblings = siblings_of(people)
-    jobs = [
-        (chunk, {shot.identity: (people[shot.identity], siblings.get(shot.identity)) for shot in chunk})
-        for chunk in chunks
-    ]
+    siblings, dyed_people = siblings_of(people), world.dyed_people
+    models = {who: Model(person, siblings.get(who), who in dyed_people) for who, person in people.items()}
+    jobs = [(chunk, {shot.identity: models[shot.identity] for shot in chunk}) for chunk in chunks]
     drawn = _in_parallel(partial(_draw, root, world.look), jobs, max(1, min(workers, len(jobs))))
     boxes = np.stack(list(track(drawn, f"Drawing {root}", len(layout.shots))))
     _write(root / "nuances.json", json.dumps(_who_is_who(world.look.seed, people), indent=1).encode())
@@ -145,21 +164,28 @@ def _manifest(world: World) -> bytes:
     return json.dumps({"drawing": VERSION, **asdict(world)}, indent=1).encode()
 
 
-Job = tuple[list[Shot], dict[int, tuple[Person, Person | None]]]  # who is drawn, each with a sibling
+class Model(NamedTuple):
+    person: Person
+    sibling: Person | None
+    dyed: bool
+
+
+Job = tuple[list[Shot], dict[int, Model]]
 
 
 def _draw(root: Path, look: Look, job: Job) -> list[np.ndarray]:
     """Draw those images of a job that are not there yet; of all, the nuances' boxes and the difference's last."""
-    shots, people = job
+    shots, models = job
     boxes = []
     for shot in shots:
-        path, (person, sibling) = root / shot.path, people[shot.identity]
-        inks = look.inks(shot, person)
+        path, model = root / shot.path, models[shot.identity]
+        inks = look.inks(shot, model.person)
         if not path.exists():
+            person = look.dyed(shot, model.person) if model.dyed else model.person
             content = io.BytesIO()
             Image.fromarray(look.picture(shot, person, inks)).save(content, IMAGE_FORMAT[path.suffix], quality=92)
             _write(path, content.getvalue())
-        differs = np.zeros_like(inks) if sibling is None else inks != look.inks(shot, sibling)
+        differs = np.zeros_like(inks) if model.sibling is None else inks != look.inks(shot, model.sibling)
         boxes.append(np.concatenate([visible_boxes(inks), box_around(differs)[None]]))
     return boxes
 

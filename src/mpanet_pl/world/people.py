@@ -59,7 +59,7 @@ TOUCHES: dict[Material, tuple[Material, ...]] = {
     Material.HEADWEAR: (Material.HAIR, Material.SKIN),
 }
 DISTANCE = 0.16
-PEOPLE, FAMILIES, CAMERAS, SPLITS, SHOTS, LIGHT = range(6)  # the first words of the random streams' keys
+PEOPLE, FAMILIES, CAMERAS, SPLITS, SHOTS, LIGHT, DYES = range(7)  # the first words of the random streams' keys
 LUMINANCE = np.array([0.299, 0.587, 0.114])
 
 
@@ -82,11 +82,16 @@ def generator(seed: int, *key: int) -> np.random.Generator:
 def draw_person(rng: np.random.Generator) -> Person:
     """Somebody without siblings."""
     height, build = rng.uniform(0.93, 1.05), rng.uniform(0.85, 1.18)
-    visible = _colours(rng, _tones(rng, skin=(0.42, 0.78), hair=(0.06, 0.5)))
-    infrared = _tones(rng, skin=(0.55, 0.75), hair=(0.08, 0.5))[:, None]
+    visible, infrared = _materials(rng)
     while not _shows(attributes := {name: str(rng.choice(values)) for name, values in NUANCES.items()}):
         pass
     return Person(height, build, visible, infrared, attributes)
+
+
+def dyed(person: Person, rng: np.random.Generator) -> Person:
+    """The same person in clothes of the same cut, with everything of another colour and reflectance."""
+    visible, infrared = _materials(rng)
+    return replace(person, visible=visible, infrared=infrared)
 
 
 def populate(seed: int, groups: Iterable[Sequence[int]], siblings: float) -> dict[int, Person]:
@@ -134,6 +139,12 @@ def _shows(attributes: Attributes) -> bool:
     """Whether the end of shorts and skirts shows from under the coat."""
     under_coat = attributes["hem"] == "knee" and attributes["legwear"] != "trousers"
     return not (under_coat and attributes["leg_length"] == "short")
+
+
+def _materials(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Colours (materials, 3) and reflectances (materials, 1)."""
+    visible = _colours(rng, _tones(rng, skin=(0.42, 0.78), hair=(0.06, 0.5)))
+    return visible, _tones(rng, skin=(0.55, 0.75), hair=(0.08, 0.5))[:, None]
 
 
 def _tones(rng: np.random.Generator, skin: tuple[float, float], hair: tuple[float, float]) -> np.ndarray:

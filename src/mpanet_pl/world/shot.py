@@ -11,7 +11,7 @@ from mpanet_pl.world.canvas import Canvas, View
 from mpanet_pl.world.figure import draw_figure
 from mpanet_pl.world.paint import paint
 from mpanet_pl.world.parts import Part
-from mpanet_pl.world.people import LIGHT, SHOTS, Person, generator
+from mpanet_pl.world.people import DYES, LIGHT, SHOTS, Person, dyed, generator
 from mpanet_pl.world.places import Place, find_place
 
 
@@ -55,6 +55,10 @@ class Look:
     def picture(self, shot: Shot, person: Person, inks: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8."""
         return paint(inks, person, self._place(shot), self.hardness, self._generator(LIGHT, shot))
+
+    def dyed(self, shot: Shot, person: Person) -> Person:
+        """As they are dressed for this image alone."""
+        return dyed(person, self._generator(DYES, shot))
 
     def _place(self, shot: Shot) -> Place:
         return find_place(self.seed, shot.camera, shot.infrared, self.height, self.width)

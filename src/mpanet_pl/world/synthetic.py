@@ -15,12 +15,12 @@ from mpanet_pl.world import Look, World, draw_world
 class Synthetic(SYSU):
     """Drawn by `prepare`, once, into a folder under `root` that is named by all that is asked for.
 
-    The last 40 % of the people are the test's: with chance alone, rank-1 is about one in their number.
+    The last of the people, `test_share` of them, are the test's: by chance alone rank-1 is about one in their number.
     """
 
     name = "The synthetic dataset"
     config = "synthetic"
-    chosen_by = ("identities",)
+    chosen_by = ("identities", "test_share")
     published = {}  # noqa: RUF012
 
     def __init__(
@@ -29,15 +29,24 @@ class Synthetic(SYSU):
         *,
         identities: int = 100,
         images_per_camera: int = 8,
+        test_share: float = 0.4,
         seed: int = 1,
         siblings: float = 0.0,
+        dyed: bool = False,
         hardness: float = 1.0,
         height: int = 128,
         width: int = 64,
         workers: int | None = None,
     ) -> None:
         look = Look(seed=seed, height=height, width=width, hardness=hardness)
-        self.world = World(identities=identities, images_per_camera=images_per_camera, siblings=siblings, look=look)
+        self.world = World(
+            identities=identities,
+            images_per_camera=images_per_camera,
+            test_share=test_share,
+            siblings=siblings,
+            dyed=dyed,
+            look=look,
+        )
         self.workers = workers or usable_cores()
         super().__init__(Path(root) / self.world.name)
 
@@ -47,7 +56,9 @@ class Synthetic(SYSU):
         settings = {
             "identities": world.identities,
             "images_per_camera": world.images_per_camera,
+            "test_share": world.test_share,
             "siblings": world.siblings,
+            "dyed": world.dyed,
             **asdict(look),
         }
         words = [typed(f"data.dataset.{key}", value) for key, value in settings.items()]
