@@ -98,7 +98,9 @@ class _Folder(_Dataset):
 class _Synthetic(_Dataset):
     identities: int = number(1)
     images_per_camera: int = number(1)
+    test_share: float = number(0, 1)
     siblings: float = number(0, 1)
+    dyed: bool
     hardness: float = number(0)
     seed: int = number(*SEED)
     height: int = number(1)
