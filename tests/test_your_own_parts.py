@@ -21,6 +21,7 @@ def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
         "trainer.max_epochs=1",
         f"data_dir={tmp_path / 'world'}",
         f"run_dir={tmp_path / 'run'}",
+        "+model.network._target_=my_lab.Strip",
         "+model.criterion.extra.compact={_target_: my_lab.Compact, weight: 0.3, start: 0.2}",
     ]
     assert "+model.criterion.extra.compact={_target_: my_lab.Compact, weight: 0.3, start: 0.2}" in PAGE.read_text()

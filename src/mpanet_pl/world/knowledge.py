@@ -10,6 +10,7 @@ from torch import Tensor
 from mpanet_pl.data import Batch, Catalogue, ReIDDataModule
 from mpanet_pl.evaluation.tables import Grid
 from mpanet_pl.module import MPANetModule
+from mpanet_pl.network import MPANet
 from mpanet_pl.world.annotations import Annotations
 from mpanet_pl.world.nuance_score import NuanceScore, activation_map
 from mpanet_pl.world.nuance_table import nuance_line, nuance_remarks, nuance_table
@@ -68,11 +69,10 @@ class NuanceScoring(pl.Callback):
     ) -> None:
         assert isinstance(module, MPANetModule)
         with trainer.precision_plugin.forward_context():
-            features = module.network.trunk(batch.images, batch.infrared)
-            maps = module.network.patterns(features)
+            maps, activation = _seen(module, batch)
             if self.occlusion is not None:
                 self._hide(module, batch)
-        self.metric.update(maps, activation_map(features), batch.index)
+        self.metric.update(maps, activation, batch.index)
 
     def _hide(self, module: MPANetModule, batch: Batch) -> None:
         assert self.occlusion is not None
@@ -92,3 +92,13 @@ class NuanceScoring(pl.Callback):
         if self.occlusion is not None:
             self.scores |= self.occlusion.compute()
             self.occlusion.reset()
+
+
+def _seen(module: MPANetModule, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Pattern maps (B, P, h, w) and activation (B, h, w), even everywhere of a user's own network that has no maps."""
+    network = module.network
+    if isinstance(network, MPANet):
+        features = network.trunk(batch.images, batch.infrared)
+        return network.patterns(features), activation_map(features)
+    maps = module.embed(batch.images, batch.infrared).maps
+    return maps, maps.mean(1) if maps.shape[1] else maps.new_ones(len(maps), *maps.shape[2:])
