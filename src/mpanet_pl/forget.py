@@ -21,6 +21,13 @@ def forget(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
 
     whom = {name: cfg[name] for name in ("identity", "track", "camera", "path", "before")}
     root = read_record(cfg.gallery)["root"]
+    if cfg.uri is not None:
+        need("pymilvus", "milvus")
+        from mpanet_pl.gallery.milvus import Collection, connected
+        from mpanet_pl.gallery.store import Gallery
+
+        with connected(cfg.uri, token=cfg.token) as client:
+            Collection(client, Gallery(cfg.gallery), name=cfg.collection, index=cfg.index).forget(**whom)
     count = remove(cfg.gallery, **whom)
     print(f"{count} rows are forgotten. Images that still lie in {root} would be embedded again.")
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mpanet_pl.cli.command import run_command
+from mpanet_pl.errors import UserError
 from mpanet_pl.run.request import NOTHING_TYPED, Request
 
 if TYPE_CHECKING:
@@ -17,18 +18,33 @@ def search(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
 
     need("pyarrow", "gallery")
     from mpanet_pl.gallery.answers import write_answers
+    from mpanet_pl.gallery.embedder import device_of
     from mpanet_pl.gallery.searching import Filter, open_queries, table_of
     from mpanet_pl.gallery.searching import search as find
     from mpanet_pl.gallery.store import Gallery
 
+    if cfg.engine not in ("exact", "milvus") or (cfg.engine == "milvus") == (cfg.uri is None):
+        raise UserError("Either engine=exact, or engine=milvus and its uri=FILE.db or uri=http://HOST:19530.")
     only = Filter(**cfg.only)
     gallery = Gallery(cfg.gallery)
     opened = open_queries(
         gallery, cfg.queries, name=cfg.name, group=cfg.group, ckpt=cfg.ckpt, device=cfg.device, trust=cfg.trust
     )
     with opened as queries:
-        hits = find(gallery, queries, k=cfg.k, only=only, device=cfg.device)
-        table = table_of(gallery, queries, hits)
+        if cfg.engine == "exact":
+            hits = find(gallery, queries, k=cfg.k, only=only, device=device_of(cfg.device))
+            table = table_of(gallery, queries, hits)
+        else:
+            need("pymilvus", "milvus")
+            from mpanet_pl.gallery.milvus import Collection, connected
+
+            with connected(cfg.uri, token=cfg.token) as client:
+                collection = Collection(client, gallery, name=cfg.collection, index=cfg.index)
+                if len(collection) != len(gallery):
+                    print(f"{collection.fill()} rows are new to {cfg.uri}.")
+                if len(collection) > len(gallery):
+                    raise UserError(f"{cfg.uri} holds rows that {cfg.gallery} has forgotten: forget them there, uri=….")
+                table = collection.search(queries, k=cfg.k, only=only)
         write_answers(cfg.out, gallery, queries, table, sheet=cfg.sheet)
     print(f"{len(queries)} queries against {len(gallery)} rows of {cfg.gallery}: {cfg.out}/sheet.html and results.csv")
 

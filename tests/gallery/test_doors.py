@@ -111,3 +111,30 @@ def test_two_processes_make_the_gallery_of_one(ckpt: Path, gallery: Path, tmp_pa
     subprocess.run(line, check=True, timeout=200, env=environment, cwd=tmp_path)
     shards = {path.name: path.read_bytes() for path in gallery.glob("*.parquet")}
     assert {path.name: path.read_bytes() for path in (tmp_path / "two").glob("*.parquet")} == shards
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_it_ends_with_the_same_bytes(ckpt: Path, tmp_path: Path) -> None:
+    import os
+    import signal
+    import subprocess
+    import sys
+    import time
+
+    draw_crops(tmp_path / "crops", 400)
+    words = [f"ckpt={ckpt}", f"images={tmp_path}/crops", NAME, "shard_size=16", "trainer=cpu"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    line = [sys.executable, "-m", "mpanet_pl.embed", *words]
+    subprocess.run([*line, f"out={tmp_path}/whole"], check=True, env=environment, timeout=200)
+    killed = tmp_path / "killed"
+    for shards in (1, 9):
+        process = subprocess.Popen([*line, f"out={killed}"], env=environment)
+        while len(list(killed.glob("part-*"))) < shards:
+            assert process.poll() is None
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert len(list(killed.glob("part-*"))) < 25, "killed too late"
+    subprocess.run([*line, f"out={killed}"], check=True, env=environment, timeout=200)
+    expected = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
+    assert {path.name: path.read_bytes() for path in killed.iterdir()} == expected

@@ -430,7 +430,16 @@ class _Gallery:
 
 
 @dataclass(kw_only=True)
-class Search(_Gallery):
+class _Milvus:
+    uri: str | None = key("a file such as people.db, or http://HOST:19530", lambda value: value != "")
+    collection: str
+    index: str = is_one_of("FLAT", "HNSW", "IVF_FLAT")
+    token: str | None
+
+
+@dataclass(kw_only=True)
+class Search(_Gallery, _Milvus):
+    engine: str = is_one_of("exact", "milvus")
     queries: str = path()
     out: str = path()
     k: int = number(1)
@@ -441,7 +450,7 @@ class Search(_Gallery):
 
 
 @dataclass(kw_only=True)
-class Forget:
+class Forget(_Milvus):
     gallery: str = path()
     identity: list[str]
     track: list[str]

@@ -171,7 +171,7 @@ def load(
         height=height,
         width=width,
         origin=origin,
-        device=_device(device),
+        device=device_of(device),
         precision=precision,
         flip=flip,
         projection=projection,
@@ -187,7 +187,8 @@ def _read(image: str | Path | Image.Image, height: int, width: int) -> np.ndarra
     return pixels(image, height, width) if isinstance(image, Image.Image) else pixels_of_file(image, height, width)
 
 
-def _device(asked: torch.device | str) -> torch.device:
+def device_of(asked: torch.device | str) -> torch.device:
+    """`auto` is the GPU where there is one."""
     if asked == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -1,0 +1,207 @@
+"""A gallery's speeds, each beside its limit: embed, exact search, export, serve.
+
+    python scripts/bench_gallery.py --rows 1000000 --seconds 60
+
+An untrained ResNet-50 MPANet stands for a trained one: nothing here depends on what it has learnt.
+"""
+
+import argparse
+import resource
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from PIL import Image
+from torch.nn.functional import normalize
+
+from mpanet_pl.gallery.embedder import Embedder, Origin
+from mpanet_pl.gallery.embedding import embed_images
+from mpanet_pl.gallery.searching import Queries, search
+from mpanet_pl.gallery.store import COLUMNS, COMPARABLE, Gallery, write_record, write_shard
+from mpanet_pl.module import MPANetModule
+
+Row = tuple[str, str, str]
+
+
+def network(trunk: str, height: int, width: int, device: str) -> Embedder:
+    torch.manual_seed(0)
+    module = MPANetModule(
+        4, network={"trunk": trunk, "pretrained": False}, criterion={}, optimizer={}, schedule={"milestones": [1]}
+    )
+    return Embedder(module, height=height, width=width, origin=Origin("0" * 64, "nothing", {}), device=device)
+
+
+def draw(folder: Path, count: int) -> Path:
+    """Crops of a camera's usual size and compression."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        coarse = Image.fromarray(rng.integers(0, 256, (24, 10, 3), dtype=np.uint8))
+        coarse.resize((110, 260), Image.Resampling.BICUBIC).save(folder / f"{number % 8}_{number}.jpg", quality=90)
+    return folder
+
+
+def best(run: Callable[[], object], times: int) -> float:
+    seconds = []
+    for _ in range(times):
+        began = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - began)
+    return min(seconds)
+
+
+def bench_embed(folder: Path, embedder: Embedder, count: int) -> list[Row]:
+    crops = draw(folder / "crops", count)
+    batch = torch.randint(256, (64, 3, embedder.height, embedder.width), dtype=torch.uint8)
+    limit = 64 / best(lambda: embedder(batch).cpu(), 3)
+    done = embed_images(embedder, crops, folder / "people", name=r"(?P<camera>\d)_(?P<time>\d+)")
+    speed = done.images / done.seconds
+    size = sum(path.stat().st_size for path in (folder / "people").glob("*.parquet")) / done.rows
+    return [
+        ("the bare network on resident images", f"{limit:.1f} images/s", "1.00"),
+        ("`embed` from JPEG files", f"{speed:.1f} images/s", f"{speed / limit:.2f}"),
+        ("the network waited for images", f"{100 * done.waited:.1f} %", ""),
+        (f"a row on disk, {embedder.dimension} × float32", f"{size:.0f} bytes", ""),
+    ]
+
+
+def make_gallery(folder: Path, rows: int, width: int, dtype: str) -> Gallery:
+    record = dict.fromkeys(COMPARABLE) | {"dimension": width, "dtype": dtype, "group": None, "root": "/crops"}
+    folder.mkdir()
+    write_record(folder, record | {"trained_on": "nothing"})
+    torch.manual_seed(0)
+    for number, start in enumerate(range(0, rows, 50_000)):
+        count = min(50_000, rows - start)
+        paths = pa.array([f"{start + row}.jpg" for row in range(count)])
+        cameras = pa.array([str(row % 8) for row in range(count)])
+        vectors = normalize(torch.randn(count, width)).numpy()
+        write_shard(folder / f"part-{number:06d}.parquet", {"path": paths, "camera": cameras}, vectors, record, [])
+    return Gallery(folder)
+
+
+def bench_search(folder: Path, rows: int, width: int, device: str) -> list[Row]:
+    gallery = make_gallery(folder / "made", rows, width, "float16")
+    count = 1000
+    columns = pa.table({name: pa.nulls(count, kind) for name, kind in COLUMNS.items()})
+    queries = Queries(columns, normalize(torch.randn(count, width)))
+    block, vectors = torch.randn(16384, width, device=device), queries.vectors.to(device)
+
+    def product() -> None:
+        for _ in range(rows // len(block)):
+            similarity = vectors @ block.T
+        similarity.sum().item()
+
+    limit = best(product, 3) * rows / (rows // len(block) * len(block))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seconds = best(lambda: search(gallery, queries, device=device), 3)
+    above = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e6
+    size = sum(path.stat().st_size for path in gallery.shards) / rows
+    return [
+        (f"the bare float32 product, {count} × {rows:,} × {width}", f"{limit:.2f} s", "1.00"),
+        ("`search`, 10 answers, from the disk", f"{seconds:.2f} s", f"{seconds / limit:.2f}"),
+        ("memory above what there was before", f"{above:.2f} GB", ""),
+        (f"a row on disk, {width} × float16", f"{size:.0f} bytes", ""),
+    ]
+
+
+def bench_export(folder: Path, embedder: Embedder) -> list[Row]:
+    import onnxruntime
+
+    from mpanet_pl.gallery.exporting import export
+
+    parity = export(embedder, folder / "graph.onnx")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(folder / "graph.onnx", options, providers=["CPUExecutionProvider"])
+    images = torch.randint(256, (16, 3, embedder.height, embedder.width), dtype=torch.uint8)
+    array = images.numpy()
+    eager, runtime = [], []
+    for _ in range(3):  # by turns, on a machine that others use, too
+        eager.append(best(lambda: embedder(images), 1))
+        runtime.append(best(lambda: session.run(None, {"images": array}), 1))
+    eagerly, exported = 16 / min(eager), 16 / min(runtime)
+    return [
+        ("eager torch, CPU", f"{eagerly:.1f} images/s", "1.00"),
+        ("ONNX Runtime, CPU", f"{exported:.1f} images/s", f"{exported / eagerly:.2f}"),
+        ("parity", str(parity), ""),
+    ]
+
+
+def bench_serve(folder: Path, embedder: Embedder, seconds: int) -> list[Row]:
+    import uvicorn
+
+    from mpanet_pl.gallery.serving import HeldGallery, create_app
+
+    held = HeldGallery(folder / "people", embedder.device)
+    server = uvicorn.Server(uvicorn.Config(create_app(held, embedder), port=0, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.05)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    crops = [path.read_bytes() for path in sorted((folder / "crops").iterdir())[:50]]
+    end = time.perf_counter() + seconds
+
+    def client(number: int) -> list[float]:
+        connection, took = HTTPConnection("127.0.0.1", port, timeout=120), []
+        while time.perf_counter() < end:
+            began = time.perf_counter()
+            connection.request("POST", "/search?k=10", crops[number % len(crops)])
+            response = connection.getresponse()
+            response.read()
+            if response.status != 200:
+                raise RuntimeError(f"the server answered {response.status}")
+            took.append(time.perf_counter() - began)
+        return took
+
+    with ThreadPoolExecutor(50) as pool:
+        times = np.concatenate(list(pool.map(client, range(50))))
+    server.should_exit = True
+    thread.join()
+    alone = best(lambda: embedder(torch.zeros(32, 3, embedder.height, embedder.width, dtype=torch.uint8)).cpu(), 3)
+    rate, limit = len(times) / seconds, 32 / alone
+    return [
+        ("the bare network on resident images", f"{limit:.1f} images/s", "1.00"),
+        (f"50 clients, {seconds} s, no error", f"{rate:.1f} requests/s", f"{rate / limit:.2f}"),
+        ("median, 95th percentile", f"{np.median(times):.2f} s, {np.percentile(times, 95):.2f} s", ""),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="*", default=["embed", "search", "export", "serve"])
+    parser.add_argument("--images", type=int, default=512)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--trunk", default="resnet50")
+    parser.add_argument("--size", type=int, nargs=2, default=(384, 128), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    asked = parser.parse_args()
+    print(f"torch {torch.__version__}, {asked.device}, {torch.get_num_threads()} threads, {asked.trunk}, {asked.size}")
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        embedder = network(asked.trunk, *asked.size, asked.device)
+        benches: dict[str, Callable[[], list[Row]]] = {
+            "embed": lambda: bench_embed(place, embedder, asked.images),
+            "search": lambda: bench_search(place, asked.rows, asked.width, asked.device),
+            "export": lambda: bench_export(place, network(asked.trunk, *asked.size, "cpu")),
+            "serve": lambda: bench_serve(place, embedder, asked.seconds),
+        }
+        for part in asked.parts:
+            print(f"\n| {part} | | of the limit |\n|---|---|---|")
+            for row in benches[part]():
+                print(f"| {' | '.join(row)} |")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
