@@ -21,6 +21,7 @@ from mpanet_pl.errors import UserError
 from mpanet_pl.gallery.compact import Projection
 from mpanet_pl.gallery.reading import pixels, pixels_of_file
 from mpanet_pl.module import MPANetModule
+from mpanet_pl.run.configuration import packages
 from mpanet_pl.system import weights
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -135,7 +136,7 @@ def load(
     ckpt: str | Path,
     *,
     device: torch.device | str = "auto",
-    trust: Sequence[str] = (),
+    trust: str | Sequence[str] | None = (),
     height: int | None = None,
     width: int | None = None,
     last_stride: int | None = None,
@@ -161,7 +162,7 @@ def load(
     else:
         if (height, width, last_stride) != (None, None, None):
             raise UserError(f"height, width and last_stride are for released checkpoints: {ckpt} says its own.")
-        module = MPANetModule.load_from_checkpoint(ckpt, trust=trust)
+        module = MPANetModule.load_from_checkpoint(ckpt, trust=packages(trust))
         config = _config(content, ckpt)
         height, width = (_size(config, name, ckpt) for name in ("height", "width"))
         trained_on = str(config.get("dataset", "a dataset that the checkpoint does not name"))

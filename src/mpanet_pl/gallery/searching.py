@@ -218,7 +218,7 @@ def embedder_of(
     *,
     ckpt: str | Path | None = None,
     device: torch.device | str = "auto",
-    trust: Sequence[str] = (),
+    trust: str | Sequence[str] | None = (),
 ) -> Embedder:
     """Whoever made this gallery, from the checkpoint that its record names, or from where it lies now."""
     record = gallery.record
@@ -250,7 +250,7 @@ def open_queries(
     group: str | None = None,
     ckpt: str | Path | None = None,
     device: torch.device | str = "auto",
-    trust: Sequence[str] = (),
+    trust: str | Sequence[str] | None = (),
 ) -> Iterator[Queries]:
     """Images as `embed` takes them, embedded as the gallery was; or a gallery, as it is."""
     if (Path(queries) / RECORD).exists():

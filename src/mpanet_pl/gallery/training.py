@@ -27,7 +27,7 @@ def projection_of(
     *,
     whiten: bool = False,
     data_dir: str | Path | None = None,
-    trust: Sequence[str] = (),
+    trust: str | Sequence[str] | None = (),
 ) -> Projection:
     """compact: a size, learnt from the training images; or a gallery, or a projection's file, to take it from."""
     if isinstance(compact, int):
@@ -37,7 +37,7 @@ def projection_of(
 
 
 def training_embeddings(
-    embedder: Embedder, *, data_dir: str | Path | None = None, trust: Sequence[str] = (), most: int = MOST
+    embedder: Embedder, *, data_dir: str | Path | None = None, trust: str | Sequence[str] | None = (), most: int = MOST
 ) -> Tensor:
     """(N, D) of at most so many images of the split that the network was trained on, which has to be there."""
     origin = embedder.origin
