@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,11 @@ def _build(settings: DictConfig, folder: Path, version: Any, cfg: DictConfig) ->
     again = "run_id" if settings["_target_"].endswith("MLFlowLogger") else "version"
     continued = {} if version is None else {again: version}
     place = {} if again == "run_id" else {"save_dir": str(folder)}
+    os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # MLflow 3 asks for leave to keep runs in a folder
     try:
         logger: Logger = instantiate(settings, **place, **continued)
-        logger.log_hyperparams(resolved(cfg))
+        if version is None:
+            logger.log_hyperparams(resolved(cfg))
     except (HydraException, ModuleNotFoundError) as error:
         cause = error.__cause__ or error
         raise RunStopped(f"The logger {settings['_target_']} cannot be made: {cause}") from error
