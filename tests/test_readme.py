@@ -60,20 +60,20 @@ def test_the_readme_code_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("pytorch_lightning.Trainer.__init__", _on_the_cpu(monkeypatch))
-    (code,) = blocks(ROOT / "README.md", "python")
+    _, code = blocks(ROOT / "README.md", "python")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice on a bare Trainer
         exec(compile(code, "README.md", "exec"), {})
     assert 0 <= float(capsys.readouterr().out.strip().splitlines()[-1]) <= 100
 
 
-def _on_the_cpu(monkeypatch: pytest.MonkeyPatch):
+def _on_the_cpu(monkeypatch: pytest.MonkeyPatch, **more):
     import pytorch_lightning as pl
 
     original = pl.Trainer.__init__
 
     def initialise(self: pl.Trainer, **keys) -> None:
-        original(self, **{"accelerator": "cpu", "enable_progress_bar": False, "enable_checkpointing": False, **keys})
+        original(self, **{"accelerator": "cpu", "enable_progress_bar": False, "enable_checkpointing": False, **more, **keys})
 
     return initialise
 
@@ -98,6 +98,22 @@ def test_the_path_to_a_gallery_runs(
     assert (tmp_path / "mpanet.onnx").exists()
     assert "gallery=people" in lines["serve"]
     capsys.readouterr()
-    (code,) = blocks(page, "python")
-    exec(compile(code, "galleries.md", "exec"), {})
-    assert capsys.readouterr().out.strip() in ("0", "1")
+    for shown in (page, ROOT / "README.md"):
+        code, *_ = blocks(shown, "python")
+        exec(compile(code, shown.name, "exec"), {})
+        assert capsys.readouterr().out.strip() in ("0", "1")
+
+
+def test_the_page_on_a_trainer_of_ones_own_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pytorch_lightning.Trainer.__init__", _on_the_cpu(monkeypatch, enable_checkpointing=True))
+    names: dict[str, object] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Lightning's advice on a bare Trainer
+        for code in blocks(ROOT / "docs/own_trainer.md", "python"):
+            exec(compile(code, "own_trainer.md", "exec"), names)
+    mAP, *size = capsys.readouterr().out.strip().splitlines()[-1].split(" ", 1)
+    assert 0 <= float(mAP) <= 100
+    assert size == ["torch.Size([96, 896])"]
