@@ -73,7 +73,9 @@ def _on_the_cpu(monkeypatch: pytest.MonkeyPatch, **more):
     original = pl.Trainer.__init__
 
     def initialise(self: pl.Trainer, **keys) -> None:
-        original(self, **{"accelerator": "cpu", "enable_progress_bar": False, "enable_checkpointing": False, **more, **keys})
+        original(
+            self, **{"accelerator": "cpu", "enable_progress_bar": False, "enable_checkpointing": False, **more, **keys}
+        )
 
     return initialise
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from commands import SMALL, SMALL_WORLD, compose, scores_of
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from mpanet_pl.cli.configuration import config_folder
@@ -77,6 +78,36 @@ def test_a_dataset_carries_its_published_recipe(dataset: str, recipe: dict) -> N
         }.items()
     )
     assert (cfg.validation.start, cfg.trainer.check_val_every_n_epoch, cfg.seed) == (120, 5, 1)
+
+
+FACTS: dict[str, tuple[dict, list[str]]] = {  # of each published recipe: its protocol, and what chooses best.ckpt
+    "sysu": ({"_target_": "SYSUProtocol", "normalise": True, "trials": 10, "permutations": "auto"}, ["all/single"]),
+    "regdb": (
+        {"_target_": "RegDBProtocol", "normalise": False, "cmc": "deduplicated"},
+        ["visible_to_thermal", "thermal_to_visible"],
+    ),
+    "llcm": (
+        {"_target_": "LLCMProtocol", "normalise": True, "trials": 10},
+        ["visible_to_infrared", "infrared_to_visible"],
+    ),
+}
+
+
+@pytest.mark.parametrize("dataset", FACTS)
+def test_a_published_recipe_is_written_out(dataset: str) -> None:
+    """Augmentation, sampler, protocol and monitor, as facts: no change of a default goes unnoticed."""
+    cfg = compose("train", [f"dataset={dataset}"])
+    protocol, monitor = FACTS[dataset]
+    written = {**cfg.protocol, "_target_": cfg.protocol["_target_"].removeprefix("mpanet_pl.evaluation.")}
+    assert written.items() >= protocol.items()
+    assert cfg.validation.monitor == monitor
+    assert cfg.validation["on"] == "test"
+    assert cfg.data.sampler == "balanced"
+    augment = {"flip": 0.5, "pad": 10, "fill": 127, "erase": 0.5, "tone_knots": 5}
+    off = dict.fromkeys(("grayscale", "channel_exchange", "tone", "caj", "rle"), 0)
+    assert {name: value for name, value in cfg.data.augment.items() if name != "_target_"} == augment | off
+    augmentation = instantiate(cfg.data, dataset=None).augmentation
+    assert (augmentation.fill, augmentation.erase_area, augmentation.erase_ratio) == (127, (0.02, 0.33), (0.3, 3.3))
 
 
 @pytest.mark.parametrize("dataset", ["sysu", "regdb", "llcm", "folder"])

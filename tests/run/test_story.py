@@ -14,6 +14,8 @@ from omegaconf import OmegaConf
 from mpanet_pl import MPANetModule
 from mpanet_pl.data import Catalogue
 from mpanet_pl.errors import UserError
+from mpanet_pl.evaluate import evaluate
+from mpanet_pl.evaluation.callback import MONITOR
 from mpanet_pl.run import report, training
 from mpanet_pl.run.callbacks import Checkpoints, SeededEpochs
 from mpanet_pl.run.configuration import check_targets
@@ -63,6 +65,43 @@ def test_rows_and_pictures_are_traced_to_their_checkpoints(
         "best": {"checkpoint": "checkpoints/best.ckpt", "epoch": 2},
     }
     assert results["scores"]["last"] != results["scores"]["best"]
+
+
+def test_the_row_last_is_measured_on_the_last_checkpoint(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the row "best" on the best, which another epoch made."""
+    monkeypatch.chdir(tmp_path)
+    rows = json.loads((finished / "results.json").read_text())["scores"]
+    for name in ("last", "best"):
+        asked = [f"ckpt={finished}/checkpoints/{name}.ckpt", f"run_dir={name}", "trainer.accelerator=cpu"]
+        assert type_in("evaluate", evaluate, asked, monkeypatch) == 0
+        assert json.loads(Path(name, "results.json").read_text())["scores"] == {name: rows[name]}
+
+
+@pytest.mark.parametrize(
+    ("scores", "start", "best"),
+    [([50.0, 60.0, 55.0], 1, 2), ([50.0, 60.0, 55.0], 3, 3), ([50.0, 50.0, None], 1, 1), ([None, None, None], 1, None)],
+    ids=str,
+)
+def test_best_is_the_highest_of_the_scored_epochs_from_start_on(
+    scores: list[float | None], start: int, best: int | None, tmp_path: Path
+) -> None:
+    """An epoch that was not scored never counts by the score before it."""
+
+    class At:
+        sanity_checking = False
+        current_epoch, callback_metrics = 0, {}
+        strategy = type("Strategy", (), {"broadcast": staticmethod(lambda value: value)})
+
+    checkpoints, trainer = Checkpoints(tmp_path, {}, start=start), At()
+    for epoch, score in enumerate(scores):
+        trainer.current_epoch = epoch
+        if score is not None:
+            trainer.callback_metrics = {MONITOR: score}
+            checkpoints.on_validation_end(trainer, None)  # type: ignore[arg-type]
+        checkpoints._is_best(trainer)  # type: ignore[arg-type]
+    assert checkpoints.best_epoch == best
 
 
 def test_the_record_is_kept_with_checkpoints_and_results(finished: Path) -> None:
