@@ -71,7 +71,7 @@ def test_a_table_of_features_is_reranked_too(tmp_path: Path, monkeypatch: pytest
         ([f"features={OFFICIAL}", "flip=true"], "holds embeddings: flip=true is for a checkpoint"),
         ([f"features={OFFICIAL}", "k1=3"], "no re-ranking that k1 would be of: add rerank="),
         ([f"features={OFFICIAL}", "rerank=mutual_neighbours", "k1=3"], "rerank=mutual_neighbours has no k1"),
-        ([f"features={OFFICIAL}", "rerank=affinity", "k1=0"], "needs k1 and k2 of at least 1"),
+        ([f"features={OFFICIAL}", "rerank=affinity", "k1=0"], "k1 must be at least 1, got 0"),
         ([f"features={OFFICIAL}", "protocol.trials=4"], "has no 4 trials"),
     ],
 )
