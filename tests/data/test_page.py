@@ -1,4 +1,4 @@
-"""docs/data_module.md runs, block after block."""
+"""The pages on data run, block after block."""
 
 import re
 import warnings
@@ -6,19 +6,34 @@ from pathlib import Path
 
 import pytest
 import torch
-from trees import draw_sysu
+from trees import draw_image, draw_sysu
 
-PAGE = Path(__file__).parents[2] / "docs/data_module.md"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
-def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    draw_sysu(tmp_path / "SYSU-MM01")
-    monkeypatch.chdir(tmp_path)
+def run(page: str) -> dict:
+    """What a page's blocks leave."""
     names: dict = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice on a bare Trainer
-        for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
-            exec(compile(block, PAGE.name, "exec"), names)
+        for block in re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL):
+            exec(compile(block, page, "exec"), names)
+    return names
+
+
+def test_the_data_module_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_sysu(tmp_path / "SYSU-MM01")
+    monkeypatch.chdir(tmp_path)
+    names = run("data_module.md")
     first, second = names["first"], names["second"]
     assert first.shape == second.shape == (8, 3, 48, 24)
     assert not torch.equal(first, second)
+
+
+def test_a_dataset_of_ones_own(tmp_path: Path) -> None:
+    for person in (12, 14, 21, 23):
+        for side in ("front", "back"):
+            draw_image(tmp_path / f"{person:04d}_{side}_3.png", person, side == "back")
+    splits = run("datasets.md")["Corridor"](tmp_path).read()
+    assert splits.train.identities.unique().tolist() == [0, 1]
+    assert splits.test.identities.unique().tolist() == [21, 23]
