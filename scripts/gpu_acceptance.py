@@ -173,7 +173,7 @@ class Acceptance:
             "images/s": self.recipe.batch / took,
             "bare trunk images/s": self.recipe.batch / bare_took,
             "share of the bare trunk": bare_took / took,
-            "share of the peak": self.step_flops() / took / self.peaks.get(peaks_name, float("nan")),
+            "share of the peak": self.step_flops() / took / self.peaks[peaks_name] if self.peaks else None,
             "peak GiB above the batch": peak / 2**30 if self.cuda else None,
             "seconds of the first steps": warm,
         }
