@@ -106,7 +106,9 @@ def test_scores_carry_intervals_that_hold_the_score_and_never_change() -> None:
             assert getattr(score, name) - 1e-9 <= high <= 100
 
 
-@pytest.mark.parametrize("protocol", [SYSUProtocol(trials=3), FolderProtocol(same_camera=True)], ids=repr)
+@pytest.mark.parametrize(
+    "protocol", [SYSUProtocol(trials=3), FolderProtocol(same_camera=True)], ids=lambda protocol: type(protocol).__name__
+)
 def test_what_people_add_is_the_score(protocol: SYSUProtocol | FolderProtocol) -> None:
     """Trials may have different queries without a match, which are left out of each one's own mean."""
     embeddings, catalogue = made.small(5)
