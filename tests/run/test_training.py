@@ -102,7 +102,7 @@ def test_a_checkpoint_is_enough(finished: Path, tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_folder_with_a_run_is_not_written_over(finished: Path, world: Path) -> None:
-    with pytest.raises(UserError, match="already holds a run: choose another folder"):
+    with pytest.raises(UserError, match="already holds a run: choose another run_dir"):
         train(compose("train", small(world, finished)))
 
 
@@ -142,9 +142,20 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(
 def test_resuming_may_train_longer(
     finished: Path, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train(compose("train", small(world, tmp_path / "run", "trainer.max_epochs=1")))
+    """As the run that was asked to from the start, where the schedule counts epochs; one that is drawn over the whole
+    length is another, and says so."""
+    steps = [
+        f"model.schedule.{key}"
+        for key in ("name=steps", "milestones=[2]", "gamma=0.1", "warmup=0", "start=null", "end=null")
+    ]
+    train(compose("train", small(world, tmp_path / "whole", *steps)))
+    train(compose("train", small(world, tmp_path / "run", *steps, "trainer.max_epochs=1")))
     assert type_in("train", train, [f"resume={tmp_path / 'run'}", "trainer.max_epochs=3"], monkeypatch) == 0
-    assert_same_run(tmp_path / "run", finished)
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+    assert "- after epoch" not in (tmp_path / "run/results.md").read_text()
+    run = shutil.copytree(finished, tmp_path / "cycle")
+    assert type_in("train", train, [f"resume={run}", "trainer.max_epochs=4"], monkeypatch) == 0
+    assert "- after epoch 3: onecycle over 4 epochs instead of 3\n" in (run / "results.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -230,8 +230,8 @@ class _Schedule:
     milestones: list[int] | None = each("epochs from 1 on", lambda epoch: epoch >= 1)
     gamma: float | None = number(above=0, most=1)
     warmup: int | float = number(0)
-    start: float = number(0, 1)
-    end: float = number(0, 1)
+    start: float | None = number(0, 1)
+    end: float | None = number(0, 1)
 
 
 @dataclass(kw_only=True)

@@ -32,6 +32,7 @@ SAME_RUN = (  # what may change when a run is continued, and leaves it the same 
     "data.eval_batch_size",
 )
 CLIPPING = "trainer.gradient_clip_val"
+DRAWN_OVER_ALL_EPOCHS = ("cosine", "onecycle")  # schedules that a longer run changes from its first step on
 ANOTHER_RUN = (  # what may change, and is said of the results: by the record, where it comes out differently
     "trainer.accelerator",
     "trainer.devices",
@@ -63,6 +64,10 @@ def reopen(folder: str | Path, request: Request, trust: str | Sequence[str] | No
         raise UserError(f"{folder} has done {done} epochs, which trainer.max_epochs={cfg.trainer.max_epochs} cuts off.")
     if OmegaConf.select(before, CLIPPING) != OmegaConf.select(cfg, CLIPPING):
         cfg.changes = [*cfg.get("changes", []), f"after epoch {done}: {CLIPPING}={OmegaConf.select(cfg, CLIPPING)}"]
+    asked, length = before.trainer.max_epochs, cfg.trainer.max_epochs
+    if length != asked and cfg.model.schedule.get("name") in DRAWN_OVER_ALL_EPOCHS:
+        told = f"after epoch {done}: {cfg.model.schedule.name} over {length} epochs instead of {asked}"
+        cfg.changes = [*cfg.get("changes", []), told]
     return cfg
 
 
@@ -116,7 +121,7 @@ def _claim(folder: Path, cfg: DictConfig, resumed: bool) -> None:
         for place in (folder, (folder / LAST).parent):
             sweep_up(place)
     elif (folder / LAST).exists() and not (folder / CONFIG).exists():
-        raise UserError(f"{folder} holds a checkpoint of some other run, {LAST}: choose another folder.")
+        raise UserError(f"{folder} holds a checkpoint of some other run, {LAST}: choose another run_dir.")
     elif (folder / CONFIG).exists():
         go_on = f" (python -m mpanet_pl.train {typed('resume', folder)} continues it.)"
         trained = "resume" in stored_config(folder)
