@@ -26,6 +26,8 @@ PEOPLE_CHOSEN = "people at equal distances in the list of the test people, the f
 NEXT = """
 Files: {folder}
 Next:  python -m mpanet_pl.evaluate {ckpt} rerank=k_reciprocal
+       python -m mpanet_pl.embed {ckpt} images=… out=people         a gallery of your images, then
+       python -m mpanet_pl.search gallery=people queries=…          who is this?
        python -m mpanet_pl.train {resume} trainer.max_epochs=…      train longer
        python -m mpanet_pl.train dataset=sysu data_dir=…            your dataset: sysu, regdb, llcm, folder"""
 
