@@ -263,6 +263,27 @@ def test_what_lightning_would_do_otherwise_is_refused_before_there_is_a_folder(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        (["+logger._target_=os.system"], "os.system is no logger of Lightning's"),
+        (["+logger.mine={_target_: nowhere.Logger}"], "The logger nowhere.Logger cannot be found"),
+        (["trainer.limit_train_batches=1e-9"], "leaves none: say how many"),
+        (
+            ["model.optimizer.fused=true", "trainer.gradient_clip_val=1.0", "trainer.precision=bf16-mixed"],
+            "fused=true does not go with trainer.gradient_clip_val",
+        ),
+    ],
+    ids=str,
+)
+def test_what_would_fail_in_the_folder_is_refused_before_there_is_one(
+    keys: list[str], sentence: str, world: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=sentence):
+        train(compose("train", small(world, tmp_path / "run", *keys)))
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("which", ["best", "last"])
 def test_lightnings_own_names_find_the_checkpoints(
     which: str, finished: Path, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

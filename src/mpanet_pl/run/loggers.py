@@ -8,20 +8,36 @@ from pathlib import Path
 from typing import Any
 
 from hydra.errors import HydraException
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger
 
-from mpanet_pl.errors import RunStopped
+from mpanet_pl.errors import RunStopped, UserError
 from mpanet_pl.evaluation.tables import COLUMNS, Results
 from mpanet_pl.run.configuration import resolved
 from mpanet_pl.run.record import Record
 
 
+def check_loggers(cfg: DictConfig) -> None:
+    """Raise a `UserError` where something is to be called that is no logger."""
+    for settings in _named(cfg).values():
+        target = settings.get("_target_")
+        try:
+            found = get_object(str(target))
+        except Exception as error:  # whatever importing somebody's module comes to
+            raise UserError(f"The logger {target} cannot be found: {error}") from error
+        if not (isinstance(found, type) and issubclass(found, Logger)):
+            raise UserError(f"{target} is no logger of Lightning's.")
+
+
+def _named(cfg: DictConfig) -> dict[str, DictConfig]:
+    chosen = cfg.get("logger") or OmegaConf.create({})
+    return {"logger": chosen} if "_target_" in chosen else {str(name): logger for name, logger in chosen.items()}
+
+
 def build_loggers(cfg: DictConfig, folder: Path, earlier: Record | None) -> dict[str, Logger]:
     """By name; a run that is continued goes on in each logger's own run of it."""
-    chosen = cfg.get("logger") or OmegaConf.create({})
-    named = {"logger": chosen} if "_target_" in chosen else dict(chosen)
+    named = _named(cfg)
     known = earlier.loggers if earlier else {}
     return {name: _build(logger, folder, known.get(name), cfg) for name, logger in named.items()}
 

@@ -24,7 +24,7 @@ from mpanet_pl.run.configuration import NOTHING_TYPED, Request, plain
 from mpanet_pl.run.datasets import build_data, build_protocol, settle_trial
 from mpanet_pl.run.examination import Examiner, Know, Tested, know_nothing
 from mpanet_pl.run.folder import begun_in_sweep, reopen, run_folder
-from mpanet_pl.run.loggers import build_loggers, tell
+from mpanet_pl.run.loggers import build_loggers, check_loggers, tell
 from mpanet_pl.run.record import Record
 from mpanet_pl.run.report import draw_pictures, print_end
 from mpanet_pl.run.trainer import build_trainer, failures_explained, isolated, quiet
@@ -45,12 +45,13 @@ def train(cfg: DictConfig, request: Request = NOTHING_TYPED, know: Know = know_n
         epochs_done(begun)  # says what is wrong with its checkpoints
     with quiet(), isolated():
         # What can be refused is refused before there is a folder.
-        world = build_trainer(cfg.trainer).world_size
+        trainer = build_trainer(cfg.trainer)
+        check_loggers(cfg)
         seed_everything(cfg.seed)
         data = build_data(cfg.data, validation=cfg.validation.on)
         data.prepare_data()
         data.setup("fit")
-        data.training_batches(world=world)
+        check_epoch(cfg.trainer.limit_train_batches, len(data.training_batches(world=trainer.world_size)))
         protocol = build_protocol(cfg.protocol, data.dataset)
         check_matches(data.test, protocol)
         check_matches(data.val, protocol.elsewhere() if data.val is not data.test else protocol)
@@ -58,7 +59,9 @@ def train(cfg: DictConfig, request: Request = NOTHING_TYPED, know: Know = know_n
         examiner = Examiner(data, RetrievalScoring(protocol, monitor=cfg.validation.monitor), know)
         goes_on = resumed and (Path(cfg.run_dir) / LAST).exists()
         module = build_module(cfg, data.num_identities, new=not goes_on)
+        module.trainer = trainer
         module.configure_optimizers()
+        module.trainer = None
         with run_folder(cfg, request, resumed) as folder, failures_explained(folder):
             return fit_and_test(cfg, request, folder, module, examiner)
 
@@ -68,6 +71,14 @@ def seed_everything(seed: int) -> None:
         pl.seed_everything(seed, workers=True, verbose=False)
     except ValueError as error:
         raise UserError(f"seed: {error}.") from error
+
+
+def check_epoch(limit: float | None, batches: int) -> None:
+    """Lightning takes a share of an epoch's batches, and stumbles over a share of less than one."""
+    if isinstance(limit, float) and int(limit * batches) < 1:
+        raise UserError(
+            f"trainer.limit_train_batches={limit} of {batches} batches leaves none: say how many (1, 2, …)."
+        )
 
 
 def build_module(cfg: DictConfig, num_identities: int, *, new: bool = True) -> MPANetModule:
