@@ -19,6 +19,7 @@ SMALL = [
     "data.identities_per_batch=2",
     "data.images_per_identity=4",
     "trainer.accelerator=cpu",
+    "trainer.precision=32-true",
     "trainer.log_every_n_steps=1",
 ]
 SMALL_WORLD = [

@@ -14,8 +14,8 @@ from pytorch_lightning.loggers import WandbLogger
 from trees import draw_regdb
 
 from mpanet_pl.errors import RunStopped
-from mpanet_pl.run import trainer as engine
 from mpanet_pl.run.trainer import build_trainer
+from mpanet_pl.system.precision import best_precision
 from mpanet_pl.train import train
 
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -26,18 +26,24 @@ def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, cwd=cwd, env=ONE_THREAD, capture_output=True, text=True, timeout=300)
 
 
-def test_precision_follows_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert build_trainer(compose("train", ["trainer=cpu"]).trainer).precision == "32-true"
-    assert (
-        build_trainer(compose("train", ["trainer=cpu", "trainer.precision=bf16-mixed"]).trainer).precision
-        == "bf16-mixed"
-    )
+@pytest.mark.parametrize(
+    ("amx", "avx512", "precision"),
+    [(False, False, "32-true"), (True, False, "bf16-mixed"), (False, True, "bf16-mixed")],
+)
+def test_precision_follows_the_processor(
+    amx: bool, avx512: bool, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: avx512)
+    assert build_trainer(compose("train", ["trainer=cpu"]).trainer).precision == precision
+    given = build_trainer(compose("train", ["trainer=cpu", "trainer.precision=32-true"]).trainer)
+    assert given.precision == "32-true"
 
 
 @pytest.mark.parametrize(("native", "precision"), [(True, "bf16-mixed"), (False, "16-mixed")])
 def test_a_gpu_without_bf16_takes_float16(native: bool, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation=True: native or including_emulation)
-    assert engine._best_precision("gpu") == precision
+    assert best_precision("gpu") == precision
 
 
 def test_wandb_stays_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

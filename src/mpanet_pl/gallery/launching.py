@@ -15,6 +15,7 @@ from lightning_fabric import Fabric
 from mpanet_pl.errors import UserError
 from mpanet_pl.gallery.embedding import Ranks
 from mpanet_pl.run.trainer import isolated, quiet
+from mpanet_pl.system.precision import best_precision
 from mpanet_pl.system.processes import CHILD_CONFIG, is_child_rank, rank_of_outer_launcher
 
 PRECISIONS = {"32-true": "float32", "bf16-mixed": "bfloat16", "16-mixed": "float16"}
@@ -40,8 +41,7 @@ def launched(
     if kind == "cuda" and not torch.cuda.is_available():
         raise UserError("There is no GPU here that torch can use: run with trainer=cpu or trainer=auto.")
     if precision == "auto":
-        reduced = "bf16-mixed" if kind == "cuda" and torch.cuda.is_bf16_supported() else "16-mixed"
-        precision = "32-true" if kind == "cpu" else reduced
+        precision = best_precision(kind)
     if precision not in PRECISIONS:
         raise UserError(f"trainer.precision is one of auto, {', '.join(PRECISIONS)}, got {precision}.")
     if rank_of_outer_launcher() is None and not is_child_rank() and (devices, num_nodes) == (1, 1):

@@ -25,6 +25,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from mpanet_pl.errors import RunStopped, UserError
 from mpanet_pl.run.callbacks import AtomicCheckpoints
 from mpanet_pl.run.callbacks.checkpoints import LAST
+from mpanet_pl.system.precision import best_precision
 from mpanet_pl.system.processes import STOPPED, is_child_rank
 from mpanet_pl.system.shell import typed
 
@@ -68,7 +69,7 @@ def build_trainer(
         keys["accelerator"] = "gpu" if torch.cuda.is_available() else "cpu"
     _check_devices(keys["accelerator"], keys["devices"])
     if keys["precision"] == "auto":
-        keys["precision"] = _best_precision(keys["accelerator"])
+        keys["precision"] = best_precision(keys["accelerator"])
     ours = {
         "enable_model_summary": False,
         "enable_progress_bar": any(isinstance(callback, ProgressBar) for callback in callbacks),
@@ -92,12 +93,6 @@ def _cluster() -> list[ClusterEnvironment]:
     if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
         return [SLURMEnvironment(auto_requeue=False)]
     return []  # Lightning finds any other by itself
-
-
-def _best_precision(accelerator: str) -> str:
-    if accelerator == "cpu":
-        return "32-true"
-    return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
 
 
 def _check_devices(accelerator: str, devices: Any) -> None:

@@ -21,6 +21,14 @@ def precise(values: Tensor) -> Tensor:
     return values.to(at_least_float32(values.dtype))
 
 
+def best_precision(accelerator: str) -> str:
+    """What `precision=auto` means: bf16 where the processor multiplies it natively, float16 on any other GPU."""
+    if accelerator == "cpu":
+        native = any(getattr(torch.cpu, f"_is_{unit}_supported", bool)() for unit in ("amx_tile", "avx512_bf16"))
+        return "bf16-mixed" if native else "32-true"
+    return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+
+
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
     """Float32 products in float32, whatever autocast or the matrix product's precision are set to outside."""
