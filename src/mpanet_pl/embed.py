@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,31 +20,17 @@ def embed(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
     need("pyarrow", "gallery")
     from omegaconf import OmegaConf
 
-    from mpanet_pl.gallery.embedder import load
+    from mpanet_pl.gallery.embedder import OF_A_CHECKPOINT, load
     from mpanet_pl.gallery.embedding import embed_images
     from mpanet_pl.gallery.launching import launched
-    from mpanet_pl.gallery.store import gallery_projection
-    from mpanet_pl.gallery.training import projection_of
+    from mpanet_pl.gallery.training import settled
 
     out = Path(cfg.out).expanduser()
     trainer = {key: cfg.trainer[key] for key in ("accelerator", "devices", "num_nodes", "precision")}
     with launched(**trainer, save_config=lambda path: OmegaConf.save(cfg, path)) as place:
-        embedder = load(
-            cfg.ckpt,
-            device=place.device,
-            precision=place.precision,
-            flip=cfg.flip,
-            height=cfg.height,
-            width=cfg.width,
-            last_stride=cfg.last_stride,
-            trust=cfg.trust,
-        )
-        if cfg.compact is not None:
-            if place.ranks.rank == 0 and gallery_projection(out) is None:
-                learnt = projection_of(cfg.compact, embedder, whiten=cfg.whiten, data_dir=cfg.data_dir, trust=cfg.trust)
-                learnt.save(out / "projection.npz")
-            place.ranks.wait()
-            embedder.projection = gallery_projection(out)
+        asked = {key: cfg[key] for key in OF_A_CHECKPOINT}
+        embedder = load(**asked, device=place.device, precision=place.precision)
+        taught = {"whiten": cfg.whiten, "data_dir": cfg.data_dir, "trust": cfg.trust}
         done = embed_images(
             embedder,
             cfg.images,
@@ -55,6 +42,7 @@ def embed(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
             batch_size=cfg.batch_size,
             shard_size=cfg.shard_size,
             workers=cfg.workers,
+            compact=partial(settled, cfg.compact, embedder, **taught),
             ranks=place.ranks,
         )
         if place.ranks.rank == 0:

@@ -13,24 +13,15 @@ if TYPE_CHECKING:
 
 
 def export(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
-    from mpanet_pl.gallery.embedder import load
+    from mpanet_pl.gallery.embedder import OF_A_CHECKPOINT, load
     from mpanet_pl.gallery.exporting import export as write
 
-    embedder = load(
-        cfg.ckpt,
-        device="cpu",
-        flip=cfg.flip,
-        height=cfg.height,
-        width=cfg.width,
-        last_stride=cfg.last_stride,
-        trust=cfg.trust,
-    )
+    embedder = load(**{key: cfg[key] for key in OF_A_CHECKPOINT}, device="cpu")
     if cfg.compact is not None:
         from mpanet_pl.gallery.training import projection_of
 
-        embedder.projection = projection_of(
-            cfg.compact, embedder, whiten=cfg.whiten, data_dir=cfg.data_dir, trust=cfg.trust
-        )
+        taught = {"whiten": cfg.whiten, "data_dir": cfg.data_dir, "trust": cfg.trust}
+        embedder.projection = projection_of(cfg.compact, embedder, **taught)
     parity = write(embedder, cfg.out, format=cfg.format)
     print(
         f"{cfg.out}: uint8 (batch, 3, {embedder.height}, {embedder.width}) -> (batch, {embedder.dimension}); {parity}"

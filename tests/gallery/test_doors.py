@@ -1,6 +1,7 @@
 """The commands, typed: embed, then search, and what they say when something is wrong."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -9,6 +10,7 @@ from checkpoints import draw_crops
 from commands import type_in
 
 from mpanet_pl.embed import embed
+from mpanet_pl.gallery import training
 from mpanet_pl.search import search
 
 NAME = r'name="(?P<camera>\d+)_(?P<time>\d+)"'
@@ -19,7 +21,7 @@ def gallery(ckpt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     draw_crops(tmp_path / "crops", 9)
     words = [f"ckpt={ckpt}", f"images={tmp_path}/crops", f"out={tmp_path}/people", NAME, "trainer=cpu"]
     assert type_in("embed", embed, words, monkeypatch) == 0
-    assert "people holds 9 rows.\nNext: python -m mpanet_pl.search" in capsys.readouterr().out
+    assert "people holds 9 rows of 1024 numbers.\nNext: python -m mpanet_pl.search" in capsys.readouterr().out
     return tmp_path / "people"
 
 
@@ -94,9 +96,24 @@ def test_small_vectors_are_learnt_from_the_training_images(
     assert record["dimension"] == 16
     assert "synthetic" in record["terms"]
     assert type_in("embed", embed, [*words, "compact=16", "data_dir=nowhere", "trainer=cpu"], monkeypatch) == 0
+    assert type_in("embed", embed, [*words, "compact=17", "trainer=cpu"], monkeypatch) == 2
+    assert "people has vectors of 16 numbers: leave compact=17 out" in capsys.readouterr().err
+    assert type_in("embed", embed, [*words, "trainer=cpu"], monkeypatch) == 0
     words[-1] = f"out={tmp_path}/others"
     assert type_in("embed", embed, [*words, "compact=16", "data_dir=nowhere", "trainer=cpu"], monkeypatch) == 2
     assert "are not in nowhere" in capsys.readouterr().err
+    monkeypatch.setattr(training, "ENOUGH", 8)
+    assert type_in("embed", embed, [*words, "trainer=cpu"], monkeypatch) == 0
+    assert json.loads((tmp_path / "others/record.json").read_text())["dimension"] == 8
+    shutil.move(tmp_path / "world", tmp_path / "moved")
+    words[-1] = f"out={tmp_path}/whole"
+    assert type_in("embed", embed, [*words, "trainer=cpu"], monkeypatch) == 0
+    told = capsys.readouterr().out
+    assert "compact=auto keeps all numbers of a vector: The training images are not in" in told
+    assert json.loads((tmp_path / "whole/record.json").read_text())["compact"] is None
+    others = tmp_path / "crops"
+    assert type_in("embed", embed, [*words[:-1], f"out={others}", "trainer=cpu"], monkeypatch) == 2
+    assert not (others / "projection.npz").exists()
 
 
 @pytest.mark.slow

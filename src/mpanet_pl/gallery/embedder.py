@@ -25,6 +25,7 @@ from mpanet_pl.run.configuration import packages
 from mpanet_pl.system import weights
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+OF_A_CHECKPOINT = ("ckpt", "trust", "flip", "height", "width", "last_stride")  # what commands hand on to `load`
 RELEASED = "a dataset that the released checkpoint does not name"
 
 

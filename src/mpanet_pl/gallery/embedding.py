@@ -27,6 +27,7 @@ from torch.nn.functional import normalize
 from mpanet_pl.data.decode import Unreadable
 from mpanet_pl.data.faults import listed
 from mpanet_pl.errors import UserError
+from mpanet_pl.gallery.compact import Projection
 from mpanet_pl.gallery.embedder import Embedder, stacked
 from mpanet_pl.gallery.listing import list_images, root_of
 from mpanet_pl.gallery.reading import ahead, decoded
@@ -36,6 +37,7 @@ from mpanet_pl.gallery.store import (
     RECORD,
     Gallery,
     differing,
+    gallery_projection,
     read_record,
     write_record,
     write_shard,
@@ -61,6 +63,7 @@ class Ranks(NamedTuple):
 class Embedded(NamedTuple):
     images: int  # embedded by this rank in this call
     rows: int  # of the gallery now
+    dimension: int
     skipped: int  # of the gallery now
     seconds: float
     waited: float  # the share of them in which the device's thread waited for decoded images
@@ -70,7 +73,7 @@ class Embedded(NamedTuple):
         lines = [
             f"{self.images} images in {self.seconds:.1f} s{speed}; "
             f"{100 * self.waited:.0f} % of it the network waited for images.",
-            f"{folder} holds {self.rows} rows.",
+            f"{folder} holds {self.rows} rows of {self.dimension} numbers.",
         ]
         if self.skipped:
             lines.append(f"{self.skipped} images could not be read: {folder / SKIPPED}")
@@ -90,11 +93,13 @@ def embed_images(
     batch_size: int = 64,
     shard_size: int = 4096,
     workers: int | None = None,
+    compact: Callable[[Path], Projection | None] | None = None,
     ranks: Ranks = Ranks(),  # noqa: B008 - a constant
 ) -> Embedded:
     """Embed what of `images` the gallery `out` does not hold yet; see `list_images` for `images`, `name` and `group`.
 
     strict: refuse images that cannot be read, instead of listing them in skipped.csv.
+    compact: asked for the embedder's projection, once all else is known to be right.
     """
     if dtype not in DTYPES:
         raise UserError(f"dtype is one of {', '.join(DTYPES)}, got {dtype}.")
@@ -109,9 +114,14 @@ def embed_images(
             listing()  # what is wrong with it is told before there is a folder
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(alone_in(folder))
+            _check_free(folder)
+            if compact:
+                embedder.projection = compact(folder)
             _claim(folder, embedder, {"dtype": dtype, "group": group, "root": str(root)})
             _plan(folder, listing, shard_size)
         ranks.wait()
+        if ranks.rank:
+            embedder.projection = gallery_projection(folder)
         began = time.monotonic()
         while (folder / TODO).exists():
             work.run()
@@ -125,7 +135,13 @@ def embed_images(
         skipped = gallery.skipped()
         if ranks.rank == 0:
             _write_skipped(folder, skipped)
-    return Embedded(work.images, len(gallery), len(skipped), seconds, work.waited / seconds if work.images else 0.0)
+    waited = work.waited / seconds if work.images else 0.0
+    return Embedded(work.images, len(gallery), gallery.dimension, len(skipped), seconds, waited)
+
+
+def _check_free(folder: Path) -> None:
+    if not (folder / RECORD).exists() and any(path.name != PROJECTION for path in folder.iterdir()):
+        raise UserError(f"{folder} holds other files: give a new folder.")
 
 
 def _claim(folder: Path, embedder: Embedder, asked: dict[str, Any]) -> None:
@@ -138,8 +154,6 @@ def _claim(folder: Path, embedder: Embedder, asked: dict[str, Any]) -> None:
             raise UserError(f"{folder} holds a gallery made otherwise ({was}): give another out=…, or the same values.")
         sweep_up(folder)
         return
-    if any(path.name != PROJECTION for path in folder.iterdir()):
-        raise UserError(f"{folder} holds other files: give a new folder.")
     if embedder.projection:
         embedder.projection.save(folder / PROJECTION)
     terms = f"The terms of {record['trained_on']}, which the network was trained on, apply to this gallery."

@@ -12,26 +12,64 @@ from torch import Tensor
 from mpanet_pl.errors import UserError
 from mpanet_pl.gallery.compact import Projection, learn
 from mpanet_pl.gallery.embedder import Embedder
-from mpanet_pl.gallery.store import PROJECTION
+from mpanet_pl.gallery.store import PROJECTION, RECORD, gallery_projection
 from mpanet_pl.run.configuration import check_targets
 from mpanet_pl.run.datasets import build_data
 from mpanet_pl.system.progress import track
 
 MOST = 8192  # training images, evenly spaced: a decomposition takes minutes at this many
+IMAGES_A_DIRECTION = 16
 BATCH = 64
+AUTO = "auto"
+ENOUGH = 128  # the narrowest of the usual widths, none of which loses what can be measured: docs/galleries.md
+
+
+def settled(
+    compact: int | str | Path | None,
+    embedder: Embedder,
+    folder: Path,
+    *,
+    whiten: bool = False,
+    data_dir: str | Path | None = None,
+    trust: str | Sequence[str] | None = (),
+) -> Projection | None:
+    """What makes a gallery's vectors small: its own where it is begun, else as `projection_of` has it."""
+    begun = (folder / RECORD).exists() or (folder / PROJECTION).exists()
+    if not begun or compact is None or not (compact == AUTO or isinstance(compact, int)):
+        return projection_of(compact, embedder, whiten=whiten, data_dir=data_dir, trust=trust)
+    there = gallery_projection(folder)
+    if compact != AUTO and (there is None or there.dimension != compact):
+        has = f"has vectors of {there.dimension} numbers" if there else "keeps all numbers"
+        raise UserError(f"{folder} {has}: leave compact={compact} out, or give another out=….")
+    return there
 
 
 def projection_of(
-    compact: int | str | Path,
+    compact: int | str | Path | None,
     embedder: Embedder,
     *,
     whiten: bool = False,
     data_dir: str | Path | None = None,
     trust: str | Sequence[str] | None = (),
-) -> Projection:
-    """compact: a size, learnt from the training images; or a gallery, or a projection's file, to take it from."""
+) -> Projection | None:
+    """compact: a size, learnt from the training images; or a gallery, or a projection's file, to take it from.
+
+    `auto` is `ENOUGH`, or None where the training images cannot teach it and nobody said where they are.
+    """
+    if compact is None:
+        return None
+    if compact == AUTO:
+        try:
+            return projection_of(ENOUGH, embedder, whiten=whiten, data_dir=data_dir, trust=trust)
+        except UserError as error:
+            if data_dir is not None:
+                raise
+            print(f"compact=auto keeps all numbers of a vector: {error}", flush=True)
+            return None
     if isinstance(compact, int):
-        return learn(training_embeddings(embedder, data_dir=data_dir, trust=trust), compact, whiten=whiten)
+        most = min(MOST, IMAGES_A_DIRECTION * compact)
+        taught = training_embeddings(embedder, data_dir=data_dir, trust=trust, most=most)
+        return learn(taught, compact, whiten=whiten)
     path = Path(compact)
     return Projection.read(path / PROJECTION if path.is_dir() else path)
 
@@ -41,7 +79,7 @@ def training_embeddings(
 ) -> Tensor:
     """(N, D) of at most so many images of the split that the network was trained on, which has to be there."""
     origin = embedder.origin
-    if not origin.config:
+    if "dataset" not in origin.config.get("data", {}):
         raise UserError(f"{origin.path} does not say what it was trained on: give compact the path of a projection.")
     cfg = OmegaConf.create(dict(origin.config))
     if data_dir is not None:
