@@ -5,8 +5,9 @@
     python scripts/bench_evaluation.py --rerank            k-reciprocal on all-search multi-shot beside a double loop
     python scripts/bench_evaluation.py --width 64 --rounds 1
 
-Embeddings are made up, on SYSU-MM01's exact structure. Times are medians over interleaved rounds; memory is the highest
-resident size above that before the call (Linux).
+Embeddings are made up, on SYSU-MM01's exact structure. Times are medians over interleaved rounds, processor seconds are
+those of all cores (where others are at work, OMP_NUM_THREADS=1 and their ratio say more than the clock);
+memory is the highest resident size above that before the call (Linux).
 """
 
 import argparse
@@ -60,26 +61,34 @@ def made_up(catalogue: Catalogue, width: int) -> Tensor:
 
 def bench_evaluate(embeddings: Tensor, catalogue: Catalogue, rounds: int, straightforward: bool) -> None:
     protocol = SYSUProtocol()
+    busy = os.getloadavg()[0]
     evaluate(embeddings[:, :8], catalogue, protocol)  # warm
     queries, gallery = embeddings[catalogue.infrared], embeddings[~catalogue.infrared]
-    products, ours, memory = [], [], 0
+    rounds_of: dict[str, list[tuple[float, float]]] = {"one product": [], "evaluate": []}
+    memory = 0
     for _ in range(rounds):
-        products.append(seconds(lambda: queries @ gallery.T))
+        rounds_of["one product"].append(seconds(lambda: queries @ gallery.T))
         taken, above = watched(lambda: evaluate(embeddings, catalogue, protocol))
-        ours.append(taken)
+        rounds_of["evaluate"].append(taken)
         memory = max(memory, above)
-    product = statistics.median(products)
-    row("", "seconds", "of the product", "memory above")
-    row("one product", f"{product:.2f}", "1.00", "")
-    row(
-        "evaluate",
-        f"{statistics.median(ours):.2f}",
-        f"{statistics.median(ours) / product:.2f}",
-        f"{memory / 1e9:.2f} GB",
+    (product, of_cores), (ours, our_cores) = (
+        tuple(map(statistics.median, zip(*taken, strict=True))) for taken in rounds_of.values()
     )
+    row("", "seconds", "of the product", "processor s", "memory above")
+    row("one product", f"{product:.2f}", "1.00", f"{of_cores:.2f}", "")
+    row("evaluate", f"{ours:.2f}", f"{ours / product:.2f}", f"{our_cores:.2f}", f"{memory / 1e9:.2f} GB")
     if straightforward:
         taken, above = watched(lambda: evaluate_straightforwardly(embeddings.numpy(), catalogue, protocol))
-        row("straightforward", f"{taken:.2f}", f"{taken / product:.2f}", f"{above / 1e9:.2f} GB")
+        row(
+            "straightforward",
+            f"{taken[0]:.2f}",
+            f"{taken[0] / product:.2f}",
+            f"{taken[1]:.2f}",
+            f"{above / 1e9:.2f} GB",
+        )
+    ratios = [one[0] / other[0] for one, other in zip(rounds_of["evaluate"], rounds_of["one product"], strict=True)]
+    print(f"\nevaluate takes {ours / product:.2f} times the product ({', '.join(f'{r:.2f}' for r in ratios)} by round)")
+    print(f"load before: {busy:.1f} (below 0.3 is quiet)")
 
 
 def bench_rerank(embeddings: Tensor, catalogue: Catalogue) -> None:
@@ -88,11 +97,11 @@ def bench_rerank(embeddings: Tensor, catalogue: Catalogue) -> None:
     count, reranker = len(search.queries), KReciprocal()
     embeddings = torch.nn.functional.normalize(embeddings[rows])
     row("", "seconds", "of the loop", "memory above")
-    whole, above = watched(lambda: reranker(embeddings[:count], embeddings[count:]))
+    (whole, _), above = watched(lambda: reranker(embeddings[:count], embeddings[count:]))
     distances = squared_distances(embeddings)
     distances /= distances.amax(1, keepdim=True)
-    taken, _ = watched(lambda: reranker.similarity(distances, count))
-    loop, loop_above = watched(lambda: k_reciprocal(distances.numpy(), count, among_queries=False))
+    (taken, _), _ = watched(lambda: reranker.similarity(distances, count))
+    (loop, _), loop_above = watched(lambda: k_reciprocal(distances.numpy(), count, among_queries=False))
     row("double loop", f"{loop:.2f}", "1.00", f"{loop_above / 1e9:.2f} GB")
     row("k-reciprocal", f"{taken:.2f}", f"{taken / loop:.3f}", "")
     row("with its distances", f"{whole:.2f}", "", f"{above / 1e9:.2f} GB")
@@ -119,13 +128,14 @@ def evaluate_straightforwardly(embeddings: np.ndarray, catalogue: Catalogue, pro
     return scores
 
 
-def seconds(call: Callable[[], Any]) -> float:
-    began = time.perf_counter()
+def seconds(call: Callable[[], Any]) -> tuple[float, float]:
+    """On the clock, and of processors."""
+    began, worked = time.perf_counter(), time.process_time()
     call()
-    return time.perf_counter() - began
+    return time.perf_counter() - began, time.process_time() - worked
 
 
-def watched(call: Callable[[], Any]) -> tuple[float, int]:
+def watched(call: Callable[[], Any]) -> tuple[tuple[float, float], int]:
     """(seconds, bytes of memory above what was there before)."""
     before, highest, done = resident(), 0, threading.Event()
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 from evaluation.definition import evaluate_query
 
-from mpanet_pl.evaluation import ranking
 from mpanet_pl.evaluation.ranking import CMC, REMOVED, Gallery, cumulative_matches, rank
 
 
@@ -66,13 +65,3 @@ def test_the_best_of_each_identity_wherever_its_columns_stand(together: bool) ->
     similarity = torch.randn(6, 40, generator=torch.Generator().manual_seed(1))
     expected = [[float(row[identities == one].max()) for one in gallery.known] for row in similarity]
     torch.testing.assert_close(gallery.best_of_each(similarity), torch.tensor(expected), rtol=0, atol=0)
-
-
-def test_threads_sort_as_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = torch.randn(7, 50, generator=torch.Generator().manual_seed(0))
-    rows[2, 3] = rows[3, 1] = REMOVED
-    monkeypatch.setattr(ranking, "WORTH_A_THREAD", 1)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    before = rows.clone()
-    assert torch.equal(ranking._rising(rows), rows.sort(1).values)
-    assert torch.equal(rows, before)

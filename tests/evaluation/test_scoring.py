@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from mpanet_pl.evaluation import (
     evaluate,
     scoring,
 )
+from mpanet_pl.evaluation.scoring import first_alike
 
 SEEDS = range(8)
 
@@ -324,3 +326,28 @@ def test_queries_without_a_match_are_counted() -> None:
     rows = [("v/1", 1, 1, False), ("v/2", 2, 1, False), ("t/1", 1, 2, True), ("t/3", 3, 2, True)]
     scores = evaluate(torch.eye(4), Catalogue.from_rows(rows), FolderProtocol())
     assert all(score.measured.endswith("; 1 of 2 queries have a true match") for score in scores.values())
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_threads_score_as_one_does(mode: Callable[[], AbstractContextManager[None]]) -> None:
+    embeddings, catalogue = made.sysu(dim=16)
+    embeddings[5] = embeddings[40] = embeddings[6]  # equal ones go another way
+    alone = evaluate(embeddings.float(), catalogue, SYSUProtocol(trials=2))
+    torch.set_num_threads(3)
+    try:
+        with mode():
+            together = evaluate(embeddings.float(), catalogue, SYSUProtocol(trials=2))
+    finally:
+        torch.set_num_threads(1)
+    for setting, scores in alone.items():
+        for one, other in zip(scores.outcomes or (), together[setting].outcomes or (), strict=True):
+            assert torch.equal(one, other)
+
+
+def test_embeddings_that_begin_alike_differ_where_they_differ() -> None:
+    embeddings = torch.zeros(6, 100)
+    embeddings[:, 90] = torch.tensor([1.0, 2.0, 1.0, 3.0, -0.0, 0.0])
+    found = first_alike(embeddings, torch.tensor([5, 4, 3, 2, 1, 0]))
+    assert found is not None
+    assert found.tolist() == [0, 0, 2, 3, 4, 3]
+    assert first_alike(embeddings, torch.tensor([1, 2, 3, 4])) is None

@@ -7,8 +7,6 @@ everyone gains nothing by it. A pair that a protocol leaves out has similarity -
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -17,7 +15,6 @@ from torch import Tensor
 
 CMC = Literal["deduplicated", "plain"]
 REMOVED = float("-inf")
-WORTH_A_THREAD = 2**16  # numbers to sort
 
 
 class Placements(NamedTuple):
@@ -27,6 +24,10 @@ class Placements(NamedTuple):
     average_precision: Tensor  # (M,) float64, mean of precision at each true match
     inverse_negative_penalty: Tensor  # (M,) float64, number of true matches / place of the last one
     query: Tensor  # (M,) int64, which one it is
+
+    def of(self, rows: Tensor) -> Placements:
+        """The same, the queries called by their `rows` (Q,) of a catalogue, on CPU."""
+        return self._replace(query=rows[self.query.cpu()])
 
 
 class Gallery:
@@ -72,21 +73,22 @@ def rank(similarity: Tensor, query_identities: Tensor, gallery: Gallery, cmc: CM
     """
     columns = gallery.columns_of(query_identities)
     matches = similarity.gather(1, columns.clamp(min=0)).masked_fill_(columns < 0, REMOVED)
-    matches = matches.sort(1, descending=True).values  # (Q, L)
+    matches = _rising(matches).flip(1)  # (Q, L)
     matched = (matches[:, 0] > REMOVED).nonzero().flatten()
     if len(matched) < len(matches):
         similarity, matches = similarity[matched], matches[matched]
 
-    wrong = _count_as_similar(similarity, matches) - _count_as_similar(matches, matches)  # (M, L) int64
+    wrong = _count_as_similar(_rising(similarity), matches) - _count_as_similar(matches.flip(1), matches)
     number = torch.arange(1, matches.shape[1] + 1, device=matches.device)
     true = matches > REMOVED
-    precision = (number / (wrong + number).double()).where(true, 0)
+    precision = (number / (wrong + number).double()).where(true, 0)  # (M, L)
     count = true.sum(1)
     last = wrong.gather(1, count[:, None] - 1).flatten() + count
 
     first = wrong[:, 0] + 1
     if cmc == "deduplicated":
-        first = (gallery.best_of_each(similarity) >= matches[:, :1]).sum(1)
+        unsure = (first > 2).nonzero().flatten()  # one wrong image is one identity; of more, several may show the same
+        first[unsure] = (gallery.best_of_each(similarity[unsure]) >= matches[unsure, :1]).sum(1)
     return Placements(first, precision.sum(1) / count, count / last.double(), matched)
 
 
@@ -110,24 +112,11 @@ def _columns_of_each(place: Tensor, identities: int) -> Tensor:
     return columns
 
 
-def _count_as_similar(similarity: Tensor, matches: Tensor) -> Tensor:
-    """How many entries of each row of `similarity` (M, G) are at least each of `matches` (M, L). (M, L) int64"""
-    return similarity.shape[1] - torch.searchsorted(_rising(similarity), matches)
+def _count_as_similar(rising: Tensor, matches: Tensor) -> Tensor:
+    """How many entries of each sorted row (M, G) are at least each of `matches` (M, L). (M, L) int64"""
+    return rising.shape[1] - torch.searchsorted(rising, matches)
 
 
 def _rising(rows: Tensor) -> Tensor:
     """Each row sorted. On CPU by numpy, whose vectorised sort of values is some twenty times as fast as torch's."""
-    if rows.device.type != "cpu":
-        return rows.sort(1).values
-    rising = rows.numpy().copy()
-    parts = np.array_split(rising, torch.get_num_threads() if rising.size > WORTH_A_THREAD else 1)
-    if len(parts) == 1:
-        rising.sort(axis=1)
-    else:
-        list(_threads(len(parts)).map(lambda part: part.sort(axis=1), parts))
-    return torch.from_numpy(rising)
-
-
-@cache
-def _threads(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count)
+    return torch.from_numpy(np.sort(rows.numpy(), axis=1)) if rows.device.type == "cpu" else rows.sort(1).values

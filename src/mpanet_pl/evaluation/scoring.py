@@ -20,7 +20,9 @@ from mpanet_pl.evaluation.protocols import RetrievalProtocol, Search
 from mpanet_pl.evaluation.ranking import REMOVED, Gallery, Placements, cumulative_matches, rank
 from mpanet_pl.evaluation.rerank import Reranker
 from mpanet_pl.system.precision import full_precision, precise
+from mpanet_pl.system.threads import on_threads
 
+START = 64  # numbers by which most embeddings differ
 SIMILARITIES_AT_ONCE = 2**21  # 8 MB in float32: what follows stays in the cache
 
 AllPlacements = dict[str, list[list[Placements]]]  # setting -> trials x blocks of queries
@@ -169,28 +171,36 @@ class Retrieval:
             for setting, trials in search.galleries.items()
         }
         embeddings, who, alike = self.embeddings_of(used), self.catalogue[used], first_alike(self.embeddings, used)
-        ranks: AllPlacements = {setting: [[] for _ in trials] for setting, trials in chosen.items()}
-        for rows, similarity in self._blocks(search.queries, embeddings):
+
+        def placed(block: tuple[Tensor, Tensor]) -> list[list[Placements]]:
+            rows, similarity = block
             if alike is not None:
                 similarity = similarity[:, alike]
             self.remove_ignored(similarity, rows, who)
             identities = self.identities[rows]
-            for setting, trials in chosen.items():
-                for trial, (columns, gallery) in enumerate(trials):
-                    of_trial = similarity.index_select(1, columns)
-                    placed = rank(of_trial, identities, gallery, self.protocol.cmc)
-                    ranks[setting][trial].append(placed._replace(query=rows[placed.query.cpu()]))
-        return ranks
+            return [
+                [
+                    rank(similarity.index_select(1, columns), identities, gallery, self.protocol.cmc).of(rows)
+                    for columns, gallery in trials
+                ]
+                for trials in chosen.values()
+            ]
 
-    def _blocks(self, queries: Tensor, gallery: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Some of the queries, and their similarities (B, U) to the gallery's embeddings (U, D).
+        blocks = [found for many in self._blocks(search.queries, embeddings) for found in on_threads(placed, many)]
+        return {
+            setting: [list(trial) for trial in zip(*(block[number] for block in blocks), strict=True)]
+            for number, setting in enumerate(chosen)
+        }
+
+    def _blocks(self, queries: Tensor, gallery: Tensor) -> Iterator[list[tuple[Tensor, Tensor]]]:
+        """Blocks of the queries, and their similarities (B, U) to the gallery's embeddings (U, D); some at a time.
 
         A product wants many rows, for it rearranges the gallery each time; ranking wants few, that stay in the cache.
         """
         few = max(1, SIMILARITIES_AT_ONCE // len(gallery))
-        for many in queries.split(4 * few):
+        for many in queries.tensor_split(-(-len(queries) // (8 * few))):
             products = self._similarity(self.embeddings_of(many), gallery)
-            yield from zip(many.split(few), products.split(few), strict=True)
+            yield list(zip(many.tensor_split(8), products.tensor_split(8), strict=True))
 
     def rerank(self, search: Search, rerank: Reranker) -> AllPlacements:
         """The same after re-ranking, where a trial's similarities depend on its whole gallery."""
@@ -202,7 +212,7 @@ class Retrieval:
                 similarity = rerank(queries, compared(images))
                 self.remove_ignored(similarity, search.queries, self.catalogue[images])
                 placed = rank(similarity, identities, self._gallery(images), self.protocol.cmc)
-                ranks[setting].append([placed._replace(query=search.queries[placed.query.cpu()])])
+                ranks[setting].append([placed.of(search.queries)])
         return ranks
 
     def _by_identity(self, images: Tensor) -> Tensor:
@@ -212,7 +222,7 @@ class Retrieval:
         return Gallery(self.identities[images])
 
     def _as_they_are(self, rows: Tensor) -> Tensor:
-        return precise(self.embeddings[rows])
+        return precise(self.embeddings.index_select(0, rows.to(self.embeddings.device)))
 
     def embeddings_of(self, rows: Tensor) -> Tensor:
         """A copy of these rows as the protocol compares them, in float32 or better.
@@ -247,14 +257,16 @@ def first_alike(embeddings: Tensor, rows: Tensor) -> Tensor | None:
 
     A matrix product rounds equal columns differently, depending on where they stand: only one of them may count.
     """
-    prints = torch.empty(len(rows), dtype=torch.int64, device=embeddings.device)
-    for some in torch.arange(len(rows)).split(64):
-        prints[some] = _fingerprints(embeddings[rows[some]])
-    kinds, kind = prints.unique(return_inverse=True)
+    prints = _fingerprints(embeddings[:, :START][rows])
+    kinds, kind, number = prints.unique(return_inverse=True, return_counts=True)
+    if len(kinds) < len(rows):
+        for some in (number[kind] > 1).nonzero().flatten().split(64):
+            prints[some] = _fingerprints(embeddings[rows[some.cpu()]])
+        kinds, kind = prints.unique(return_inverse=True)
     if len(kinds) == len(rows):
         return None
     places = torch.arange(len(rows), device=embeddings.device)
-    first = torch.full_like(kinds, len(rows)).scatter_reduce_(0, kind, places, "amin")[kind]
+    first = torch.full_like(kind, len(rows)).scatter_reduce_(0, kind, places, "amin")[kind]
     for place in (first != places).nonzero().flatten().tolist():
         if not torch.equal(
             embeddings[rows[place]], embeddings[rows[int(first[place])]]
