@@ -171,9 +171,11 @@ class MPANetModule(pl.LightningModule):
 
         It may name classes of this package, of those that `trust` names, and those of a run that this user trained.
         """
-        stored = weights.read(checkpoint_path).get("hyper_parameters")
+        content = weights.read(checkpoint_path)
+        stored = content.get("hyper_parameters")
         if not isinstance(stored, Mapping) or not isinstance(stored.get("network"), Mapping):
             raise UserError(f"{checkpoint_path} is no checkpoint of MPANetModule: it has no hyper_parameters.")
+        weights.check_numbers(content.get("state_dict"), checkpoint_path)
         known = ran_here(Path(checkpoint_path).absolute().parent.parent) | {_name(cls)}
         check(stored, str(checkpoint_path), trust, known)
         if cls is MPANetModule and TARGET in stored:

@@ -1,3 +1,4 @@
+import math
 import os
 import pickle
 from pathlib import Path
@@ -79,3 +80,26 @@ def test_a_long_list_is_whole() -> None:
     with pytest.raises(UserError) as fault:
         weights.load_exactly(torch.nn.Identity(), state, "a.pth")
     assert str(fault.value).splitlines()[1:] == [f"  unexpected: extra{i}" for i in range(50)]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        torch.tensor([1.0, math.nan]),
+        torch.tensor([math.inf, 1.0]),
+        torch.ones(2, dtype=torch.complex64),
+        torch.ones(2, dtype=torch.int8),
+        torch.ones(2).to_sparse(),
+        "two ones",
+    ],
+)
+def test_weights_are_dense_finite_real_numbers(broken: object) -> None:
+    good = {"weight": torch.ones(2), "steps": torch.tensor(3), "mask": torch.tensor([True])}
+    weights.check_numbers(good, "a.ckpt")
+    with pytest.raises(UserError, match=r"a\.ckpt is damaged: 1 of its 4 weights are no finite numbers, first bias\."):
+        weights.check_numbers(good | {"bias": broken}, "a.ckpt")
+
+
+def test_a_state_that_is_none() -> None:
+    with pytest.raises(UserError, match="its state dict is a NoneType"):
+        weights.check_numbers(None, "a.ckpt")

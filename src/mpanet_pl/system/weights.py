@@ -38,6 +38,22 @@ def _broken(path: str | Path) -> str:
     return f"{path} cannot be read: it is truncated, or no file that torch.save wrote"
 
 
+def check_numbers(state: object, source: str | Path) -> None:
+    """Whether a state dict holds dense, finite, real tensors alone: torch would copy whatever has the shape."""
+    if not isinstance(state, Mapping):
+        raise UserError(f"{source} is damaged: its state dict is a {type(state).__name__}.")
+    if broken := [str(key) for key, value in state.items() if not _is_usable(value)]:
+        raise UserError(
+            f"{source} is damaged: {len(broken)} of its {len(state)} weights are no finite numbers, first {broken[0]}."
+        )
+
+
+def _is_usable(value: object) -> bool:
+    if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_complex():
+        return False
+    return value.dtype != torch.int8 and bool(value.isfinite().all())  # int8 is quantised: its scale is lost
+
+
 def load_exactly(
     module: nn.Module, state: Mapping[str, object], source: str, named: Callable[[str], str] = str
 ) -> None:
@@ -53,4 +69,5 @@ def load_exactly(
             faults.append(f"no tensor: {named(key)} is a {type(given).__name__}")
     if faults:
         raise UserError("\n  ".join([f"{source} does not fit this network:", *faults]))
+    check_numbers(state, source)
     module.load_state_dict(state)

@@ -55,15 +55,10 @@ def epochs_done(folder: Path) -> int:
     own, epoch, loops = checkpoint["callbacks"], checkpoint["epoch"], checkpoint["loops"]
     if not (isinstance(own, dict) and isinstance(epoch, int) and isinstance(loops, dict) and "fit_loop" in loops):
         raise UserError(f"{last} is damaged: its epoch, callbacks or loops are none. Begin a new run.")
-    if broken := [key for key, value in checkpoint["state_dict"].items() if not _is_finite(value)]:
-        raise UserError(f"{last} cannot be continued: {broken[0]} among its weights is no number. Begin a new run.")
+    weights.check_numbers(checkpoint["state_dict"], last)
     if (own.get(Checkpoints.KEY) or {}).get("best_epoch") and not best.exists():
         raise UserError(f"{best} is missing: put it back, or begin a new run.")
     return epoch + 1
-
-
-def _is_finite(value: object) -> bool:
-    return isinstance(value, torch.Tensor) and (not value.is_floating_point() or bool(value.isfinite().all()))
 
 
 class Checkpoints(ModelCheckpoint):
