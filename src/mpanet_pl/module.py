@@ -24,10 +24,35 @@ from mpanet_pl.system.trust import check, ran_here
 
 
 class MPANetModule(pl.LightningModule):
-    """Takes plain mappings, because a checkpoint remembers plain values: what it saves rebuilds it.
+    """MPANet, its losses, its optimiser and what it logs; trained, validated and tested by any `pl.Trainer`.
 
-    `network` and `criterion` hold the keywords of `MPANet` and `MPANetLoss`, `optimizer` and `schedule` what
-    `build_optimizer` and `build_schedule` take. Either part may be a class of the user's own, by `_target_`:
+    It takes plain mappings, because a checkpoint remembers plain values: what it saves rebuilds it.
+
+    Args:
+        num_identities: people in the training split, at least 1; a batch's identities are below it.
+        network: `MPANet`'s keywords:
+
+            - `trunk`: a torchvision ResNet, `resnet18_thin` or `timm/NAME` (`resnet50`)
+            - `pretrained`: true for ImageNet's weights, a path to a state dict, false (true)
+            - `last_stride`: 1 or 2 (1)
+            - `alleviation`: stages of layer1 … layer4, `[]` for none (`[layer3, layer4]`)
+            - `patterns`: 0 or more (6)
+            - `pooling`: mean or gem (mean)
+            - `two_stream`: stem, layer1 … layer4 or None (None)
+        criterion: `MPANetLoss`'s keywords. Weights, 0 or more, where 0 removes a term: `identity` (1),
+            `modality_identity` (1), `mutual` (2.5), `center_cluster` (1), `separation` (0.5), `triplet` (0). And
+            `mean_rate`, 0 to 1 (0.2); `margin` (0.7) and `triplet_margin` (0.3), 0 or more; `extra`, terms of your own.
+        optimizer: `build_optimizer`'s settings: `name` (adam, adamw or sgd; adam), its keywords such as `lr` (0.001)
+            and `weight_decay`, 0 or more, and `trunk_lr`; or `_target_`.
+        schedule: `build_schedule`'s settings: `name` (steps, cosine or onecycle; steps) and its keywords, such as
+            `milestones`, a list of epochs; or `_target_`.
+
+    Raises:
+        UserError: a value outside its range, in a sentence that names it; those of the optimiser and the schedule when
+            a trainer asks for them.
+        TypeError: a keyword that `MPANet` or `MPANetLoss` does not have.
+
+    `network` and `criterion` may be classes of your own, by `_target_`:
 
     - a network maps normalised images (B, 3, H, W) to an `Embedding(maps, descriptor, embedding)` and has `dimension`,
       the width of the last two; `maps` (B, P, h, w) may be of no pattern. With a true attribute `two_stream` it is
@@ -37,15 +62,16 @@ class MPANetModule(pl.LightningModule):
       optimiser, `follow_rate(epoch)`, and `accuracy(embedding, identities)` where it has a weight for "identity".
       `MPANetLoss` is a base that has them all.
 
-    >>> module = MPANetModule(
-    ...     4,
-    ...     network={"trunk": "resnet18_thin", "pretrained": False, "patterns": 2},
-    ...     criterion={"separation": 0.0},
-    ...     optimizer={"lr": 1e-3},
-    ...     schedule={"milestones": [10]},
-    ... )
-    >>> module.eval()(torch.zeros(2, 3, 64, 32)).shape
-    torch.Size([2, 384])
+    Examples:
+        >>> module = MPANetModule(
+        ...     4,
+        ...     network={"trunk": "resnet18_thin", "pretrained": False, "patterns": 2},
+        ...     criterion={"separation": 0.0},
+        ...     optimizer={"lr": 1e-3},
+        ...     schedule={"milestones": [10]},
+        ... )
+        >>> module.eval()(torch.zeros(2, 3, 64, 32)).shape
+        torch.Size([2, 384])
     """
 
     def __init__(

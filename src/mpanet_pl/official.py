@@ -40,8 +40,9 @@ RESNETS = {  # (blocks of layer3, bottlenecks)
 def from_official(state: Mapping[str, Any]) -> dict[str, Any]:
     """A released state dict under this package's keys; the values are the same objects, unknown keys stay as they are.
 
-    >>> from_official({"module.backbone.conv1.weight": 1, "visible_classifier_.weight": 2})
-    {'network.trunk.conv1.weight': 1, 'criterion.visible_twin.weight': 2}
+    Examples:
+        >>> from_official({"module.backbone.conv1.weight": 1, "visible_classifier_.weight": 2})
+        {'network.trunk.conv1.weight': 1, 'criterion.visible_twin.weight': 2}
     """
     return {_renamed(key.removeprefix("module."), PREFIXES): value for key, value in state.items()}
 
@@ -49,8 +50,9 @@ def from_official(state: Mapping[str, Any]) -> dict[str, Any]:
 def to_official(state: Mapping[str, Any]) -> dict[str, Any]:
     """The way back.
 
-    >>> to_official({"network.trunk.alleviation.layer3.squeeze.weight": 1})
-    {'backbone.MAM3.channel_attention.0.weight': 1}
+    Examples:
+        >>> to_official({"network.trunk.alleviation.layer3.squeeze.weight": 1})
+        {'backbone.MAM3.channel_attention.0.weight': 1}
     """
     return {_released_name(key): value for key, value in state.items()}
 

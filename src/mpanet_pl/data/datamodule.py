@@ -43,18 +43,44 @@ class NotSetUp(UserError, AttributeError):
 class ReIDDataModule(LightningDataModule):
     """Balanced training batches, and evaluation loaders that hold each image once; works under any LightningModule.
 
-    A batch has `identities_per_batch` × `images_per_identity` images over all ranks. `sampler` is "balanced",
-    "uniform" or "random" (see `sampler.py`). `augment` holds `Augmentation`'s fields, or is an augmentation of your own
-    (`augment.Augment`). `validation` is "test" (the released recipe chooses its best epoch on the test images) or
-    "held_out": the training images of some identities, who are then not trained on (`Splits.hold_out`).
-
-    With `views=2` a training batch holds every image twice, augmented differently: its second half repeats the rows of
-    the first, in order.
-
-    `workers` are processes that fetch ahead; None means none with the cache, from which a batch takes milliseconds, and
-    one per core without it, shared among the ranks of a machine.
-
     `train`, `val` and `test` are the catalogues, known after `setup`.
+
+    Args:
+        dataset: what is on disk: `SYSU`, `RegDB`, `LLCM`, `Folder`, `Synthetic` or a `DatasetOnDisk` of your own.
+        height: of the images in pixels, at least 1; so is `width`.
+        width: see `height`.
+        identities_per_batch: P, over all ranks, who share them equally; at least 1.
+        images_per_identity: K, an even number: half of them visible, half infrared.
+        sampler: "balanced" (published), "uniform" (each identity equally often) or "random".
+        augment: `Augmentation`'s fields by name, or an augmentation of your own (`Augment`); None: the recipe's.
+        views: at least 1. With 2 a training batch holds every image twice, augmented differently: its second half
+            repeats the rows of the first, in order.
+        validation: on "test" (the released recipe chooses its best epoch on the test images) or "held_out": the
+            training images of some identities, who are then not trained on (`Splits.hold_out`).
+        eval_batch_size: images in a batch of validation and test, at least 1.
+        workers: processes that fetch ahead, 0 or more. None: none with the cache, from which a batch takes
+            milliseconds, and one per core without it, shared among the ranks of a machine.
+        cache: True to decode each image once, into a file beside the dataset; a path to put it elsewhere; False to read
+            the originals each time.
+        seed: of what is drawn, 0 or more.
+
+    Raises:
+        UserError: a value outside its range, at once. In `setup`: a dataset whose folder is at fault (all faults
+            together), training identities that are not 0 … C-1. In `train_dataloader`: P and K that the training split
+            or the ranks cannot fill. Before `setup`: whatever `setup` reads (an AttributeError, too).
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> from mpanet_pl.world import Synthetic
+        >>> size = {"height": 48, "width": 24}
+        >>> with TemporaryDirectory() as folder:
+        ...     people = Synthetic(folder, identities=8, images_per_camera=2, workers=1, **size)
+        ...     data = ReIDDataModule(people, **size, identities_per_batch=2, images_per_identity=4)
+        ...     data.prepare_data()
+        ...     data.setup()
+        ...     batch = next(iter(data.train_dataloader()))
+        >>> batch.images.shape, batch.infrared.sum().item()
+        (torch.Size([8, 3, 48, 24]), 4)
     """
 
     train: Catalogue

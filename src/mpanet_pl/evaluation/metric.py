@@ -20,13 +20,15 @@ from mpanet_pl.evaluation.scoring import Scores, any_match, check_embeddings, ch
 class ReIDMetric(Metric):
     """Scores of a test catalogue under a protocol, as a metric of torchmetrics: any network's embeddings will do.
 
-    >>> from mpanet_pl.evaluation import FolderProtocol
-    >>> catalogue = Catalogue.from_rows([("a", 7, 1, False), ("b", 8, 1, False), ("c", 7, 2, True), ("d", 8, 2, True)])
-    >>> metric = ReIDMetric(catalogue, FolderProtocol())
-    >>> metric.update(torch.eye(2), torch.tensor([0, 1]))                  # embeddings (B, D), rows of the catalogue
-    >>> metric.update(torch.tensor([[1.0, 0.5], [0.8, 0.2]]), torch.tensor([2, 3]))
-    >>> metric.compute()["infrared_to_visible/r1"]
-    tensor(50.)
+    Examples:
+        >>> from mpanet_pl.evaluation import FolderProtocol
+        >>> rows = [("a", 7, 1, False), ("b", 8, 1, False), ("c", 7, 2, True), ("d", 8, 2, True)]
+        >>> catalogue = Catalogue.from_rows(rows)
+        >>> metric = ReIDMetric(catalogue, FolderProtocol())
+        >>> metric.update(torch.eye(2), torch.tensor([0, 1]))              # embeddings (B, D), rows of the catalogue
+        >>> metric.update(torch.tensor([[1.0, 0.5], [0.8, 0.2]]), torch.tensor([2, 3]))
+        >>> metric.compute()["infrared_to_visible/r1"]
+        tensor(50.)
 
     `compute` gives "SETTING/SCORE" -> percent, which a logger takes; `scores` gives the settings' `Scores`. Ranks may
     see any share of the images, in any order, some of them twice: an image counts once, by its row. Embeddings wait in

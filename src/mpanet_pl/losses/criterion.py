@@ -32,11 +32,12 @@ class MPANetLoss(nn.Module):
     them by name, it also gets the `cameras` of the images, their rows (`index`) in the training catalogue, and the
     `epoch`, counted from 1. One that sets `classifies = True` looks behind the neck and trains its scale.
 
-    >>> criterion = MPANetLoss(8, 3, mutual=0, separation=0)
-    >>> seen = Embedding(torch.rand(4, 0, 2, 2), torch.rand(4, 8), torch.rand(4, 8))
-    >>> terms = criterion(seen, torch.tensor([0, 0, 2, 2]), torch.tensor([True, False, True, False]))
-    >>> list(terms)
-    ['identity', 'identity_visible', 'identity_infrared', 'center_cluster', 'total']
+    Examples:
+        >>> criterion = MPANetLoss(8, 3, mutual=0, separation=0)
+        >>> seen = Embedding(torch.rand(4, 0, 2, 2), torch.rand(4, 8), torch.rand(4, 8))
+        >>> terms = criterion(seen, torch.tensor([0, 0, 2, 2]), torch.tensor([True, False, True, False]))
+        >>> list(terms)
+        ['identity', 'identity_visible', 'identity_infrared', 'center_cluster', 'total']
     """
 
     def __init__(
@@ -159,9 +160,11 @@ class MPANetLoss(nn.Module):
             self.infrared_twin.weight.lerp_(self.infrared_classifier.weight, rate)
 
     def follow_rate(self, epoch: int) -> float:
-        """
-        >>> [MPANetLoss(8, 3).follow_rate(epoch) for epoch in (1, 99, 199)]
-        [0.2, 0.2, 0.1]
+        """The rate at which the twins follow in an epoch, counted from 1.
+
+        Examples:
+            >>> [MPANetLoss(8, 3).follow_rate(epoch) for epoch in (1, 99, 199)]
+            [0.2, 0.2, 0.1]
         """
         return self.mean_rate * min(100 / (epoch + 1), 1)
 

@@ -14,8 +14,9 @@ SMALLEST_SQUARE = 1e-12
 def mean_where(values: Tensor, mask: Tensor) -> Tensor:
     """Mean of `values` where `mask` holds; 0 where it holds nowhere.
 
-    >>> mean_where(torch.tensor([1.0, 3.0, 9.0]), torch.tensor([True, True, False])).item()
-    2.0
+    Examples:
+        >>> mean_where(torch.tensor([1.0, 3.0, 9.0]), torch.tensor([True, True, False])).item()
+        2.0
     """
     return torch.where(mask, values, 0).sum() / mask.sum().clamp(min=1)
 
@@ -42,9 +43,10 @@ def separation(maps: Tensor) -> Tensor:
 def center_cluster(descriptors: Tensor, identities: Tensor, margin: float) -> Tensor:
     """Distance of each descriptor (B, D) to its identity's centre, plus what centres lack to be `margin` apart.
 
-    >>> descriptors = torch.tensor([[0.0, 3.0], [0.0, -3.0], [0.5, 0.0]])
-    >>> center_cluster(descriptors, torch.tensor([7, 7, 2]), margin=0.7)  # (3 + 3 + 0) / 3 + (0.7 - 0.5)
-    tensor(2.2000)
+    Examples:
+        >>> descriptors = torch.tensor([[0.0, 3.0], [0.0, -3.0], [0.5, 0.0]])
+        >>> center_cluster(descriptors, torch.tensor([7, 7, 2]), margin=0.7)  # (3 + 3 + 0) / 3 + (0.7 - 0.5)
+        tensor(2.2000)
     """
     points = distinct(descriptors)
     same = identities[:, None] == identities  # (B, B)

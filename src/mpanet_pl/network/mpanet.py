@@ -27,10 +27,11 @@ class MPANet(nn.Module):
     follows; `last_stride` is that of the last, 1 or 2. `pooling` is the paper's mean, or gem. With `two_stream`, the
     stem or a stage, each modality has weights of its own that far, and `forward` needs to know who is `infrared`.
 
-    >>> import torch
-    >>> network = MPANet(trunk="resnet18", pretrained=False, patterns=2).eval()
-    >>> network(torch.zeros(1, 3, 64, 32)).embedding.shape
-    torch.Size([1, 1536])
+    Examples:
+        >>> import torch
+        >>> network = MPANet(trunk="resnet18", pretrained=False, patterns=2).eval()
+        >>> network(torch.zeros(1, 3, 64, 32)).embedding.shape
+        torch.Size([1, 1536])
     """
 
     def __init__(

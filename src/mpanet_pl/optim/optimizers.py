@@ -29,8 +29,9 @@ def build_optimizer(module: nn.Module, settings: Mapping[str, Any], *, fused: bo
     `trunk_lr`, the learning rate of `network.trunk`'s weights where it is another. None leaves a keyword out. `fused`
     is whether a named one steps fused where the settings do not say.
 
-    >>> build_optimizer(nn.Linear(2, 1), {"name": "sgd", "lr": 0.1, "momentum": 0.9}).param_groups[0]["momentum"]
-    0.9
+    Examples:
+        >>> build_optimizer(nn.Linear(2, 1), {"name": "sgd", "lr": 0.1, "momentum": 0.9}).param_groups[0]["momentum"]
+        0.9
     """
     given = {key: value for key, value in settings.items() if value is not None}
     if wrong := [
