@@ -11,11 +11,19 @@ from mpanet_pl.module import MPANetModule
 HEIGHT, WIDTH = 32, 16
 
 
-def save_checkpoint(path: Path, *, seed: int = 0, height: int = HEIGHT, width: int = WIDTH, patterns: int = 1) -> Path:
+def save_checkpoint(
+    path: Path, *, seed: int = 0, height: int = HEIGHT, width: int = WIDTH, patterns: int = 1, maps: str = "deep"
+) -> Path:
     torch.manual_seed(seed)
     module = MPANetModule(
         4,
-        network={"trunk": "resnet18", "pretrained": False, "alleviation": ["layer4"], "patterns": patterns},
+        network={
+            "trunk": "resnet18",
+            "pretrained": False,
+            "alleviation": ["layer4"],
+            "patterns": patterns,
+            "maps": maps,
+        },
         criterion={},
         optimizer={"lr": 1e-3},
         schedule={"milestones": [1]},

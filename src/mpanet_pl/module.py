@@ -14,7 +14,9 @@ from mpanet_pl.data.catalogue import Batch
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.callback import RetrievalScoring
 from mpanet_pl.losses import MPANetLoss
+from mpanet_pl.losses.motion import draw_motions, move
 from mpanet_pl.network import Embedding, MPANet
+from mpanet_pl.network.patterns import LocalMaps
 from mpanet_pl.optim import Span, build_optimizer, build_schedule
 from mpanet_pl.optim.optimizers import LR
 from mpanet_pl.system import weights
@@ -115,16 +117,30 @@ class MPANetModule(pl.LightningModule):
         embedding = Embedding(*map(gather, self.embed(batch.images, batch.infrared)))
         return embedding, gather(batch.identities), gather(batch.infrared)
 
-    def _context(self, batch: Batch) -> dict[str, Tensor | int]:
+    def _context(self, batch: Batch) -> dict[str, Any]:
         """What the criterion asks for beyond embeddings, identities and modality."""
-        known = {"cameras": batch.cameras, "index": batch.index}
-        wants = getattr(self.criterion, "wants", ())
-        return {name: self.current_epoch + 1 if name == "epoch" else gather(known[name]) for name in wants}
+        known = {
+            "cameras": lambda: gather(batch.cameras),
+            "index": lambda: gather(batch.index),
+            "epoch": lambda: self.current_epoch + 1,
+            "moved": lambda: self._moved(batch),
+        }
+        return {name: known[name]() for name in getattr(self.criterion, "wants", ())}
+
+    def _moved(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Maps of the images moved at random, and the motions."""
+        motions = draw_motions(len(batch.images), batch.images.device)
+        images = move(batch.images, motions)
+        if isinstance(self.network, MPANet):
+            return gather(self.network.look(images, batch.infrared)), gather(motions)
+        return gather(self.embed(images, batch.infrared).maps), gather(motions)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         epoch = self.current_epoch + 1
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
             self.criterion.follow(epoch)
+            if isinstance(getattr(self.network, "patterns", None), LocalMaps):
+                self.network.patterns.sharpen(self.trainer.global_step / self._steps())
         embedding, identities, infrared = self._everyone(batch)
         terms = self.criterion(embedding, identities, infrared, **self._context(batch))
         detached = {name: term.detach() for name, term in terms.items()}

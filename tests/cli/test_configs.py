@@ -8,6 +8,7 @@ from commands import SMALL, SMALL_WORLD, compose, scores_of
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from mpanet_pl import MPANetModule, load
 from mpanet_pl.cli.configuration import config_folder
 from mpanet_pl.optim import Span, build_optimizer, build_schedule
 from mpanet_pl.train import train
@@ -61,6 +62,7 @@ def test_a_dataset_carries_its_published_recipe(dataset: str, recipe: dict) -> N
         "last_stride": 1,
         "alleviation": ["layer3", "layer4"],
         "patterns": 6,
+        "maps": "deep",
         "pooling": "mean",
         "two_stream": None,
     }
@@ -74,6 +76,9 @@ def test_a_dataset_carries_its_published_recipe(dataset: str, recipe: dict) -> N
             "center_cluster": 1.0,
             "margin": 0.7,
             "separation": 0.5,
+            "overlap": 0.0,
+            "concentration": 0.0,
+            "equivariance": 0.0,
             "triplet": 0.0,
         }.items()
     )
@@ -126,6 +131,17 @@ def test_every_rung_of_the_ladder_trains_two_steps(rung: str, tmp_path: Path) ->
     world = [f"data_dir={tmp_path}", f"run_dir={tmp_path / 'run'}"]
     train(compose("train", [*world, *SMALL_WORLD, *TWO_STEPS, f"rung={rung}"]))
     assert (tmp_path / "run/results.json").exists()
+
+
+def test_local_maps_train_and_their_checkpoint_embeds(tmp_path: Path) -> None:
+    world = [f"data_dir={tmp_path}", f"run_dir={tmp_path / 'run'}", "model.network.trunk=resnet18_thin"]
+    train(compose("train", [*SMALL_WORLD, *TWO_STEPS, *world, "experiment=local_maps"]))
+    logged = (tmp_path / "run/metrics.csv").read_text().splitlines()[0]
+    assert {f"train/{name}" for name in ("overlap", "concentration", "equivariance")} <= set(logged.split(","))
+    ckpt = tmp_path / "run/checkpoints/last.ckpt"
+    patterns = MPANetModule.load_from_checkpoint(ckpt).network.patterns
+    assert patterns.sharpness.item() == pytest.approx(1.0)  # the second of two steps is beyond a third of them
+    assert load(ckpt).embed(torch.zeros(2, 3, 48, 24, dtype=torch.uint8)).shape == (2, 128 + 6 * 64)
 
 
 @pytest.mark.parametrize("name", choices("experiment"))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import HEIGHT, WIDTH
+from checkpoints import HEIGHT, WIDTH, save_checkpoint
 from commands import type_in
 from torch import Tensor
 
@@ -27,6 +27,13 @@ def test_the_graph_is_the_embedder(embedder: Embedder, small: Embedder) -> None:
     for one in (embedder, small):
         with torch.no_grad():
             torch.testing.assert_close(Graph(one)(images), one.embed(images))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["onnx", "torch"])
+def test_local_maps_are_exported_too(format: str, tmp_path: Path) -> None:
+    embedder = load(save_checkpoint(tmp_path / "local.ckpt", patterns=2, maps="local"), device="cpu")
+    assert export(embedder, tmp_path / f"local{exporting.SUFFIXES[format]}", format=format).largest < 1e-5
 
 
 @pytest.mark.slow

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from mpanet_pl.errors import UserError
-from mpanet_pl.losses import MPANetLoss
+from mpanet_pl.losses import MPANetLoss, functional
+from mpanet_pl.losses.motion import draw_motions
 from mpanet_pl.network import Embedding
 
 DIMENSION, PEOPLE = 12, 5
@@ -83,6 +84,26 @@ def test_a_weight_of_zero_removes_the_term_and_what_only_it_needs(
     whole, loss = criterion(), criterion(**weights)
     assert len(list(loss.parameters())) == parameters
     assert whole(seen(), IDENTITIES, INFRARED).keys() - loss(seen(), IDENTITIES, INFRARED).keys() == terms_gone
+
+
+def test_terms_of_the_maps_are_off_at_first_and_stand_beside_the_others() -> None:
+    loss, embedding = criterion(overlap=1.0, concentration=20.0, equivariance=5.0), seen()
+    motions = draw_motions(8, embedding.maps.device).double()
+    assert criterion().wants == ()
+    assert loss.wants == ("moved",)
+    terms = loss(embedding, IDENTITIES, INFRARED, moved=(embedding.maps.flip(1), motions))
+    plain = criterion()(embedding, IDENTITIES, INFRARED)
+    added = {name: terms[name] for name in terms.keys() - plain.keys()}
+    expected = {
+        "overlap": functional.overlap(embedding.maps),
+        "concentration": functional.concentration(embedding.maps),
+        "equivariance": functional.equivariance(embedding.maps, embedding.maps.flip(1), motions),
+    }
+    torch.testing.assert_close(added, expected)
+    more = added["overlap"] + 20 * added["concentration"] + 5 * added["equivariance"]
+    torch.testing.assert_close(terms["total"], plain["total"] + more)
+    with pytest.raises(UserError, match="about moved images"):
+        loss(embedding, IDENTITIES, INFRARED)
 
 
 def test_some_weight_is_needed() -> None:

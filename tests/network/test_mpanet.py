@@ -3,6 +3,7 @@ import shutil
 import pytest
 import torch
 
+from mpanet_pl.errors import UserError
 from mpanet_pl.network import Embedding, MPANet
 
 
@@ -23,12 +24,34 @@ def test_every_number_of_patterns(patterns: int) -> None:
     assert [tuple(part.shape) for part in seen] == [(4, patterns, 4, 2), (4, network.dimension), (4, network.dimension)]
 
 
+@pytest.mark.parametrize("maps", ["deep", "local"])
 @pytest.mark.parametrize("training", [True, False])
-def test_permuting_images_permutes_embeddings(training: bool) -> None:
-    network = tiny().double().train(training)
+def test_permuting_images_permutes_embeddings(training: bool, maps: str) -> None:
+    network = tiny(maps=maps).double().train(training)
     order = torch.tensor([2, 0, 3, 1])
     seen, permuted = (network(batch) for batch in (images(dtype=torch.float64), images(dtype=torch.float64)[order]))
     torch.testing.assert_close(permuted, Embedding(*(part[order] for part in seen)))
+
+
+def test_local_maps_have_a_finer_grid_and_narrow_patterns() -> None:
+    network = tiny(trunk="resnet18_thin", maps="local")
+    seen = network(images())
+    assert [tuple(part.shape) for part in seen] == [(4, 3, 16, 8), (4, 128 + 3 * 64), (4, 128 + 3 * 64)]
+    assert torch.equal(network.eval().look(images()), network(images()).maps)
+    torch.testing.assert_close(seen.maps.sum((2, 3)), torch.ones(4, 3))
+    torch.testing.assert_close(network(images()).descriptor[:, 3 * 64 :], network.trunk(images()).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"maps": "wide"}, "maps are deep or local, got wide"),
+        ({"maps": "local", "patterns": 0}, "maps=local needs patterns and a ResNet of torchvision, got 0 and resnet18"),
+    ],
+)
+def test_local_maps_need_patterns(changes: dict, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        tiny(**changes)
 
 
 def test_the_neck_has_no_bias_to_learn() -> None:

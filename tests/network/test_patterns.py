@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from mpanet_pl.network.patterns import GeneralisedMean, PatternMaps, describe
+from mpanet_pl.network import MPANet
+from mpanet_pl.network.patterns import GeneralisedMean, LocalMaps, PatternMaps, describe, gathered
 
 
 def test_a_descriptor_is_a_weighted_mean_for_each_pattern_and_the_plain_mean() -> None:
@@ -48,3 +49,43 @@ def test_where_nothing_is_seen_the_generalised_mean_has_a_slope() -> None:
     assert features.grad.isfinite().all()
     assert pooling.p.grad is not None
     assert pooling.p.grad.isfinite()
+
+
+def test_local_maps_are_softmaxes_over_positions_of_cosines_without_the_images_mean() -> None:
+    torch.manual_seed(0)
+    maps = LocalMaps(5, 3).eval().double()
+    maps.sharpen(0.1)
+    seen, features = maps(torch.randn(2, 5, 8, 6, dtype=torch.float64))
+    assert seen.shape == (2, 3, 4, 3)
+    for image in range(2):
+        places = features[image].flatten(1).T  # (h·w, 64)
+        for pattern in range(3):
+            logits = [
+                20 * 0.37 * torch.cosine_similarity(maps.directions[pattern], place - places.mean(0), dim=0)
+                for place in places
+            ]
+            torch.testing.assert_close(seen[image, pattern].flatten(), torch.stack(logits).softmax(0))
+    summed = gathered(features, seen)
+    torch.testing.assert_close(summed[1, 64:128], (seen[1, 1] * features[1]).sum((1, 2)))
+
+
+def test_a_local_map_sees_a_small_part_of_the_image() -> None:
+    """23 pixels of it, behind a thin trunk; what is far changes its features by nothing."""
+    network = MPANet(trunk="resnet18_thin", pretrained=False, alleviation=[], patterns=2, maps="local").eval()
+    images = torch.randn(1, 3, 64, 32)
+    changed = images.clone()
+    changed[:, :, 32:] = 0
+    with torch.no_grad():
+        before, after = (network.see(pictures)[2] for pictures in (images, changed))
+    assert before is not None
+    assert after is not None
+    same = (before == after).all(1)[0].all(1)
+    assert same.tolist() == [True] * 6 + [False] * 10  # rows of 4 pixels: 12 below row 5 see no change
+
+
+@pytest.mark.parametrize(("progress", "factor"), [(0, 0.1), (1 / 6, 0.55), (1 / 3, 1), (1, 1)])
+def test_local_maps_sharpen_over_the_first_third(progress: float, factor: float) -> None:
+    maps = LocalMaps(4, 2)
+    assert maps.sharpness == 1
+    maps.sharpen(progress)
+    assert maps.state_dict()["sharpness"].item() == pytest.approx(factor)

@@ -51,6 +51,15 @@ def test_alleviation_follows_the_chosen_stages() -> None:
     assert not torch.equal(trunk(images), without)
 
 
+@pytest.mark.parametrize("two_stream", [None, "stem", "layer1", "layer3"])
+def test_early_and_late_are_the_whole(two_stream: str | None) -> None:
+    trunk = plain("resnet18_thin", alleviation=["layer1", "layer3"], two_stream=two_stream).eval()
+    images, infrared = torch.randn(4, 3, 32, 16), torch.tensor([True, False, False, True])
+    early = trunk.early(images, infrared)
+    assert early.shape == (4, trunk.early_channels, 16, 8)
+    assert torch.equal(trunk.late(early, infrared), trunk(images, infrared))
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [

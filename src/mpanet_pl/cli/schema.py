@@ -193,6 +193,7 @@ class _Network:
     last_stride: int = number(1)
     alleviation: list[str]
     patterns: int = number(0)
+    maps: str = is_one_of("deep", "local")
     pooling: str = is_one_of("mean", "gem")
     two_stream: str | None
 
@@ -206,6 +207,9 @@ class _Criterion:
     center_cluster: float = number(0)
     margin: float = number(0)
     separation: float = number(0)
+    overlap: float = number(0)
+    concentration: float = number(0)
+    equivariance: float = number(0)
     triplet: float = number(0)
     triplet_margin: float = number(0)
     extra: Any = by_target({})

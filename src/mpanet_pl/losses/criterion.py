@@ -26,6 +26,10 @@ class MPANetLoss(nn.Module):
     `mean_rate` is the rate at which the mean twins follow the modality classifiers at first, `margin` what the
     centre-cluster term wants between two identities' centres. Identities are numbers below `num_identities`.
 
+    Three terms are not the paper's and off at first, all about the maps: `overlap`, the cosine between an image's maps
+    in place of `separation`; `concentration`, a map's variance in place; `equivariance`, by which a map goes with a
+    moved image: it needs the maps of images moved by a motion, `moved` (see `motion.py`).
+
     `extra` has terms of the user's own by name: a `_target_` that names a class of modules, a `weight`, and the class's
     keywords; `dimension` and `num_identities` are added where its constructor takes them. A term is called with an
     `Embedding`, identities and infrared, all in float32 and of every rank, and gives a scalar. Where its forward takes
@@ -52,6 +56,9 @@ class MPANetLoss(nn.Module):
         center_cluster: float = 1.0,
         margin: float = 0.7,
         separation: float = 0.5,
+        overlap: float = 0.0,
+        concentration: float = 0.0,
+        equivariance: float = 0.0,
         triplet: float = 0.0,
         triplet_margin: float = 0.3,
         extra: Mapping[str, Mapping[str, Any]] | None = None,
@@ -64,6 +71,9 @@ class MPANetLoss(nn.Module):
             "mutual": mutual,
             "center_cluster": center_cluster,
             "separation": separation,
+            "overlap": overlap,
+            "concentration": concentration,
+            "equivariance": equivariance,
             "triplet": triplet,
         }
         self.weights |= _weights_of(extra or {}, taken=(*self.weights, *TAKEN))
@@ -99,8 +109,9 @@ class MPANetLoss(nn.Module):
 
     @property
     def wants(self) -> tuple[str, ...]:
-        """Which of `forward`'s keywords the user's own terms ask for."""
-        return tuple(name for name in CONTEXT if any(name in asked for asked in self._asked.values()))
+        """Which of `forward`'s keywords are needed: by the user's own terms, and `moved` by equivariance."""
+        asked = tuple(name for name in CONTEXT if any(name in asked for asked in self._asked.values()))
+        return (*asked, "moved") if self.weights["equivariance"] else asked
 
     def forward(
         self,
@@ -111,11 +122,15 @@ class MPANetLoss(nn.Module):
         cameras: Tensor | None = None,
         epoch: int | None = None,
         index: Tensor | None = None,
+        moved: tuple[Tensor, Tensor] | None = None,
     ) -> dict[str, Tensor]:
-        """Identities (B,) int64, infrared (B,) bool; each term is a scalar before its weight."""
+        """Identities (B,) int64, infrared (B,) bool; each term is a scalar before its weight.
+
+        `moved` are the maps (B, P, h, w) of the images moved by motions (B, 2, 2), and those.
+        """
         with torch.autocast(embedding.embedding.device.type, enabled=False):
             seen = Embedding(*map(precise, embedding))
-            terms = self._terms(seen, identities, infrared)
+            terms = self._terms(seen, identities, infrared, moved)
             context = {"cameras": cameras, "epoch": epoch, "index": index}
             for name, asked in self._asked.items():
                 term = self.extra[name](seen, identities, infrared, **{word: context[word] for word in asked})
@@ -127,7 +142,9 @@ class MPANetLoss(nn.Module):
             total = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
         return {**terms, "total": total}
 
-    def _terms(self, seen: Embedding, identities: Tensor, infrared: Tensor) -> dict[str, Tensor]:
+    def _terms(
+        self, seen: Embedding, identities: Tensor, infrared: Tensor, moved: tuple[Tensor, Tensor] | None
+    ) -> dict[str, Tensor]:
         weights, z, terms = self.weights, seen.embedding, {}
         if weights["identity"]:
             terms["identity"] = nn.functional.cross_entropy(self.identity_classifier(z), identities)
@@ -143,6 +160,14 @@ class MPANetLoss(nn.Module):
             terms["center_cluster"] = functional.center_cluster(seen.descriptor, identities, self.margin)
         if weights["separation"]:
             terms["separation"] = functional.separation(seen.maps)
+        if weights["overlap"]:
+            terms["overlap"] = functional.overlap(seen.maps)
+        if weights["concentration"]:
+            terms["concentration"] = functional.concentration(seen.maps)
+        if weights["equivariance"]:
+            if moved is None:
+                raise UserError("equivariance is about moved images: give `moved`, their maps and motions")
+            terms["equivariance"] = functional.equivariance(seen.maps, precise(moved[0]), moved[1])
         if weights["triplet"]:
             terms["triplet"] = functional.triplet(seen.descriptor, identities, self.triplet_margin)
         return terms

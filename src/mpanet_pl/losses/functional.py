@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mpanet_pl.losses.motion import move
+
 SMALLEST_SQUARE = 1e-12
 
 
@@ -38,6 +40,38 @@ def separation(maps: Tensor) -> Tensor:
     pairs = (flat @ flat.transpose(1, 2)).triu(1)  # (B, P, P)
     batch, patterns, _ = pairs.shape
     return pairs.sum() / (batch * max(1, patterns * (patterns - 1) // 2))
+
+
+def overlap(maps: Tensor) -> Tensor:
+    """Mean over images and pairs of maps (B, P, h, w) of their cosine."""
+    flat = F.normalize(maps.flatten(2), dim=2)
+    patterns = maps.shape[1]
+    return (flat @ flat.transpose(1, 2)).triu(1).sum() / (len(maps) * max(1, patterns * (patterns - 1) // 2))
+
+
+def concentration(maps: Tensor) -> Tensor:
+    """Mean over maps (B, P, h, w) of how far a map's places lie apart: their variance, in squared heights of the map.
+
+    >>> concentration(torch.tensor([[[[1.0], [1.0]]]])).item()  # two places, half a height apart
+    0.0625
+    """
+    height, width = maps.shape[2:]
+    share = maps / maps.sum((2, 3), keepdim=True).clamp(min=SMALLEST_SQUARE)
+    variances = []
+    for size, weights in ((height, share.sum(3)), (width, share.sum(2))):
+        place = torch.arange(size, dtype=maps.dtype, device=maps.device) / height
+        mean = (weights * place).sum(2, keepdim=True)
+        variances.append((weights * (place - mean).square()).sum(2))
+    return _mean(torch.stack(variances).sum(0))
+
+
+def equivariance(maps: Tensor, moved: Tensor, motion: Tensor) -> Tensor:
+    """One minus the cosine of the maps of moved images with the moved maps, both (B, P, h, w), over images and maps."""
+    return _mean(1 - F.cosine_similarity(moved.flatten(2), move(maps, motion).flatten(2), dim=2))
+
+
+def _mean(values: Tensor) -> Tensor:
+    return values.sum() / max(1, values.numel())
 
 
 def center_cluster(descriptors: Tensor, identities: Tensor, margin: float) -> Tensor:

@@ -2,9 +2,12 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from mpanet_pl.system.precision import precise
 
+WIDTH = 64  # of the local features
+SHARPEST = 20.0  # what multiplies a cosine before the softmax
 SMALLEST = 1e-6  # feature that a root is taken of: its slope is infinite at 0
 
 
@@ -25,6 +28,47 @@ def _attention(channels: int, patterns: int) -> nn.Conv2d:
     convolution = nn.Conv2d(channels, patterns, 1)
     nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]  # there is one
     return convolution
+
+
+class LocalMaps(nn.Module):
+    """P maps that each see a small part of the image, and the features they see; not MPANet's.
+
+    The trunk's early features become local ones, f. A map is the softmax over positions of a pattern's cosine with f,
+    of which the image's mean is taken, times 20; `sharpness`, from 0 to 1, weakens that factor (see `sharpen`).
+    """
+
+    sharpness: Tensor
+
+    def __init__(self, channels: int, patterns: int) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            *_layer(channels, WIDTH, 3, stride=2, padding=1), *_layer(WIDTH, WIDTH, 1), *_layer(WIDTH, WIDTH, 1)
+        )
+        self.directions = nn.Parameter(torch.randn(patterns, WIDTH))
+        self.register_buffer("sharpness", torch.ones(()))
+
+    def forward(self, early: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, 2h, 2w) -> maps (B, P, h, w), each of sum 1, and local features (B, 64, h, w)."""
+        features = precise(self.features(early))
+        deviation = normalize(features - features.mean((2, 3), keepdim=True), dim=1)
+        with torch.autocast(features.device.type, enabled=False):  # a rounded cosine times 20 is no cosine
+            cosines = torch.einsum("pc,bchw->bphw", normalize(self.directions, dim=1), deviation)
+        return (SHARPEST * self.sharpness * cosines).flatten(2).softmax(2).view_as(cosines), features
+
+    def sharpen(self, progress: float) -> None:
+        """From a tenth at the run's start to the whole after a third of it; `progress` is its share gone by."""
+        self.sharpness.fill_(min(1.0, 0.1 + 2.7 * progress))
+
+
+def _layer(incoming: int, width: int, size: int, *, stride: int = 1, padding: int = 0) -> list[nn.Module]:
+    convolution = nn.Conv2d(incoming, width, size, stride, padding, bias=False)
+    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+    return [convolution, nn.BatchNorm2d(width), nn.ReLU()]
+
+
+def gathered(features: Tensor, maps: Tensor) -> Tensor:
+    """Sum of the features (B, C, h, w) weighted by each map (B, P, h, w): (B, P · C)."""
+    return (maps.flatten(2) @ features.flatten(2).transpose(1, 2)).flatten(1)
 
 
 def describe(features: Tensor, maps: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from mpanet_pl.system import weights
 RESNETS = torchvision.models.list_models(module=torchvision.models, include=("resnet*", "resnext*", "wide_resnet*"))
 STEM = "stem"
 PARTS = (STEM, *STAGES)
+EARLY = (STEM, STAGES[0])
 THIN, THIN_WIDTHS = "resnet18_thin", (16, 32, 64, 128)
 
 
@@ -60,10 +61,22 @@ class Trunk(nn.Module):
 
     def forward(self, images: Tensor, infrared: Tensor | None = None) -> Tensor:
         """(B, 3, H, W) -> (B, C, H/16, W/16) with last stride 1, thin H/8; two streams need infrared (B,) bool."""
-        features = self._streams(images, infrared) if self.split else images
-        return self._through(PARTS[len(self.split) :], self, features)
+        return self._both(PARTS, images, infrared)
 
-    def _streams(self, images: Tensor, infrared: Tensor | None) -> Tensor:
+    def early(self, images: Tensor, infrared: Tensor | None = None) -> Tensor:
+        """As far as layer1; `late` goes on from there."""
+        return self._both(EARLY, images, infrared)
+
+    def late(self, features: Tensor, infrared: Tensor | None = None) -> Tensor:
+        return self._both(PARTS[len(EARLY) :], features, infrared)
+
+    def _both(self, parts: Sequence[str], features: Tensor, infrared: Tensor | None) -> Tensor:
+        """Both modalities through parts of the trunk, together where they share weights."""
+        own = [part for part in parts if part in self.split]
+        features = self._streams(own, features, infrared) if own else features
+        return self._through(parts[len(own) :], self, features)
+
+    def _streams(self, parts: Sequence[str], images: Tensor, infrared: Tensor | None) -> Tensor:
         """Each modality through weights, and in training by statistics, of its own."""
         if infrared is None:
             raise UserError("This network has two streams (two_stream): it needs to know which images are infrared.")
@@ -71,7 +84,7 @@ class Trunk(nn.Module):
         count = int((~infrared).sum())  # this waits for the device
         rows = images[order]
         streams = (self, rows[:count]), (self.infrared, rows[count:])
-        features = [self._through(self.split, weights, theirs) for weights, theirs in streams if len(theirs)]
+        features = [self._through(parts, weights, theirs) for weights, theirs in streams if len(theirs)]
         return torch.cat(features)[order.argsort()]
 
     def _through(self, parts: Sequence[str], weights: Any, features: Tensor) -> Tensor:
@@ -84,6 +97,10 @@ class Trunk(nn.Module):
             if part in self.alleviation:
                 features = self.alleviation[part](features)
         return features
+
+    @property
+    def early_channels(self) -> int:
+        return self._channels(STAGES[0])
 
     def _channels(self, stage: str) -> int:
         return self.channels >> (len(STAGES) - 1 - STAGES.index(stage))

@@ -98,7 +98,7 @@ def _seen(module: MPANetModule, batch: Batch) -> tuple[Tensor, Tensor]:
     """Pattern maps (B, P, h, w) and activation (B, h, w), even everywhere of a user's own network that has no maps."""
     network = module.network
     if isinstance(network, MPANet):
-        features = network.trunk(batch.images, batch.infrared)
-        return network.patterns(features), activation_map(features)
+        features, maps, _ = network.see(batch.images, batch.infrared)
+        return maps, activation_map(features)
     maps = module.embed(batch.images, batch.infrared).maps
     return maps, maps.mean(1) if maps.shape[1] else maps.new_ones(len(maps), *maps.shape[2:])

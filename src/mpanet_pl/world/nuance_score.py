@@ -112,7 +112,6 @@ def score_maps(maps: Tensor, activation: Tensor, boxes: Tensor, identities: Tens
 
     Names are `pointing_some_map`, `pointing_some_map_chance` …; without maps (P = 0) there are none of them.
     """
-    region = regions(boxes, *activation.shape[-2:])
     visible = ~boxes.isnan().any(dim=2)
     readings: dict[str, tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]] = {
         "some_map": (maps, some_map),
@@ -124,9 +123,11 @@ def score_maps(maps: Tensor, activation: Tensor, boxes: Tensor, identities: Tens
         for name, (responses, read) in readings.items():
             if responses.shape[1] == 0:
                 continue
+            region = regions(boxes, *responses.shape[-2:])
             by_chance = [read(measure(responses[other], region), visible) for other in pairings(len(maps))]
             scores[f"{measure.__name__}_{name}"] = 100 * read(measure(responses, region), visible)
             scores[f"{measure.__name__}_{name}_chance"] = 100 * torch.stack(by_chance).mean(dim=0)
+        region = regions(boxes, *(maps if maps.shape[1] else activation).shape[-2:])
         ceiling, chance = _boxes_as_maps(measure, region, visible, identities)
         scores[f"{measure.__name__}_same_person"] = 100 * ceiling
         scores[f"{measure.__name__}_same_person_chance"] = 100 * chance
