@@ -27,6 +27,8 @@ def test_the_wheel_holds_code_configuration_and_types(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     configs = {f"mpanet_pl/conf/{path.relative_to(ROOT / 'conf')}" for path in (ROOT / "conf").rglob("*.yaml")}
     assert names >= configs | {"mpanet_pl/py.typed", "mpanet_pl/world/sysu_counts.csv"}
+    scripts = zipfile.ZipFile(wheel).read(f"mpanet_pl-{mpanet_pl.__version__}.dist-info/entry_points.txt").decode()
+    assert "mpanet = mpanet_pl.__main__:main" in scripts
     assert not [name for name in names if name.startswith(("tests", "conf", "scripts"))]
 
 

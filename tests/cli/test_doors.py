@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import mpanet_pl
+
 HEAVY = ("torch", "pytorch_lightning", "torchvision", "matplotlib", "scipy")
 WATCHED = """
 import sys
@@ -32,6 +34,8 @@ def mpanet(*arguments: str, cwd: Path, code: str = WATCHED, **options) -> subpro
         ("", 0, "each has a --help"),
         ("--help", 0, "train MPANet, test its last and its best epoch"),
         ("trian", 2, "There is no command 'trian'. Did you mean 'train'?"),
+        ("--version", 0, mpanet_pl.__version__),
+        ("train --version", 0, mpanet_pl.__version__),
         ("train --help", 0, "Groups (GROUP=CHOICE)"),
         ("train sede=3", 2, "There is no key 'sede'. Did you mean 'seed'?"),
         ("train dataset=regbd", 2, "Did you mean 'regdb'?"),
@@ -43,12 +47,12 @@ def mpanet(*arguments: str, cwd: Path, code: str = WATCHED, **options) -> subpro
     ],
 )
 def test_an_answer_needs_no_torch(typed: str, code: int, said: str, tmp_path: Path) -> None:
-    began = time.monotonic()
+    before = os.times().children_user
     done = mpanet(*typed.split(), cwd=tmp_path)
     assert done.returncode == code, done.stderr
     assert said in done.stdout + done.stderr
     assert done.stderr.splitlines()[-1] == "[]"
-    assert time.monotonic() - began < 15  # of a busy machine; a quiet one takes less than one
+    assert os.times().children_user - before < 5  # seconds of a core that others use, too; alone it takes half a second
     assert not list(tmp_path.iterdir())
 
 

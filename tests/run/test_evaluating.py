@@ -248,7 +248,8 @@ def test_a_released_file_is_measured_directly(
     assert run([f"ckpt={tmp_path}/released.pth"], monkeypatch) == 2
     assert "does not say what it was trained on: add dataset=" in capsys.readouterr().err
     world = [text for text in SMALL_WORLD if text.startswith("data.")]
-    arguments = [f"ckpt={tmp_path}/released.pth", "dataset=synthetic", f"data_dir={trained.parent / 'world'}", *world]
+    exactly = [*world, "trainer.precision=32-true"]
+    arguments = [f"ckpt={tmp_path}/released.pth", "dataset=synthetic", f"data_dir={trained.parent / 'world'}", *exactly]
     assert run([*arguments, f"run_dir={tmp_path}/out"], monkeypatch) == 0
     assert rows(tmp_path / "out", "released") == rows(trained, "last")
     assert "last stride 1, which a released file does not say" in (tmp_path / "out/results.md").read_text()

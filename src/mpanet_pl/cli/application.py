@@ -15,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from mpanet_pl import __version__
 from mpanet_pl.cli.command import Task, is_mistake, root, sentence
 from mpanet_pl.cli.configuration import check, config_folder, readable, with_overrides
 from mpanet_pl.cli.reading import conformed
@@ -30,6 +31,9 @@ def compose_and_run(name: str, task: Task, arguments: Sequence[str]) -> None:
     if is_child_rank():
         see_own_files()
         task(OmegaConf.create(plain(OmegaConf.load(child_config()))), Request())  # type: ignore[arg-type]
+        return
+    if "--version" in arguments:  # Hydra would tell its own
+        print(__version__)
         return
     _check_surroundings()
     parser = get_args_parser()

@@ -61,6 +61,7 @@ class Subject(NamedTuple):
     module: MPANetModule | None = None
     saved: Saved | None = None
     notes: tuple[str, ...] = ()
+    exact: bool = False  # trained in float32, hence tested in float32 unless another precision is asked for
 
 
 class Saved(NamedTuple):
@@ -241,7 +242,9 @@ def read_checkpoint(path: Path, last_stride: int | None = None, trust: Sequence[
     trained = _configuration(content["config"], path) if "config" in content else None
     changes = trained.get("changes", []) if trained else []
     root = plain(trained) if trained else None
-    return Subject(trained, root, MPANetModule.load_from_checkpoint(path, trust=trust), notes=tuple(changes))
+    exact = "record" in content and Record.read(content["record"], str(path)).precision == "32-true"
+    module = MPANetModule.load_from_checkpoint(path, trust=trust)
+    return Subject(trained, root, module, notes=tuple(changes), exact=exact)
 
 
 def _configuration(stored: object, path: Path) -> DictConfig:
@@ -258,6 +261,8 @@ def settings(cfg: DictConfig, request: Request, subject: Subject) -> DictConfig:
     typed = [text.lstrip("+") for text in request.overrides]
     typed = [text for text in typed if text.split("=")[0].split(".")[0] in OF_TRAINING]
     trained = subject.trained
+    if subject.exact and cfg.trainer.precision == "auto":
+        cfg.trainer.precision = "32-true"
     if trained is None:
         if cfg.dataset is None:
             raise UserError(f"{_source(cfg)} does not say what it was trained on: add dataset=… and data_dir=….")
