@@ -132,7 +132,8 @@ def test_a_new_run_never_continues_from_what_lies_there(finished: Path, world: P
 
 def test_a_run_that_became_another_says_so(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = tmp_path / "run"
-    train(compose("train", small(world, run, "trainer.max_epochs=1")))
+    monkeypatch.setattr("mpanet_pl.run.trainer.best_precision", lambda accelerator: "32-true")
+    train(compose("train", small(world, run, "trainer.max_epochs=1", "trainer.precision=auto")))
     monkeypatch.setattr("mpanet_pl.run.trainer.best_precision", lambda accelerator: "bf16-mixed")
     assert type_in("train", train, [f"resume={run}", "trainer.max_epochs=2"], monkeypatch) == 0
     assert "- after epoch 1: precision 32-true → bf16-mixed\n" in (run / "results.md").read_text()
