@@ -1,5 +1,6 @@
 """Open set: against released evaluators' numbers, and against the definition, one search after the other."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,16 +19,19 @@ from mpanet_pl.evaluation.open_set import (
     CALIBRATING,
     ENROLLED,
     FALSE_ALARMS,
+    HELD_OUT,
+    PROMISED,
     WITHHELD,
+    Calibration,
     OpenSetScores,
     Searches,
     Verification,
+    calibrate,
     evaluate_open_set,
     groups,
     open_set_tables,
     open_set_values,
     threshold_for,
-    thresholds,
 )
 
 ROC = Path(recipe.HERE) / "beyond/roc"
@@ -220,7 +224,6 @@ def test_tables_and_values_say_the_same() -> None:
         assert found[1][row][3] == f"{mean:.2f} ± {spread:.2f}"
         assert values[setting]["detected"]["0.1"] == score.detected[0.1]
         assert verification[1][row][1] == f"{100 * score.verification.at(0.1):.2f}"
-        assert thresholds(scores)[setting]["0.05"] == pytest.approx(np.mean(score.thresholds[0.05]))
     assert [row[1] for row in promises[1]] == ["1 %", "5 %", "10 %"] * 2
     assert [row[1] for row in cameras[1][:4]] == ["3 in 1", "3 in 2", "4 in 1", "4 in 2"]
 
@@ -230,3 +233,68 @@ def test_too_few_people_are_told() -> None:
         evaluate_open_set(*people(2), FolderProtocol())
     with pytest.raises(UserError, match="at least one draw, got 0"):
         evaluate_open_set(*made.small(1), FolderProtocol(), draws=0)
+
+
+def best_of_others(embeddings: Tensor, catalogue: Catalogue, kept: set[int], infrared: bool) -> list[float]:
+    """Each query's best cosine to a kept person's image of the other modality, but its own person's."""
+    unit = embeddings / embeddings.norm(dim=1, keepdim=True)
+    whose, side = catalogue.identities.tolist(), catalogue.infrared.tolist()
+    return [
+        max(
+            float(unit[query] @ unit[image])
+            for image in range(len(whose))
+            if side[image] != infrared and whose[image] in kept - {whose[query]}
+        )
+        for query in range(len(whose))
+        if side[query] == infrared
+    ]
+
+
+def test_a_threshold_is_calibrated_on_people_who_search_one_another() -> None:
+    embeddings, catalogue = people(9)
+    calibration = Calibration(embeddings.double(), catalogue)
+    found = calibrate(calibration, RegDBProtocol())  # which compares distances; searches compare cosines
+    everyone = set(range(9))
+    for setting, infrared in (("visible_to_thermal", False), ("thermal_to_visible", True)):
+        best = sorted(best_of_others(*calibration[:2], everyone, infrared), reverse=True)
+        for rate in FALSE_ALARMS:
+            assert found["settings"][setting][str(rate)] == pytest.approx(
+                best[round(rate * len(best)) - 1] if round(rate * len(best)) else best[0], abs=1e-9
+            )
+    promised = {setting: of[str(PROMISED)] for setting, of in found["settings"].items()}
+    assert found["value"] == max(promised.values()) == promised[found["setting"]]
+    assert (found["calibrated_on"], found["false_alarm_rate"], found["similarity"]) == (HELD_OUT, 0.05, "cosine")
+    assert (found["people"], found["searches"]) == (9, 36)
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_thresholds_of_held_out_people_are_tested_on_the_test_people() -> None:
+    """For a gallery of as many people as the test's, chosen by a hash; all who are not enrolled search as strangers."""
+    embeddings, catalogue = people(16)
+    others, theirs = people(12, seed=5)
+    calibration = Calibration(others.double(), theirs)
+    scores = evaluate_open_set(embeddings.double(), catalogue, FolderProtocol(), draws=2, calibration=calibration)
+    for setting, infrared in (("visible_to_infrared", False), ("infrared_to_visible", True)):
+        score = scores[setting]
+        assert "thresholds calibrated on held-out training people" in score.measured
+        assert (score.enrolled, score.non_mated) == (8, 8 * 4)
+        for draw in range(2):
+            key = [hashlib.sha256(f"{draw} {person}".encode()).digest() for person in range(12)]
+            kept = set(sorted(range(12), key=key.__getitem__)[:8])
+            best = sorted(best_of_others(*calibration[:2], kept, infrared), reverse=True)
+            assert score.thresholds[0.1][draw] == pytest.approx(best[round(0.1 * len(best)) - 1], abs=1e-9)
+            everyone = torch.arange(16)
+            enrolled = set(everyone[groups(everyone, draw) == ENROLLED].tolist())
+            alone = best_of_others(embeddings.double(), catalogue, enrolled, infrared)
+            asked = [
+                p
+                for p, ir in zip(catalogue.identities.tolist(), catalogue.infrared.tolist(), strict=True)
+                if ir == infrared
+            ]
+            strange = [best for best, person in zip(alone, asked, strict=True) if person not in enrolled]
+            assert score.real[0.1][draw] == pytest.approx(np.mean([b >= score.thresholds[0.1][draw] for b in strange]))
+
+
+def test_nobody_to_calibrate_on_is_no_threshold() -> None:
+    embeddings, catalogue = people(1)
+    assert calibrate(Calibration(embeddings, catalogue), FolderProtocol()) == {}

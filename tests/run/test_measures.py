@@ -5,13 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import type_in
+import torch
+from commands import SMALL_WORLD, compose, type_in
+from omegaconf import OmegaConf
 
+from mpanet_pl import MPANetModule
+from mpanet_pl.data.augment import normalise
 from mpanet_pl.evaluate import evaluate, main
 from mpanet_pl.evaluation import SYSUProtocol
 from mpanet_pl.evaluation.features import read_features
-from mpanet_pl.evaluation.mixed import evaluate_mixed
-from mpanet_pl.evaluation.open_set import evaluate_open_set
+from mpanet_pl.evaluation.mixed import evaluate_mixed, probe
+from mpanet_pl.evaluation.open_set import OF_THE_TEST, Calibration, calibrate, evaluate_open_set
+from mpanet_pl.run.datasets import build_data
+from mpanet_pl.train import train
 
 
 @pytest.fixture
@@ -35,9 +41,9 @@ def test_open_set_writes_its_thresholds(theirs: Path, monkeypatch: pytest.Monkey
     results = run(theirs, monkeypatch, "measure=open_set")
     embeddings, catalogue = read_features(theirs, infrared_cameras=(3, 6))
     expected = evaluate_open_set(embeddings, catalogue, SYSUProtocol())
-    assert set(results["threshold"]) == set(expected)
+    assert results["threshold"] == calibrate(Calibration(embeddings, catalogue, OF_THE_TEST), SYSUProtocol())
+    assert set(results["threshold"]["settings"]) == set(expected)
     for setting, score in expected.items():
-        assert results["threshold"][setting]["0.05"] == pytest.approx(np.mean(score.thresholds[0.05]))
         assert results["open_set"][setting]["real"]["0.1"] == pytest.approx(score.real[0.1])
     table = Path("out/results.md").read_text()
     assert "| all/single |" in table
@@ -69,3 +75,53 @@ def test_what_cannot_be_measured_says_what_can(
     typed = [f"features={theirs}", "dataset=sysu", "measure=nothing", "run_dir=out"]
     assert type_in("evaluate", evaluate, typed, monkeypatch) == 2
     assert "measure is one of open_set, mixed, got 'nothing'" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One epoch, validated on held-out training people."""
+    folder = tmp_path_factory.mktemp("held_out")
+    people = [f"data.dataset.{key}" for key in ("identities=24", "test_share=0.5", "images_per_camera=1")]
+    one_epoch = ["trainer.max_epochs=1", "trainer.check_val_every_n_epoch=1", "validation.on=held_out"]
+    train(compose("train", [*SMALL_WORLD, *people, *one_epoch, f"data_dir={folder}/world", f"run_dir={folder}/run"]))
+    return folder / "run"
+
+
+def measured(trained: Path, monkeypatch: pytest.MonkeyPatch, *typed: str) -> dict:
+    arguments = [
+        f"ckpt={trained}/checkpoints/last.ckpt",
+        "trainer.accelerator=cpu",
+        "trainer.precision=32-true",
+        *typed,
+    ]
+    assert type_in("evaluate", evaluate, [*arguments, f"run_dir={typed[0]}"], monkeypatch) == 0
+    return json.loads(Path(f"{typed[0]}/results.json").read_text())
+
+
+def test_a_run_leaves_the_threshold_of_the_people_it_held_out(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    threshold = json.loads((trained / "results.json").read_text())["threshold"]
+    assert threshold["calibrated_on"] == "held-out training people"
+    assert threshold["false_alarm_rate"] == 0.05
+    assert -1 <= threshold["value"] <= 1
+    results = measured(trained, monkeypatch, "measure=open_set")
+    assert results["threshold"]["value"] == pytest.approx(threshold["value"], abs=1e-5)
+    assert results["threshold"]["people"] == threshold["people"] == 3  # a quarter of twelve
+    assert "calibrated on held-out training people" in results["open_set"]["all/single"]["measured"]
+
+
+def test_the_modality_gap_is_told_before_the_neck(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mixed = measured(trained, monkeypatch, "measure=mixed")["mixed"]
+    data = build_data(OmegaConf.load(trained / "config.yaml").data)
+    data.setup("test")
+    module = MPANetModule.load_from_checkpoint(trained / "checkpoints/last.ckpt").eval()
+    with torch.no_grad():
+        found = module.embed(normalise(data.images(data.test)[torch.arange(len(data.test))]), data.test.infrared)
+    for key, vectors in (("probe", found.embedding), ("probe_before_neck", found.descriptor)):
+        assert mixed[key] == pytest.approx(probe(torch.nn.functional.normalize(vectors), data.test))
+    assert "| before the neck | " in Path("measure=mixed/results.md").read_text()

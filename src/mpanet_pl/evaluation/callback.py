@@ -41,6 +41,7 @@ class RetrievalScoring(pl.Callback):
         self.metric: ReIDMetric | None = None  # None: whose images these are is not known, so nothing is scored
         self.scores: dict[str, Scores] = {}
         self.embeddings: Tensor | None = None  # (N, D) of the last whole test, in the catalogue's order
+        self.validated: Tensor | None = None  # likewise of the last whole validation on others than the test's
 
     def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self._begin(trainer, trainer.num_val_batches, "validate", whole=_all(trainer.limit_val_batches))
@@ -73,7 +74,8 @@ class RetrievalScoring(pl.Callback):
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if self.metric is None or trainer.sanity_checking:
             return
-        self._score(module, "val")
+        embeddings, data = self._score(module, "val"), trainer.datamodule  # type: ignore[attr-defined]
+        self.validated = None if data.val is data.test else embeddings
         if self.scores:
             module.log(MONITOR, monitored(self.scores, self.monitor), prog_bar=True)
 
@@ -89,19 +91,20 @@ class RetrievalScoring(pl.Callback):
 
     def on_test_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if self.metric is not None:
-            self._score(module, "test")
+            self.embeddings = self._score(module, "test")
 
-    def _score(self, module: pl.LightningModule, prefix: str) -> None:
+    def _score(self, module: pl.LightningModule, prefix: str) -> Tensor | None:
         assert self.metric is not None
-        self.embeddings = self.metric.embeddings() if self.whole else None
-        if self.embeddings is None:
+        embeddings = self.metric.embeddings() if self.whole else None
+        if embeddings is None:
             rank_zero_info("Scores are of some of the images: the number of batches is limited.")
             self.scores = self.metric.scores(partial=True)
         else:
-            self.scores = self.metric.score(self.embeddings)
+            self.scores = self.metric.score(embeddings)
         self.metric.reset()
         for setting, score in self.scores.items():
             module.log_dict({f"{prefix}/{setting}/{name}": value for name, value in score.means.items()})
+        return embeddings
 
 
 def _all(limit: float) -> bool:

@@ -33,6 +33,7 @@ class MixedScores(NamedTuple):
     overtaken: Mapping[str, float]  # setting -> share of queries whose best true match a stranger overtakes
     similarities: Tensor  # (4, BINS) float64: how often each is met, by `KINDS`, from -1 to 1
     probe: float  # share of embeddings whose modality is told, both modalities weighing alike; 0.5 is chance
+    probe_before: float | None = None  # the same of what the neck was given, where that is known
 
     def mean_similarity(self, kind: int) -> float:
         middles = (torch.arange(BINS, dtype=torch.float64) + 0.5) / BINS * 2 - 1
@@ -40,9 +41,11 @@ class MixedScores(NamedTuple):
 
 
 @torch.no_grad()
-def evaluate_mixed(embeddings: Tensor, catalogue: Catalogue, protocol: RetrievalProtocol) -> MixedScores:
-    """`embeddings` (N, D) are the catalogue's. Galleries and rules are the protocol's; strangers are all test images of
-    other people in the query's own modality.
+def evaluate_mixed(
+    embeddings: Tensor, catalogue: Catalogue, protocol: RetrievalProtocol, *, descriptors: Tensor | None = None
+) -> MixedScores:
+    """`embeddings` (N, D) are the catalogue's, `descriptors` (N, D) what the network's neck was given. Galleries and
+    rules are the protocol's; strangers are all test images of other people in the query's own modality.
     """
     check_embeddings(embeddings, len(catalogue))
     with full_precision(embeddings.device):
@@ -53,7 +56,8 @@ def evaluate_mixed(embeddings: Tensor, catalogue: Catalogue, protocol: Retrieval
             for setting, share in _overtaken(retrieval, search).items()
         }
         directions = normalize(precise(embeddings))
-        return MixedScores(overtaken, similarities(directions, catalogue), probe(directions, catalogue))
+        before = None if descriptors is None else probe(normalize(precise(descriptors)), catalogue)
+        return MixedScores(overtaken, similarities(directions, catalogue), probe(directions, catalogue), before)
 
 
 def _overtaken(retrieval: Retrieval, search: Search) -> dict[str, float]:
@@ -136,12 +140,17 @@ def mixed_tables(scores: MixedScores) -> list[tuple[Sequence[str], Sequence[Sequ
             [[name, f"{scores.mean_similarity(kind):.4f}"] for kind, name in enumerate(KINDS)],
         ),
         (
-            ["modality gap", "percent"],
-            [["a linear probe tells the modality of people it was not fitted to", f"{100 * scores.probe:.2f}"]],
+            ["modality gap: a linear probe tells the modality of people it was not fitted to", "percent"],
+            [
+                *([] if scores.probe_before is None else [["before the neck", f"{100 * scores.probe_before:.2f}"]]),
+                ["embeddings", f"{100 * scores.probe:.2f}"],
+            ],
         ),
     ]
 
 
 def mixed_values(scores: MixedScores) -> dict[str, Any]:
     means = {name: scores.mean_similarity(kind) for kind, name in enumerate(KINDS)}
-    return {"overtaken": dict(scores.overtaken), "mean_cosine": means, "probe": scores.probe}
+    return {"overtaken": dict(scores.overtaken), "mean_cosine": means, "probe": scores.probe} | (
+        {} if scores.probe_before is None else {"probe_before_neck": scores.probe_before}
+    )

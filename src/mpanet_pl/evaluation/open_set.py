@@ -5,16 +5,17 @@ With a threshold t, the false-alarm rate (FAR, FPIR) is the share of non-mated s
 the detection and identification rate (DIR, TPIR) the share of mated ones whose own person reaches it and ranks first
 (NISTIR 8271; ISO/IEC 19795-1). Both depend on how many people are enrolled.
 
-The protocol is this package's own. For each draw a hash of the draw and the person's number parts the test people: some
-are enrolled, some withheld from the gallery, and some only calibrate. These search the gallery as strangers and set the
-threshold that promises a rate; the withheld ones, others again, tell the rate that it really has. Nobody who calibrates
-is tested, and nobody here was trained on.
+The protocol is this package's own. A threshold that promises a rate is calibrated on people who were neither trained on
+nor tested, held-out training people where a run has them: each searches a gallery of the others. For each draw a hash
+of the draw and the person's number then parts the test people: some are enrolled, some withheld from the gallery, and
+these tell the rate that the threshold really has. Without held-out people a part of the test people only calibrates.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from copy import copy
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
@@ -32,6 +33,10 @@ FALSE_ALARMS = (0.01, 0.05, 0.1)
 FALSE_ACCEPTS = (1e-1, 1e-2, 1e-3, 1e-4)
 ENROLLED, WITHHELD, CALIBRATING = 0, 1, 2
 SHARES = {ENROLLED: 0.5, WITHHELD: 0.25, CALIBRATING: 0.25}
+MOST = 4096  # searches that calibrate
+AT_ONCE = 512
+PROMISED = 0.05  # of the one threshold that a search takes
+HELD_OUT, OF_THE_TEST = "held-out training people", "test people"
 TOO_FEW = "{setting}: too few test people for an open set: some have to be enrolled, some withheld, some calibrate."
 
 
@@ -113,6 +118,14 @@ class Verification(NamedTuple):
         return float(rejected[kept][(rejected_same[kept] - false_rejection).abs().argmin()])
 
 
+class Calibration(NamedTuple):
+    """People to calibrate on, and their embeddings by the network that is tested."""
+
+    embeddings: Tensor  # (N, D)
+    catalogue: Catalogue
+    who: str = HELD_OUT
+
+
 class OpenSetScores(NamedTuple):
     """One setting's: shares by draw, for each promised false-alarm rate."""
 
@@ -129,25 +142,110 @@ class OpenSetScores(NamedTuple):
 
 @torch.no_grad()
 def evaluate_open_set(
-    embeddings: Tensor, catalogue: Catalogue, protocol: RetrievalProtocol, *, draws: int = 10
+    embeddings: Tensor,
+    catalogue: Catalogue,
+    protocol: RetrievalProtocol,
+    *,
+    draws: int = 10,
+    calibration: Calibration | None = None,
 ) -> dict[str, OpenSetScores]:
-    """Every setting of `protocol`, whose galleries and rules are kept. `embeddings` (N, D) are the catalogue's."""
+    """Every setting of `protocol`, whose galleries and rules are kept. `embeddings` (N, D) are the catalogue's.
+
+    Thresholds are those of the `calibration` in the same setting; where there is none, of some of the test people.
+    """
     check_embeddings(embeddings, len(catalogue))
     if draws < 1:
         raise UserError(f"An open set needs at least one draw, got {draws}")
     with full_precision(embeddings.device):
         retrieval = Retrieval(embeddings, catalogue, protocol)
+        strangers = _strangers_by_setting(calibration, protocol.elsewhere()) if calibration else {}
         return {
-            setting: _setting(retrieval, search, setting, draws)
+            setting: _setting(retrieval, search, setting, draws, strangers.get(setting))
             for search in protocol.searches(catalogue)
             for setting in search.galleries
         }
 
 
+@torch.no_grad()
+def calibrate(calibration: Calibration, protocol: RetrievalProtocol) -> dict[str, Any]:
+    """The thresholds for use, as a run's results keep them: of cosines, whatever these people's `protocol` compares by.
+
+    `value` promises PROMISED in every setting, so that it is the highest of theirs; empty where nobody can calibrate.
+    """
+    check_embeddings(calibration.embeddings, len(calibration.catalogue))
+    protocol = copy(protocol)
+    protocol.normalise = True
+    with full_precision(calibration.embeddings.device):
+        found = {
+            setting: strangers(draw=0) for setting, strangers in _strangers_by_setting(calibration, protocol).items()
+        }
+    settings = {
+        setting: {str(rate): threshold_for(best, rate) for rate in FALSE_ALARMS}
+        for setting, best in found.items()
+        if len(best)
+    }
+    if not settings:
+        return {}
+    highest = max(settings, key=lambda setting: settings[setting][str(PROMISED)])
+    return {
+        "value": settings[highest][str(PROMISED)],
+        "false_alarm_rate": PROMISED,
+        "similarity": "cosine",
+        "setting": highest,
+        "calibrated_on": calibration.who,
+        "people": calibration.catalogue.num_identities,
+        "searches": len(found[highest]),
+        "settings": settings,
+    }
+
+
+class _Strangers(NamedTuple):
+    """People who search galleries of one another in one setting."""
+
+    retrieval: Retrieval
+    queries: Tensor
+    trials: Sequence[Tensor]
+    who: str
+
+    def __call__(self, draw: int, enrolled: int | None = None) -> Tensor:
+        """(S,) each query's best similarity to anybody but its own person, among so many people that a hash chooses."""
+        identities, images = self.retrieval.identities, self.trials[draw % len(self.trials)]
+        if enrolled is not None:
+            people = identities[images].unique()
+            chosen = people[torch.tensor(_by_hash(people, draw)[:enrolled], device=people.device)]
+            images = images[torch.isin(identities[images], chosen).to(images.device)]
+        best = []
+        for rows in self.queries.split(AT_ONCE):
+            own = identities[rows][:, None] == identities[images]
+            best.append(comparable(self.retrieval, rows, images).masked_fill_(own, REMOVED).amax(1))
+        found = torch.cat(best)
+        return found[found > REMOVED]
+
+
+def _strangers_by_setting(calibration: Calibration, protocol: RetrievalProtocol) -> dict[str, _Strangers]:
+    retrieval = Retrieval(calibration.embeddings, calibration.catalogue, protocol)
+    return {
+        setting: _Strangers(retrieval, _some(search.queries), trials, calibration.who)
+        for search in protocol.searches(calibration.catalogue)
+        for setting, trials in search.galleries.items()
+        if len(search.queries) and all(len(images) for images in trials)
+    }
+
+
+def _some(queries: Tensor) -> Tensor:
+    """At most `MOST`, at equal distances in the list."""
+    return queries[torch.linspace(0, len(queries) - 1, min(MOST, len(queries))).long()]
+
+
+def _by_hash(people: Tensor, draw: int) -> list[int]:
+    """Places of `people` (I,) in an order of the draw's own."""
+    keys = [hashlib.sha256(f"{draw} {person}".encode()).digest() for person in people.tolist()]
+    return sorted(range(len(keys)), key=keys.__getitem__)
+
+
 def groups(people: Tensor, draw: int) -> Tensor:
     """(I,) which of `ENROLLED`, `WITHHELD`, `CALIBRATING` each of `people` (I,) is in this draw."""
-    keys = [hashlib.sha256(f"{draw} {person}".encode()).digest() for person in people.tolist()]
-    order = sorted(range(len(keys)), key=keys.__getitem__)
+    order = _by_hash(people, draw)
     group = torch.full((len(people),), ENROLLED)
     withheld, calibrating = (round(SHARES[kind] * len(people)) for kind in (WITHHELD, CALIBRATING))
     group[order[:withheld]] = WITHHELD
@@ -155,7 +253,9 @@ def groups(people: Tensor, draw: int) -> Tensor:
     return group
 
 
-def _setting(retrieval: Retrieval, search: Search, setting: str, draws: int) -> OpenSetScores:
+def _setting(
+    retrieval: Retrieval, search: Search, setting: str, draws: int, strangers: _Strangers | None
+) -> OpenSetScores:
     trials, protocol = search.galleries[setting], retrieval.protocol
     detected: dict[float, list[float]] = {rate: [] for rate in FALSE_ALARMS}
     as_calibrated, real, thresholds = ({rate: list[float]() for rate in FALSE_ALARMS} for _ in range(3))
@@ -163,25 +263,26 @@ def _setting(retrieval: Retrieval, search: Search, setting: str, draws: int) -> 
     sizes = []
     for draw in range(draws):
         images = trials[draw % len(trials)]
-        drawn = _draw(retrieval, search.queries, images, draw, setting)
+        drawn = _draw(retrieval, search.queries, images, draw, setting, strangers)
         sizes.append((drawn.enrolled, int((~drawn.tested.mated).sum())))
         for rate in FALSE_ALARMS:
             threshold = threshold_for(drawn.calibrating, rate)
             thresholds[rate].append(threshold)
             real[rate].append(drawn.tested.false_alarms(threshold))
             as_calibrated[rate].append(drawn.tested.detected(threshold))
-            strangers = drawn.tested.best[~drawn.tested.mated]
-            detected[rate].append(drawn.tested.detected(threshold_for(strangers, rate)))
+            withheld = drawn.tested.best[~drawn.tested.mated]
+            detected[rate].append(drawn.tested.detected(threshold_for(withheld, rate)))
             for pair, best in drawn.by_cameras.items():
                 alarms[rate].setdefault(pair, []).append(best >= threshold)
     by_cameras = {
         rate: {pair: _share(torch.cat(found)) for pair, found in sorted(pairs.items())}
         for rate, pairs in alarms.items()
     }
+    who = strangers.who if strangers else "people neither enrolled nor tested"
     way = "cosine similarity" if protocol.normalise else "Euclidean distance of un-normalised embeddings"
     measured = (
         f"open set: {way}; {draws} draws of people, {sizes[0][0]} enrolled in the first, with {sizes[0][1]} non-mated "
-        f"searches; thresholds calibrated on people neither enrolled nor tested; {protocol.draw}; "
+        f"searches; thresholds calibrated on {who}; {protocol.draw}; "
         f"{type(protocol).__name__} version {protocol.version}"
     )
     pairs = _pairs(retrieval, search.queries, trials[0])
@@ -195,10 +296,14 @@ class _Draw(NamedTuple):
     enrolled: int
 
 
-def _draw(retrieval: Retrieval, queries: Tensor, images: Tensor, draw: int, setting: str) -> _Draw:
+def _draw(
+    retrieval: Retrieval, queries: Tensor, images: Tensor, draw: int, setting: str, strangers: _Strangers | None
+) -> _Draw:
     catalogue = retrieval.catalogue
     people = catalogue.identities.unique()
     group = groups(people, draw)[torch.searchsorted(people, catalogue.identities)]  # (N,) of each image's person
+    if strangers is not None:
+        group[group == CALIBRATING] = WITHHELD
     images = images[group[images] == ENROLLED]
     if not len(images):
         raise UserError(TOO_FEW.format(setting=setting))
@@ -213,11 +318,11 @@ def _draw(retrieval: Retrieval, queries: Tensor, images: Tensor, draw: int, sett
     unmatched = (of_query == ENROLLED) & (column < 0)
     searches = Searches.of(of_people, column)
     tested = meets & (of_query != CALIBRATING) & ~unmatched & ((searches.own > REMOVED) | ~searches.mated)
-    calibrating = searches.best[meets & (of_query == CALIBRATING)]
+    calibrating = strangers(draw, len(gallery.known)) if strangers else searches.best[meets & (of_query == CALIBRATING)]
     searches = Searches(*(values[tested] for values in searches))
     if not searches.mated.any() or searches.mated.all() or not len(calibrating):
         raise UserError(TOO_FEW.format(setting=setting))
-    withheld = meets & (of_query == WITHHELD)
+    withheld = meets & (of_query == WITHHELD)  # (Q,)
     by_cameras = {}
     for mine in catalogue.cameras[queries[withheld.cpu()]].unique().tolist():
         rows = withheld & (catalogue.cameras[queries] == mine).to(withheld.device)
@@ -265,14 +370,6 @@ def open_set_values(scores: Mapping[str, OpenSetScores]) -> dict[str, Any]:
             "enrolled": score.enrolled,
             "non_mated": score.non_mated,
         }
-        for setting, score in scores.items()
-    }
-
-
-def thresholds(scores: Mapping[str, OpenSetScores]) -> dict[str, dict[str, float]]:
-    """Setting -> promised false-alarm rate -> similarity, the mean over draws."""
-    return {
-        setting: {str(rate): fmean(values) for rate, values in score.thresholds.items()}
         for setting, score in scores.items()
     }
 

@@ -119,7 +119,7 @@ class SYSUProtocol(RetrievalProtocol):
         return cls(**{"permutations": official if official.is_file() else None} | settings)
 
     def elsewhere(self) -> Self:
-        return type(self)(trials=self.trials)
+        return type(self)(trials=self.trials, normalise=self.normalise)
 
     def searches(self, catalogue: Catalogue) -> list[Search]:
         files, seen = _files(catalogue, infrared=False), set(catalogue.cameras.tolist())

@@ -47,7 +47,7 @@ class Results:
     notes: Sequence[str] = ()
     open_set: Mapping[str, Any] = field(default_factory=dict)  # setting -> shares of searches, where that was asked
     mixed: Mapping[str, Any] = field(default_factory=dict)  # of a gallery of both modalities, likewise
-    threshold: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # setting -> promised FAR -> similarity
+    threshold: Mapping[str, Any] = field(default_factory=dict)  # `open_set.calibrate`'s, for searches
 
     @classmethod
     def of(

@@ -23,7 +23,6 @@ from mpanet_pl.evaluation import check_matches
 from mpanet_pl.evaluation import evaluate as score
 from mpanet_pl.evaluation.callback import RetrievalScoring
 from mpanet_pl.evaluation.outcomes import QUERIES, write_queries
-from mpanet_pl.evaluation.protocols import RetrievalProtocol
 from mpanet_pl.evaluation.published import others
 from mpanet_pl.evaluation.rerank import RERANKERS, Reranker
 from mpanet_pl.evaluation.slices import REMARK as FEW_PEOPLE
@@ -36,7 +35,7 @@ from mpanet_pl.run.datasets import build_data, build_protocol, dataset_class, se
 from mpanet_pl.run.examination import Examiner, Know, Tested, know_nothing
 from mpanet_pl.run.folder import run_folder
 from mpanet_pl.run.foreign import foreign_features
-from mpanet_pl.run.measures import MEASURES, Further
+from mpanet_pl.run.measures import MEASURES, Further, Material
 from mpanet_pl.run.old_names import translated
 from mpanet_pl.run.pictures import draw_cmc
 from mpanet_pl.run.pictures.rank_list import CHOICES
@@ -121,14 +120,16 @@ def measure_saved(cfg: DictConfig, request: Request, subject: Subject, saved: Sa
     with run_folder(cfg, request) as folder:
         draw_cmc({setting: result.cmc for setting, result in scores.items()}, folder / "cmc.png")
         origin = _provenance(cfg, request, record)
-        report(folder, cfg, saved, protocol, Tested(scores, saved.embeddings), origin, subject.root)
+        material = Material(saved.embeddings, saved.catalogue, protocol)
+        report(folder, cfg, saved, material, Tested(scores, saved.embeddings), origin, subject.root)
 
 
 def measure_network(cfg: DictConfig, request: Request, subject: Subject, know: Know) -> None:
     """Every rank embeds its share of the test images; the first tells the scores."""
     assert subject.module
     settle_trial(cfg)
-    data = build_data(cfg.data)
+    calibrates = cfg.measure == "open_set" and _held_out(subject.root, cfg) and not cfg.flip
+    data = build_data(cfg.data, validation="held_out" if calibrates else "test")
     protocol = build_protocol(cfg.protocol, data.dataset)
     data.prepare_data()
     data.setup("test")
@@ -138,6 +139,8 @@ def measure_network(cfg: DictConfig, request: Request, subject: Subject, know: K
     check_kinds(_slices_of(cfg), labels)
     trainer = build_trainer(cfg.trainer, examiner.callbacks)
     with run_folder(cfg, request) as folder:
+        if calibrates:
+            trainer.validate(subject.module, datamodule=data, verbose=False)
         tested = examiner.test(trainer, subject.module)
         if not trainer.is_global_zero:
             return
@@ -145,8 +148,16 @@ def measure_network(cfg: DictConfig, request: Request, subject: Subject, know: K
         notes = (f"network: {cfg.ckpt}, in {trainer.precision}", *subject.notes, *flipped)
         saved = Saved(tested.embeddings, data.test, examiner.knowledge is not None, Path(cfg.ckpt).stem, notes)
         origin = _provenance(cfg, request, Record.of(trainer, **_of_run(cfg)))
-        report(folder, cfg, saved, protocol, tested, origin, subject.root, labels)
+        descriptors = examiner.descriptors(trainer, subject.module) if cfg.measure == "mixed" else None
+        material = Material(tested.embeddings, data.test, protocol, examiner.held_out(), descriptors)
+        report(folder, cfg, saved, material, tested, origin, subject.root, labels)
         draw_pictures(folder, tested, examiner, subject.module, cfg.rank_list)
+
+
+def _held_out(trained: Mapping[str, Any] | None, cfg: DictConfig) -> bool:
+    """Whether some of this dataset's training people were not trained on."""
+    validation = (trained or {}).get("validation") or {}
+    return validation.get("on") == "held_out" and trained is not None and trained.get("dataset") == cfg.dataset
 
 
 def _of_run(cfg: DictConfig) -> dict[str, Any]:
@@ -161,13 +172,13 @@ def report(
     folder: Path,
     cfg: DictConfig,
     saved: Saved,
-    protocol: RetrievalProtocol,
+    material: Material,
     tested: Tested,
     origin: Mapping[str, Any],
     trained: Mapping[str, Any] | None,
     labels: Labels | None = None,
 ) -> None:
-    row, kinds = str(cfg.name or saved.name), _slices_of(cfg)
+    row, kinds, protocol = str(cfg.name or saved.name), _slices_of(cfg), material.protocol
     found = slices(saved.embeddings, saved.catalogue, protocol, kinds, labels, tested.scores) if kinds else []
     elsewhere = trained is not None and trained.get("dataset") != cfg.dataset
     beside = not (saved.drawn or elsewhere)
@@ -180,7 +191,7 @@ def report(
         flip=cfg.flip,
     )
     untold = ["what it was trained on is not known"] if beside and not trained else []
-    more = MEASURES[cfg.measure](saved.embeddings, saved.catalogue, protocol, folder) if cfg.measure else Further()
+    more = MEASURES[cfg.measure](material, folder) if cfg.measure else Further()
     further = [*([table] if table else []), *more.tables]
     results = Results.of(
         {row: tested.scores},

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import pytorch_lightning as pl
+import torch
 from torch import Tensor
 
 from mpanet_pl.data import ReIDDataModule
+from mpanet_pl.data.augment import normalise
 from mpanet_pl.evaluation import Scores
 from mpanet_pl.evaluation.callback import RetrievalScoring
+from mpanet_pl.evaluation.open_set import Calibration
 from mpanet_pl.evaluation.published import Published
 from mpanet_pl.evaluation.tables import Grid
 from mpanet_pl.module import MPANetModule
@@ -60,6 +63,9 @@ class Tested(NamedTuple):
     remarks: Sequence[str] = ()
 
 
+BATCH = 64
+
+
 class Examiner:
     """The callbacks that score the test images of `data`, and the test that reads them."""
 
@@ -94,3 +100,20 @@ class Examiner:
         nuances = self.knowledge.scores(embeddings)
         told = [self.knowledge.table(nuances)], self.knowledge.remarks(nuances)
         return Tested(self.scoring.scores, embeddings, nuances, *told)
+
+    def held_out(self) -> Calibration | None:
+        """Of the training people on whom the last validation was, where that was on such people, and of all images."""
+        embeddings = self.scoring.validated
+        return None if embeddings is None else Calibration(embeddings, self.data.val)
+
+    @torch.inference_mode()
+    def descriptors(self, trainer: pl.Trainer, module: MPANetModule) -> Tensor:
+        """(N, D) of the test images, before the neck."""
+        images, infrared = self.data.images(self.data.test), self.data.test.infrared
+        module.eval()
+        found = []
+        for rows in torch.arange(len(images)).split(BATCH):
+            with trainer.precision_plugin.forward_context():
+                seen = module.embed(normalise(images[rows]).to(module.device), infrared[rows].to(module.device))
+            found.append(seen.descriptor.cpu())
+        return torch.cat(found)

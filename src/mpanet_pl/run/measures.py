@@ -11,9 +11,26 @@ from torch import Tensor
 from mpanet_pl.data import Catalogue
 from mpanet_pl.evaluation import RetrievalProtocol
 from mpanet_pl.evaluation.mixed import KINDS, evaluate_mixed, mixed_tables, mixed_values
-from mpanet_pl.evaluation.open_set import evaluate_open_set, open_set_tables, open_set_values, thresholds
+from mpanet_pl.evaluation.open_set import (
+    OF_THE_TEST,
+    Calibration,
+    calibrate,
+    evaluate_open_set,
+    open_set_tables,
+    open_set_values,
+)
 from mpanet_pl.evaluation.tables import Grid
 from mpanet_pl.run.pictures import draw_distributions, draw_roc
+
+
+class Material(NamedTuple):
+    """What there is to measure: embeddings (N, D) of the catalogue's images under a protocol."""
+
+    embeddings: Tensor
+    catalogue: Catalogue
+    protocol: RetrievalProtocol
+    held_out: Calibration | None = None  # training people who were not trained on
+    descriptors: Tensor | None = None  # (N, D): what the network's neck was given
 
 
 class Further(NamedTuple):
@@ -22,21 +39,29 @@ class Further(NamedTuple):
     values: Mapping[str, Any] = {}  # fields of `Results`
 
 
-def open_set(embeddings: Tensor, catalogue: Catalogue, protocol: RetrievalProtocol, folder: Path) -> Further:
-    scores = evaluate_open_set(embeddings, catalogue, protocol)
+def open_set(material: Material, folder: Path) -> Further:
+    embeddings, catalogue, protocol, held_out, _ = material
+    scores = evaluate_open_set(embeddings, catalogue, protocol, calibration=held_out)
     draw_roc({setting: score.verification for setting, score in scores.items()}, folder / "roc.png")
     notes = list(dict.fromkeys(score.measured for score in scores.values()))
     return Further(
-        open_set_tables(scores), notes, {"open_set": open_set_values(scores), "threshold": thresholds(scores)}
+        open_set_tables(scores), notes, {"open_set": open_set_values(scores), "threshold": threshold(material)}
     )
 
 
-def mixed(embeddings: Tensor, catalogue: Catalogue, protocol: RetrievalProtocol, folder: Path) -> Further:
-    scores = evaluate_mixed(embeddings, catalogue, protocol)
+def threshold(material: Material) -> Mapping[str, Any]:
+    """For searches, by those held out where there are some, else by the test people."""
+    if material.held_out:
+        return calibrate(material.held_out, material.protocol.elsewhere())
+    return calibrate(Calibration(material.embeddings, material.catalogue, OF_THE_TEST), material.protocol)
+
+
+def mixed(material: Material, folder: Path) -> Further:
+    scores = evaluate_mixed(*material[:3], descriptors=material.descriptors)
     draw_distributions(dict(zip(KINDS, scores.similarities, strict=True)), folder / "similarity_by_modality.png")
     strangers = "mixed gallery: strangers are all test images of others in the query's own modality"
     return Further(mixed_tables(scores), [strangers], {"mixed": mixed_values(scores)})
 
 
-Measure = Callable[[Tensor, Catalogue, RetrievalProtocol, Path], Further]
+Measure = Callable[[Material, Path], Further]
 MEASURES: Mapping[str, Measure] = {"open_set": open_set, "mixed": mixed}

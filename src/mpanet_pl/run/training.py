@@ -25,6 +25,7 @@ from mpanet_pl.run.datasets import build_data, build_protocol, settle_trial
 from mpanet_pl.run.examination import Examiner, Know, Tested, know_nothing
 from mpanet_pl.run.folder import begun_in_sweep, reopen, run_folder
 from mpanet_pl.run.loggers import build_loggers, check_loggers, tell
+from mpanet_pl.run.measures import Material, threshold
 from mpanet_pl.run.record import Record
 from mpanet_pl.run.report import draw_pictures, print_end
 from mpanet_pl.run.trainer import build_trainer, failures_explained, isolated, quiet
@@ -136,6 +137,8 @@ def fit_and_test(
     if trainer.is_global_zero:
         record = replace(record, epochs=rows["last"]["epoch"])
         results = _results(tested, examiner, record, cfg, request, rows, score)
+        last = Material(tested["last"].embeddings, examiner.data.test, examiner.protocol, examiner.held_out())
+        results = replace(results, threshold=threshold(last))
         write_queries(folder / QUERIES, {row: of.scores for row, of in tested.items()}, examiner.data.test.paths)
         results.write(folder)  # before anything that may fail
         record.write(folder)
