@@ -354,8 +354,9 @@ def forked(work: Callable[[], int], seconds: float) -> int:
 
 
 def collected(paths: Iterable[str], plugin: object) -> int:
-    options = ["--import-mode=importlib", "--doctest-modules", "-q", "-x", "-m", "not slow", "-p", "no:cacheprovider"]
-    return int(pytest.main(["-o", "addopts=", "--basetemp=made", *options, *paths], plugins=[plugin]))
+    options = ["--import-mode=importlib", "--doctest-modules", "-q", "-x", "-p", "no:cacheprovider", "-m", "not slow"]
+    quick = ["-k", "not compil and not half_precision", "-o", "addopts=", "--basetemp=made"]  # they take minutes
+    return int(pytest.main([*options, *quick, *paths], plugins=[plugin]))
 
 
 def survivors(file: Path, paths: Sequence[str], chosen: Sequence[Mutant]) -> list[Mutant]:

@@ -276,7 +276,7 @@ def test_a_checkpoint_with_anything_else_in_it_is_refused(tmp_path: Path) -> Non
         MPANetModule.load_from_checkpoint(tmp_path / "some.ckpt")
 
 
-@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("half", [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow)])
 def test_half_precision_trains_without_nan(half: torch.dtype) -> None:
     module = tiny(criterion={"triplet": 1.0}).to(memory_format=torch.channels_last)
     adam = torch.optim.Adam((weight for weight in module.parameters() if weight.requires_grad), lr=1e-3)

@@ -1,3 +1,4 @@
+import math
 import shutil
 
 import pytest
@@ -110,6 +111,26 @@ def test_some_weight_is_needed() -> None:
     zero = dict.fromkeys(["identity", "modality_identity", "mutual", "center_cluster", "separation"], 0.0)
     with pytest.raises(UserError, match="nothing to learn"):
         MPANetLoss(DIMENSION, PEOPLE, **zero)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"mean_rate": -0.1}, "mean_rate is between 0 and 1, got -0.1"),
+        ({"mean_rate": 1.1}, "mean_rate is between 0 and 1, got 1.1"),
+        ({"margin": -1.0, "mutual": math.inf}, "0 or more, got mutual=inf, margin=-1.0"),
+        ({"triplet_margin": math.nan}, "0 or more, got triplet_margin=nan"),
+        ({"num_identities": 0}, "num_identities is at least 1, got 0"),
+    ],
+)
+def test_numbers_out_of_range_are_told(settings: dict[str, float], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        MPANetLoss(**{"dimension": DIMENSION, "num_identities": PEOPLE} | settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("edge", [{"mean_rate": 0.0}, {"mean_rate": 1.0}, {"margin": 0.0}, {"num_identities": 1}])
+def test_the_edges_are_in_range(edge: dict[str, float]) -> None:
+    MPANetLoss(**{"dimension": DIMENSION, "num_identities": PEOPLE} | edge)  # type: ignore[arg-type]
 
 
 def test_permuting_the_batch_leaves_every_loss() -> None:

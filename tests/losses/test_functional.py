@@ -71,10 +71,11 @@ def test_without_maps_there_is_nothing_to_say_of_them() -> None:
     assert functional.overlap(torch.rand(2, 1, 4, 5)) == 0
 
 
+@pytest.mark.parametrize("identities", [IDENTITIES, torch.tensor([5, 5, 5, 2, 2, 9])], ids=["mixed", "side by side"])
 @pytest.mark.parametrize("margin", [0.1, 1.5, 3.0])
-def test_center_cluster(descriptors: Tensor, margin: float) -> None:
-    centres = {k: descriptors[k == IDENTITIES].mean(0) for k in (2, 5, 9)}
-    spread = [(row - centres[int(k)]).norm().item() for row, k in zip(descriptors, IDENTITIES, strict=True)]
+def test_center_cluster(descriptors: Tensor, identities: Tensor, margin: float) -> None:
+    centres = {k: descriptors[k == identities].mean(0) for k in (2, 5, 9)}
+    spread = [(row - centres[int(k)]).norm().item() for row, k in zip(descriptors, identities, strict=True)]
     overlaps = [
         max(0.0, margin - math.dist(centres[i].tolist(), centres[j].tolist()))
         for i in centres
@@ -82,7 +83,7 @@ def test_center_cluster(descriptors: Tensor, margin: float) -> None:
         if i != j
     ]
     expected = sum(spread) / 6 + sum(overlaps) / 6
-    assert functional.center_cluster(descriptors, IDENTITIES, margin).item() == pytest.approx(expected, rel=1e-12)
+    assert functional.center_cluster(descriptors, identities, margin).item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_triplet(descriptors: Tensor) -> None:
@@ -115,9 +116,9 @@ def test_divergence_of_logits_far_apart_is_finite() -> None:
     assert logits.grad.isfinite().all()
 
 
-def test_cross_entropy_of_some_rows() -> None:
-    logits, identities = torch.randn(4, 3), torch.tensor([0, 2, 1, 1])
-    mask = torch.tensor([True, False, False, True])
+@pytest.mark.parametrize("rows", [[True, False, False, True], [False, True, False, False]], ids=["two", "one"])
+def test_cross_entropy_of_some_rows(rows: list[bool]) -> None:
+    logits, identities, mask = torch.randn(4, 3), torch.tensor([0, 2, 1, 1]), torch.tensor(rows)
     expected = torch.nn.functional.cross_entropy(logits[mask], identities[mask])
     torch.testing.assert_close(functional.cross_entropy_where(logits, identities, mask), expected)
     assert functional.cross_entropy_where(logits, identities, torch.zeros(4, dtype=torch.bool)) == 0
@@ -155,3 +156,18 @@ def test_distances_keep_their_digits_far_from_the_origin() -> None:
     points = torch.randn(6, 1000) * 1e-3 + 100
     expected = functional.center_cluster(points.double(), IDENTITIES, 0.7)
     torch.testing.assert_close(functional.center_cluster(points, IDENTITIES, 0.7), expected.float())
+
+
+@pytest.mark.parametrize(("device", "precision"), [("cpu", "float64"), ("cuda", "float64"), ("mps", "float32")])
+def test_points_are_in_the_best_precision_of_their_device(device: str, precision: str) -> None:
+    class Points:
+        def __init__(self) -> None:
+            self.device = torch.device(device)
+
+        def float(self) -> str:
+            return "float32"
+
+        def double(self) -> str:
+            return "float64"
+
+    assert functional.distinct(Points()) == precision  # type: ignore[arg-type, comparison-overlap]

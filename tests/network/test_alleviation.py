@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mpanet_pl.network.alleviation import Alleviation
+from mpanet_pl.network.alleviation import Alleviation, _Moments, _ScaleAndShift
 
 
 def by_definition(alleviation: Alleviation, features: Tensor) -> Tensor:
@@ -75,3 +75,19 @@ def test_it_begins_with_kaiming_weights_by_fan_out() -> None:
     alleviation = Alleviation(512)
     assert alleviation.squeeze.weight.std().item() == pytest.approx((2 / 32) ** 0.5, rel=0.05)
     assert alleviation.excite.weight.std().item() == pytest.approx((2 / 512) ** 0.5, rel=0.05)
+
+
+def test_plain_operations_where_no_gradient_is_wanted(
+    alleviation: Alleviation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What exporters understand; with the same result."""
+    features = torch.randn(2, 32, 4, 3, dtype=torch.float64)
+    trained = alleviation(features).detach()
+
+    def refused(*_: object) -> None:
+        raise AssertionError("a function with a gradient of its own")
+
+    for function in (_Moments, _ScaleAndShift):
+        monkeypatch.setattr(function, "apply", refused)
+    with torch.no_grad():
+        torch.testing.assert_close(alleviation(features), trained)

@@ -1,5 +1,6 @@
 """One run, one story: what it was is kept and told, and nothing of it is lost or taken from another."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -329,6 +330,44 @@ def test_lightnings_callbacks_fit_and_resume(
     if name != "average":
         assert type_in("train", train, [f"resume={run}", "trainer.max_epochs=3"], monkeypatch) == 0
         assert Record.in_folder(run).epochs == 3  # type: ignore[union-attr]
+
+
+@pytest.mark.slow
+def test_a_learning_rate_is_searched_for_once(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that goes on keeps what was found at its start, and is the whole run."""
+    keywords = "num_training_steps: 14, early_stop_threshold: null"
+    finder = f"+callbacks.rate={{_target_: pytorch_lightning.callbacks.LearningRateFinder, {keywords}}}"
+    settings = [
+        finder,
+        "schedule=steps",
+        "model.schedule.milestones=[9]",
+        "model.optimizer.lr=9",
+        "trainer.check_val_every_n_epoch=7",
+        "trainer.limit_train_batches=1",
+    ]
+    for name, epochs in (("whole", 15), ("run", 14)):  # as many points, of one batch an epoch
+        train(compose("train", small(world, tmp_path / name, *settings, f"trainer.max_epochs={epochs}")))
+    assert not list(tmp_path.rglob(".lr_find*"))
+    assert type_in("train", train, [f"resume={tmp_path / 'run'}", "trainer.max_epochs=15"], monkeypatch) == 0
+    whole, resumed = ((tmp_path / name / "metrics.csv").read_text() for name in ("whole", "run"))
+    assert resumed == whole
+    rates = [float(line["train/lr"]) for line in csv.DictReader(whole.splitlines())]
+    assert len(rates) == 15
+    assert 0 < rates[0] < 1, "not the 9 of the configuration"
+
+
+@pytest.mark.parametrize("kind", ["simple", "advanced", "pytorch"])
+def test_a_profiler_reports_into_the_runs_folder(
+    kind: str, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = "training_step" if kind != "pytorch" else "aten::conv"
+    run, profiled = tmp_path / "run", [f"+trainer.profiler={kind}", "trainer.limit_train_batches=1"]
+    train(compose("train", small(world, run, *profiled, "trainer.max_epochs=2")))
+    report = run / "fit-profile.txt"
+    assert step in report.read_text()
+    report.unlink()
+    assert type_in("train", train, [f"resume={run}", "trainer.max_epochs=3"], monkeypatch) == 0
+    assert step in report.read_text()
 
 
 def test_loggers_of_several_kinds_are_told_and_go_on_with_their_run(

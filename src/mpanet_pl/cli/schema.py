@@ -282,7 +282,7 @@ class _Trainer:
     deterministic: bool | str = key("true, false or warn", lambda value: value in (True, False, "warn"))
     benchmark: bool | None
     inference_mode: bool
-    profiler: str | None = is_one_of("simple", "advanced", "pytorch", "xla")
+    profiler: str | None = is_one_of("simple", "advanced", "pytorch")
     detect_anomaly: bool
     barebones: bool
     sync_batchnorm: bool

@@ -9,7 +9,7 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,6 +20,7 @@ from lightning_fabric.utilities.warnings import PossibleUserWarning
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
+from pytorch_lightning.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from mpanet_pl.errors import RunStopped, UserError
@@ -33,6 +34,11 @@ CHOICES = {
     "accelerator": ("auto", "cpu", "gpu"),  # the augmentation's hash needs float64, which Apple's GPUs lack
     "precision": ("auto", "32-true", "bf16-mixed", "16-mixed"),  # what losses in float32 go with
     "strategy": ("auto", "ddp", "ddp_find_unused_parameters_true"),  # whose gradients are means over the ranks
+}
+PROFILERS: dict[str, Callable[..., Profiler]] = {
+    "simple": SimpleProfiler,
+    "advanced": AdvancedProfiler,
+    "pytorch": PyTorchProfiler,
 }
 ELSEWHERE = {  # what a run decides itself, and how to say it
     "callbacks": "+callbacks.NAME={_target_: …}",
@@ -70,6 +76,8 @@ def build_trainer(
     _check_devices(keys["accelerator"], keys["devices"])
     if keys["precision"] == "auto":
         keys["precision"] = best_precision(keys["accelerator"])
+    if profiler := keys.get("profiler"):
+        keys["profiler"] = PROFILERS[profiler](dirpath=root, filename="profile")  # fit-profile.txt in the run's folder
     ours = {
         "enable_model_summary": False,
         "enable_progress_bar": any(isinstance(callback, ProgressBar) for callback in callbacks),

@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import LearningRateFinder
 
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import check_matches
@@ -110,6 +111,8 @@ def fit_and_test(
     records = RunLogger(folder, done)
     watching = [FiniteGuard(examiner.data.train.paths), SeededEpochs(cfg.seed), *examiner.callbacks]
     own = [instantiate(callback) for callback in cfg.callbacks.values()]
+    if done:  # the rate that it found is in the checkpoint, and its search would make Lightning forget where it was
+        own = [callback for callback in own if not isinstance(callback, LearningRateFinder)]
     checkpoints = Checkpoints(folder, plain(cfg), start=cfg.validation.start)
     trainer = build_trainer(
         cfg.trainer,
