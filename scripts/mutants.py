@@ -33,34 +33,35 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = Path("src/mpanet_pl")
-GOLDEN = ["tests/test_golden_network.py", "tests/test_golden_trainer.py"]
-AUGMENT = ["tests/data/test_augment.py", "tests/data/test_datamodule.py"]
-RUNS = ["tests/run/test_trainer.py", "tests/run/test_training.py", "tests/run/test_own_trainer.py"]
+STEP = "tests/test_golden_network.py"  # the released network's numbers
+AUGMENT = "tests/data/test_augment.py"
+SCORES = [f"tests/evaluation/test_{name}.py" for name in ("ranking", "protocols", "scoring", "golden", "rerank")]
+RUNS = ["tests/run/test_training.py", "tests/run/test_own_trainer.py", "tests/run/test_summary.py"]
 TESTS = {  # the tests of a file's room
-    "losses/functional.py": ["tests/losses", *GOLDEN],
-    "losses/criterion.py": ["tests/losses", "tests/test_module.py", *GOLDEN],
-    "network/mpanet.py": ["tests/network", *GOLDEN],
-    "network/alleviation.py": ["tests/network", *GOLDEN],
-    "network/patterns.py": ["tests/network", *GOLDEN],
-    "network/trunk.py": ["tests/network", *GOLDEN],
-    "module.py": ["tests/test_module.py", "tests/run/test_own_trainer.py", *GOLDEN],
+    "losses/functional.py": ["tests/losses", STEP],
+    "losses/criterion.py": ["tests/losses", "tests/test_module.py", STEP, "tests/test_golden_trainer.py"],
+    "network/mpanet.py": ["tests/network", STEP],
+    "network/alleviation.py": ["tests/network", STEP],
+    "network/patterns.py": ["tests/network", STEP],
+    "network/trunk.py": ["tests/network", STEP],
+    "module.py": ["tests/test_module.py", "tests/run/test_own_trainer.py", "tests/test_golden_trainer.py"],
     "data/sampler.py": ["tests/data/test_sampler.py", "tests/data/test_datamodule.py"],
     "data/augment.py": [
         "tests/data/test_channels.py",
         "tests/data/test_tone.py",
         "tests/data/test_enhance.py",
-        *AUGMENT,
+        AUGMENT,
     ],
-    "data/channels.py": ["tests/data/test_channels.py", *AUGMENT],
-    "data/tone.py": ["tests/data/test_tone.py", *AUGMENT],
-    "data/enhance.py": ["tests/data/test_enhance.py", *AUGMENT],
-    "data/boxes.py": ["tests/data/test_enhance.py", "tests/data/test_channels.py", *AUGMENT],
-    "data/randomness.py": ["tests/data/test_randomness.py", *AUGMENT],
-    "evaluation/ranking.py": ["tests/evaluation"],
-    "evaluation/protocols.py": ["tests/evaluation"],
-    "evaluation/rerank.py": ["tests/evaluation"],
+    "data/channels.py": ["tests/data/test_channels.py", AUGMENT],
+    "data/tone.py": ["tests/data/test_tone.py", AUGMENT],
+    "data/enhance.py": ["tests/data/test_enhance.py", AUGMENT],
+    "data/boxes.py": ["tests/data/test_enhance.py", "tests/data/test_channels.py", AUGMENT],
+    "data/randomness.py": ["tests/data/test_randomness.py", "tests/data/test_enhance.py", AUGMENT],
+    "evaluation/ranking.py": SCORES,
+    "evaluation/protocols.py": SCORES,
+    "evaluation/rerank.py": SCORES,
     "run/callbacks/checkpoints.py": RUNS,
-    "run/record.py": ["tests/run/test_summary.py", *RUNS],
+    "run/record.py": RUNS,
 }
 WARM = "scipy.io scipy.special PIL.Image matplotlib.pyplot torchvision pytorch_lightning torchmetrics omegaconf"
 OPERATORS: dict[type, type] = {
@@ -93,6 +94,9 @@ TYPES = {"Callable", "Literal", "Mapping", "NDArray", "dict", "type", "UserError
 BROKEN, AFRESH = 99, 77  # the latter what a process says of a mutant that wants a new import
 Seen = dict[str, tuple[float, list[int]]]  # test -> its seconds, and the lines that it ran
 DECIDED = (ast.Compare, ast.BoolOp, ast.UnaryOp, ast.Constant)  # conditions that are changed inside
+
+
+ERRORS = os.dup(2)  # pytest keeps the other to itself
 
 
 class Mutant(NamedTuple):
@@ -248,6 +252,8 @@ class Meetings:
             session.config.pluginmanager.register(watching)
             code = run(session, session.items)
             self.told.write_text(json.dumps(watching.of_test))
+            if code:
+                os.write(ERRORS, f"{list(watching.of_test)[-1]} fails\n".encode())
             return code
 
         if forked(watch, 1800):
@@ -355,7 +361,13 @@ def forked(work: Callable[[], int], seconds: float) -> int:
 
 def collected(paths: Iterable[str], plugin: object) -> int:
     options = ["--import-mode=importlib", "--doctest-modules", "-q", "-x", "-p", "no:cacheprovider", "-m", "not slow"]
-    quick = ["-k", "not compil and not half_precision", "-o", "addopts=", "--basetemp=made"]  # they take minutes
+    quick = [
+        "-k",
+        "not compil and not half_precision and not worker and not whole_one_sees",
+        "-o",
+        "addopts=",
+        "--basetemp=made",
+    ]  # slow, or with forks of their own
     return int(pytest.main([*options, *quick, *paths], plugins=[plugin]))
 
 
