@@ -113,6 +113,7 @@ def test_the_record_is_kept_with_checkpoints_and_results(finished: Path) -> None
     for name, epochs in (("last", 3), ("best", 2)):
         stored = torch.load(finished / f"checkpoints/{name}.ckpt", weights_only=True)["record"]
         assert Record.read(stored, "it").epochs == epochs
+        assert "its terms apply to this checkpoint" in stored["terms"]
     provenance = json.loads((finished / "results.json").read_text())["provenance"]
     assert provenance.items() >= {"trial": None, "precision": "32-true", "epochs": 3}.items()
 

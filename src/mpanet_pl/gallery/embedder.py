@@ -22,6 +22,7 @@ from mpanet_pl.gallery.compact import Projection
 from mpanet_pl.gallery.reading import pixels, pixels_of_file
 from mpanet_pl.module import MPANetModule
 from mpanet_pl.run.configuration import packages
+from mpanet_pl.run.record import terms_of
 from mpanet_pl.system import weights
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -37,6 +38,9 @@ class Origin(NamedTuple):
     config: Mapping[str, Any]  # of the run; empty where it is not known
     path: str = ""  # where the checkpoint was
     last_stride: int | None = None  # as given for a released checkpoint, which does not say it
+
+    def terms(self, what: str) -> str:
+        return terms_of(self.trained_on, self.config, what)
 
 
 class Embedder:

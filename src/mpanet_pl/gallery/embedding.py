@@ -77,6 +77,7 @@ class Embedded(NamedTuple):
         ]
         if self.skipped:
             lines.append(f"{self.skipped} images could not be read: {folder / SKIPPED}")
+        lines.append(str(read_record(folder).get("terms", "")))
         lines.append(f"Next: python -m mpanet_pl.search {typed('gallery', folder)} queries=IMAGE out=answers")
         return "\n".join(lines)
 
@@ -156,7 +157,7 @@ def _claim(folder: Path, embedder: Embedder, asked: dict[str, Any]) -> None:
         return
     if embedder.projection:
         embedder.projection.save(folder / PROJECTION)
-    terms = f"The terms of {record['trained_on']}, which the network was trained on, apply to this gallery."
+    terms = embedder.origin.terms("this gallery")
     made_by = {"device": str(embedder.device), "versions": {name: version(name) for name in VERSIONS}, "terms": terms}
     write_record(folder, {"format": 1, **record, **made_by})
 

@@ -132,11 +132,10 @@ def _example(embedder: Embedder) -> Tensor:
 def _metadata(embedder: Embedder) -> dict[str, str]:
     """What a reader has to know, as texts."""
     record = {key: value for key, value in embedder.record.items() if key not in ("ckpt", "precision")}
-    trained_on = record["trained_on"]
     record |= {
         "input": f"uint8 (batch, 3, {embedder.height}, {embedder.width}); normalisation is inside",
         "output": f"float32 (batch, {embedder.dimension}) of length one: products are cosine similarities",
-        "terms": f"The terms of {trained_on}, which the network was trained on, apply to this file.",
+        "terms": embedder.origin.terms("this file"),
         **{f"version of {name}": version(name) for name in ("mpanet_pl", "torch", "pillow")},
     }
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in record.items()}

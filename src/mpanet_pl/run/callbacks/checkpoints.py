@@ -15,7 +15,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint, StochasticWeightAveragi
 
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.callback import MONITOR
-from mpanet_pl.run.record import Record
+from mpanet_pl.run.record import Record, terms_of
 from mpanet_pl.system import weights
 from mpanet_pl.system.files import written_aside
 
@@ -136,7 +136,8 @@ class Checkpoints(ModelCheckpoint):
     def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint["config"] = self.config
         if self.record:
-            checkpoint["record"] = self.record.plain() | {"epochs": trainer.current_epoch + 1}
+            terms = terms_of(self.record.dataset, self.config, "this checkpoint")
+            checkpoint["record"] = self.record.plain() | {"epochs": trainer.current_epoch + 1, "terms": terms}
 
     def state_dict(self) -> dict[str, Any]:
         return {"best_score": self.best_score, "best_epoch": self.best_epoch}
