@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mpanet_pl.cli.command import run_command
-from mpanet_pl.errors import UserError
 from mpanet_pl.run.request import NOTHING_TYPED, Request
 
 if TYPE_CHECKING:
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def search(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
-    from mpanet_pl.gallery.extras import need
+    from mpanet_pl.gallery.extras import check_engine, need
 
     need("pyarrow", "gallery")
     from mpanet_pl.gallery.answers import write_answers
@@ -23,8 +22,7 @@ def search(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
     from mpanet_pl.gallery.searching import search as find
     from mpanet_pl.gallery.store import Gallery
 
-    if cfg.engine not in ("exact", "milvus") or (cfg.engine == "milvus") == (cfg.uri is None):
-        raise UserError("Either engine=exact, or engine=milvus and its uri=FILE.db or uri=http://HOST:19530.")
+    check_engine(cfg.engine, cfg.uri)
     only = Filter(**cfg.only)
     gallery = Gallery(cfg.gallery)
     opened = open_queries(
@@ -35,15 +33,9 @@ def search(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
             hits = find(gallery, queries, k=cfg.k, only=only, device=device_of(cfg.device))
             table = table_of(gallery, queries, hits)
         else:
-            need("pymilvus", "milvus")
-            from mpanet_pl.gallery.milvus import Collection, connected
+            from mpanet_pl.gallery.milvus import copy_at, filled
 
-            with connected(cfg.uri, token=cfg.token) as client:
-                collection = Collection(client, gallery, name=cfg.collection, index=cfg.index)
-                if len(collection) != len(gallery):
-                    print(f"{collection.fill()} rows are new to {cfg.uri}.")
-                if len(collection) > len(gallery):
-                    raise UserError(f"{cfg.uri} holds rows that {cfg.gallery} has forgotten: forget them there, uri=….")
+            with filled(gallery, copy_at(cfg.uri, cfg.collection, cfg.index), token=cfg.uri_token) as collection:
                 table = collection.search(queries, k=cfg.k, only=only)
         write_answers(cfg.out, gallery, queries, table, sheet=cfg.sheet)
     print(f"{len(queries)} queries against {len(gallery)} rows of {cfg.gallery}: {cfg.out}/sheet.html and results.csv")

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,14 @@ from checkpoints import draw_crops
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from mpanet_pl.errors import RunStopped
 from mpanet_pl.gallery.embedder import Embedder
 from mpanet_pl.gallery.embedding import embed_images
 from mpanet_pl.gallery.searching import open_queries, search
-from mpanet_pl.gallery.serving import HeldGallery, create_app
+from mpanet_pl.gallery.serving import Engine, HeldGallery, create_app
 from mpanet_pl.gallery.store import Gallery
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning:pymilvus")
 CHROMIUM = shutil.which("chromium")
 
 
@@ -31,26 +34,31 @@ def people(embedder: Embedder, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder / "people"
 
 
-@pytest.fixture(scope="module")
-def client(people: Path, embedder: Embedder) -> Iterator[TestClient]:
-    with TestClient(create_app(HeldGallery(people, "cpu"), embedder)) as client:
-        yield client
+@pytest.fixture(scope="module", params=["held", "milvus"])
+def client(request: pytest.FixtureRequest, people: Path, embedder: Embedder) -> Iterator[TestClient]:
+    with ExitStack() as stack:
+        engine: Engine = HeldGallery(people, "cpu")
+        if request.param == "milvus":
+            from mpanet_pl.gallery.milvus import copy_at, filled
+
+            copy = copy_at(str(people.parent / "people.db"), "people", "FLAT")
+            engine = stack.enter_context(filled(Gallery(people), copy))
+        yield stack.enter_context(TestClient(create_app(engine, embedder)))
 
 
 def test_it_answers_as_the_search_does(client: TestClient, people: Path) -> None:
     gallery = Gallery(people)
     crop = people.parent / "crops/2_1010.png"
     with open_queries(gallery, crop, device="cpu") as queries:
-        expected = search(gallery, queries, k=4).rows[0].tolist()
-    number = gallery.columns("path")["path"].to_pylist().index("2_1010.png")
-    by_id = client.post("/search", params={"id": number, "k": 4}).json()["answers"]
-    assert [answer["id"] for answer in by_id] == expected
+        expected = gallery.rows(search(gallery, queries, k=4).rows[0])["path"].to_pylist()
+    by_id = client.post("/search", params={"id": "2_1010.png", "k": 4}).json()["answers"]
+    assert [answer["path"] for answer in by_id] == expected
     by_upload = client.post("/search", params={"k": 5}, content=crop.read_bytes()).json()["answers"]
-    assert [answer["id"] for answer in by_upload] == [number, *expected]
+    assert [answer["path"] for answer in by_upload] == ["2_1010.png", *expected]
     assert by_upload[0]["score"] == pytest.approx(1, abs=1e-4)
     assert (by_upload[0]["camera"], by_upload[0]["time"]) == ("2", 1010.0)
     assert by_upload[0]["thumbnail"].startswith("data:image/jpeg;base64,")
-    some = client.post("/search", params={"id": 0, "camera": ["2", "3"], "after": 1050}).json()["answers"]
+    some = client.post("/search", params={"id": "1_1000.png", "camera": ["2", "3"], "after": 1050}).json()["answers"]
     assert {answer["camera"] for answer in some} == {"2", "3"}
     assert min(answer["time"] for answer in some) >= 1050
 
@@ -76,9 +84,9 @@ def picture(width: int, height: int) -> bytes:
     ("params", "body", "status", "sentence"),
     [
         ({}, b"", 400, "Give an image"),
-        ({"id": 0}, b"x", 400, "not both"),
-        ({"id": 99}, b"", 400, "rows are 0 to 11"),
-        ({"modality": "radar", "id": 0}, b"", 400, "visible or infrared"),
+        ({"id": "1_1000.png"}, b"x", 400, "not both"),
+        ({"id": "../crops/1_1000.png"}, b"", 400, "no row ../crops/1_1000.png"),
+        ({"modality": "radar", "id": "1_1000.png"}, b"", 400, "visible or infrared"),
         ({}, b"garbage", 400, "no image"),
         ({}, picture(8000, 8000), 400, "64 megapixels"),
         ({}, b"x" * 20_000_001, 413, "at most 20 MB"),
@@ -90,15 +98,15 @@ def test_what_cannot_be_answered_is_a_sentence(
     refused = client.post("/search", params=params, content=body)
     assert refused.status_code == status
     assert sentence in refused.json()["detail"]
-    assert client.post("/search", params={"id": 0, "k": 1000}).status_code == 422
+    assert client.post("/search", params={"id": "1_1000.png", "k": 1000}).status_code == 422
     assert client.get("/healthz").json() == {"status": "ok", "rows": 12}
 
 
 def test_only_who_has_the_token_and_the_right_name_is_let_in(people: Path, embedder: Embedder) -> None:
     with TestClient(create_app(HeldGallery(people, "cpu"), embedder, token="word")) as client:
-        assert client.post("/search", params={"id": 0}).status_code == 401
+        assert client.post("/search", params={"id": "1_1000.png"}).status_code == 401
         assert client.get("/openapi.json").status_code == 401
-        let_in = client.post("/search", params={"id": 0}, headers={"Authorization": "Bearer word"})
+        let_in = client.post("/search", params={"id": "1_1000.png"}, headers={"Authorization": "Bearer word"})
         assert let_in.status_code == 200
         assert client.get("/healthz").status_code == 200
         assert client.get("/healthz", headers={"Host": "evil.example"}).status_code == 400
@@ -109,6 +117,18 @@ def test_nothing_is_fetched_from_elsewhere(client: TestClient) -> None:
     assert "//" not in page.text.replace("// {", "")
     assert "default-src 'none'" in page.headers["content-security-policy"]
     assert "/search" in client.get("/openapi.json").json()["paths"]
+
+
+def test_a_fault_of_the_engine_is_a_sentence(people: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = HeldGallery(people, "cpu")
+
+    def dead(*_: object, **__: object) -> None:
+        raise RunStopped("Milvus at http://there does not do it: gone")
+
+    monkeypatch.setattr(engine, "search", dead)
+    with TestClient(create_app(engine, embedder)) as client:
+        refused = client.post("/search", params={"id": "1_1000.png"})
+        assert (refused.status_code, refused.json()["detail"][:25]) == (503, "Milvus at http://there do")
 
 
 @pytest.mark.slow

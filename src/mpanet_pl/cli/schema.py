@@ -438,12 +438,16 @@ class _Milvus:
     uri: str | None = key("a file such as people.db, or http://HOST:19530", lambda value: value != "")
     collection: str
     index: str = is_one_of("FLAT", "HNSW", "IVF_FLAT")
-    token: str | None
+    uri_token: str | None
 
 
 @dataclass(kw_only=True)
-class Search(_Gallery, _Milvus):
+class _Engine(_Milvus):
     engine: str = is_one_of("exact", "milvus")
+
+
+@dataclass(kw_only=True)
+class Search(_Gallery, _Engine):
     queries: str = path()
     out: str = path()
     k: int = number(1)
@@ -464,7 +468,7 @@ class Forget(_Milvus):
 
 
 @dataclass(kw_only=True)
-class Serve(_Gallery):
+class Serve(_Gallery, _Engine):
     host: str
     port: int = number(0, 65535)
     token: str | None

@@ -1,7 +1,7 @@
 """The same gallery in Milvus: embedded in a file (`people.db`), or on a server or cluster (`http://host:19530`).
 
 For serving beyond one machine's memory, not for ranking an evaluation. Every limit is a cluster's, so that what works
-embedded works there.
+embedded works there. The gallery keeps where its rows were put, so that who is forgotten leaves these copies, too.
 """
 
 from __future__ import annotations
@@ -10,16 +10,18 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 from pymilvus import DataType, MilvusClient, MilvusException
 
 from mpanet_pl.errors import RunStopped, UserError
-from mpanet_pl.gallery.forgetting import NAMED
+from mpanet_pl.gallery.forgetting import NAMED, whom
 from mpanet_pl.gallery.searching import Filter, Queries
-from mpanet_pl.gallery.store import COLUMNS, COMPARABLE, Gallery
+from mpanet_pl.gallery.store import COLUMNS, COMPARABLE, Copy, Gallery, copies_of, write_copies
 
 INDEXES = ("FLAT", "HNSW", "IVF_FLAT")  # others are taken embedded, and fail when they are built; FLAT is exact
 MOST_DIMENSIONS = 32_768
@@ -36,7 +38,15 @@ class Collection:
     What made the gallery is part of the collection's name, so that no other network's vectors ever stand in it.
     """
 
-    def __init__(self, client: MilvusClient, gallery: Gallery, *, name: str = "gallery", index: str = "FLAT") -> None:
+    def __init__(
+        self,
+        client: MilvusClient,
+        gallery: Gallery,
+        *,
+        name: str = "gallery",
+        index: str = "FLAT",
+        uri: str = "its address",
+    ) -> None:
         if index not in INDEXES:
             raise UserError(f"index is one of {', '.join(INDEXES)}, got {index}.")
         if not name.isidentifier():
@@ -45,7 +55,7 @@ class Collection:
             most = f"{MOST_DIMENSIONS} numbers, these have {gallery.dimension}"
             raise UserError(f"Milvus takes vectors of {most}: embed with compact=….")
         made_by = json.dumps({key: gallery.record[key] for key in (*COMPARABLE, "root")}, sort_keys=True)
-        self.client, self.gallery = client, gallery
+        self.client, self.gallery, self.uri = client, gallery, uri
         self.name = f"{name}_{index}_{hashlib.sha256(made_by.encode()).hexdigest()[:16]}"
         if not client.has_collection(self.name):
             self._create(index)
@@ -79,6 +89,20 @@ class Collection:
         """A row a hit, as `table_of` gives it; a query's own image is left out."""
         if not 1 <= k < MOST_ANSWERS:
             raise UserError(f"k is at least 1 and, in Milvus, below {MOST_ANSWERS}, got {k}.")
+        with _faults(self.uri):
+            return self._search(queries, k, only)
+
+    def query(self, path: str) -> Queries:
+        """A row as a query."""
+        with _faults(self.uri):
+            found = self.client.get(self.name, ids=[path], output_fields=[*COLUMNS, "embedding"])
+        if not found:
+            raise UserError(f"The gallery has no row {path}.")
+        row = _columns(found[0]) | {"path": str(self.gallery.root / path)}
+        vector = torch.tensor(np.asarray(found[0]["embedding"], np.float32))
+        return Queries(pa.Table.from_pylist([row], schema=pa.schema(COLUMNS)), vector[None])
+
+    def _search(self, queries: Queries, k: int, only: Filter) -> pa.Table:
         known = queries.columns.to_pylist()
         each = only.other_camera or only.within is not None  # then every query has a filter of its own
         found: list[dict[str, Any]] = []
@@ -105,11 +129,10 @@ class Collection:
 
     def forget(self, *, before: float | None = None, **named: Sequence[str]) -> int:
         """Delete the rows for which all that is given holds, as `forgetting.forget` does."""
-        terms = [_among(name, named.get(name, ())) for name in NAMED if named.get(name)]
-        if before is not None:
-            terms.append(f"time < {before!r}")
-        if not terms:
-            raise UserError(f"Say whom to forget: {', '.join(NAMED)} or before.")
+        asked = whom(before=before, **named)
+        terms = [_among(name, asked[name]) for name in NAMED if name in asked]
+        if "before" in asked:
+            terms.append(f"time < {asked['before']!r}")
         count = len(self)
         self.client.delete(self.name, filter=" and ".join(terms))
         self.client.flush(self.name)
@@ -136,11 +159,71 @@ def connected(uri: str, *, token: str | None = None) -> Iterator[MilvusClient]:
     except (MilvusException, OSError, ValueError) as error:
         raise _told(uri, error) from error
     try:
-        yield client
-    except MilvusException as error:
-        raise _told(uri, error) from error
+        with _faults(uri):
+            yield client
     finally:
         client.close()
+
+
+def copy_at(uri: str, collection: str, index: str) -> Copy:
+    return Copy(uri if "://" in uri else str(Path(uri).expanduser().absolute()), collection, index)
+
+
+@contextmanager
+def filled(gallery: Gallery, copy: Copy, *, token: str | None = None) -> Iterator[Collection]:
+    """The gallery's rows in Milvus, all and no others; that they are there is written down first."""
+    if copy.where not in [known.where for known in copies_of(gallery.folder)]:
+        write_copies(gallery.folder, [*copies_of(gallery.folder), copy])
+    with _opened(gallery, copy, token) as collection:
+        if len(collection) != len(gallery):
+            print(f"{collection.fill()} rows are new to {copy.uri}.", flush=True)
+        if len(collection) > len(gallery):
+            raise UserError(f"{copy.uri} holds rows that are not in {gallery.folder}: give another collection=….")
+        yield collection
+
+
+def settle(gallery: Gallery, copies: Sequence[Copy], *, token: str | None = None) -> dict[str, str]:
+    """Let copies forget whom they have to forget yet; by the uri of those that still do not, why."""
+    faults = {}
+    for copy in copies:
+        if not copy.owed:
+            continue
+        if copy.gone:
+            faults[copy.uri] = "it is not there any more, and wherever it was moved to, it holds them"
+            _write_down(gallery.folder, copy, None)
+            continue
+        try:
+            with _opened(gallery, copy, token):
+                pass
+        except (UserError, RunStopped) as error:
+            faults[copy.uri] = f"{error} They leave it when it is next searched or served, or with the same command"
+    return faults
+
+
+@contextmanager
+def _opened(gallery: Gallery, copy: Copy, token: str | None) -> Iterator[Collection]:
+    """A copy that owes nothing any more."""
+    with connected(copy.uri, token=token) as client:
+        collection = Collection(client, gallery, name=copy.collection, index=copy.kind, uri=copy.uri)
+        known = [other for other in copies_of(gallery.folder) if other.where == copy.where]
+        for asked in (known[0] if known else copy).owed:
+            collection.forget(**asked)
+        if known and known[0].owed:
+            _write_down(gallery.folder, copy, copy._replace(owed=()))
+        yield collection
+
+
+def _write_down(folder: Path, copy: Copy, now: Copy | None) -> None:
+    others = [other for other in copies_of(folder) if other.where != copy.where]
+    write_copies(folder, [*others, *([now] if now else [])])
+
+
+@contextmanager
+def _faults(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except MilvusException as error:
+        raise _told(uri, error) from error
 
 
 def _told(uri: str, error: Exception) -> UserError | RunStopped:

@@ -16,23 +16,23 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from PIL import Image
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from torch import Tensor
 
 from mpanet_pl.data.decode import Unreadable
-from mpanet_pl.errors import UserError
+from mpanet_pl.errors import RunStopped, UserError
 from mpanet_pl.gallery.answers import thumbnail
 from mpanet_pl.gallery.embedder import Embedder, stacked
 from mpanet_pl.gallery.reading import pixels
-from mpanet_pl.gallery.searching import NOBODY, Filter, Queries, search
+from mpanet_pl.gallery.searching import Filter, Queries, search, table_of
 from mpanet_pl.gallery.store import COLUMNS, Block, Gallery
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -44,11 +44,25 @@ POLICY = (
 )
 
 
+class Engine(Protocol):
+    """Who searches a gallery; asked from several threads."""
+
+    @property
+    def gallery(self) -> Gallery: ...
+
+    def query(self, path: str) -> Queries:
+        """Of the row of this path; a `UserError` where there is none."""
+
+    def search(self, queries: Queries, *, k: int, only: Filter) -> pa.Table:
+        """As `table_of` has it."""
+
+
 class HeldGallery(Gallery):
-    """A gallery in memory: its vectors on the device that searches them."""
+    """A gallery in memory: its vectors on the device that searches them, exactly."""
 
     def __init__(self, folder: str | Path, device: torch.device | str) -> None:
         super().__init__(folder)
+        self.device = device
         names = ("path", "camera", "time", "modality")
         self._blocks = [
             block._replace(vectors=torch.tensor(block.vectors).to(device).float()) for block in super().blocks(names)
@@ -61,10 +75,25 @@ class HeldGallery(Gallery):
     def rows(self, numbers: np.ndarray) -> pa.Table:
         return self._table.take(pa.array(numbers))
 
+    @property
+    def gallery(self) -> Gallery:
+        return self
+
+    def query(self, path: str) -> Queries:
+        row = pc.index(self._table["path"], path).as_py()
+        if row < 0:
+            raise UserError(f"The gallery has no row {path}.")
+        known = self.rows(np.array([row]))
+        columns = known.set_column(0, "path", pa.array([str(self.root / path)], pa.string()))
+        return Queries(columns, torch.from_numpy(self.vector(row))[None])
+
+    def search(self, queries: Queries, *, k: int, only: Filter) -> pa.Table:
+        hits = search(self, queries, k=min(k, max(1, len(self))), only=only, device=self.device)
+        return table_of(self, queries, hits)
+
 
 class Asked(NamedTuple):
-    pixels: np.ndarray | None  # of an upload, (H, W, 3)
-    row: int | None  # of the gallery
+    what: np.ndarray | Queries  # an upload's pixels, (H, W, 3), or one row of the gallery
     k: int
     only: Filter
     answer: Future[list[dict[str, Any]]]
@@ -73,8 +102,8 @@ class Asked(NamedTuple):
 class Answerer:
     """One thread that owns the network: it takes all requests that wait, embeds them at once, and searches."""
 
-    def __init__(self, gallery: Gallery, embedder: Embedder, batch_size: int = 32) -> None:
-        self.gallery, self.embedder, self.batch_size = gallery, embedder, batch_size
+    def __init__(self, engine: Engine, embedder: Embedder, batch_size: int = 32) -> None:
+        self.engine, self.embedder, self.batch_size = engine, embedder, batch_size
         self._waiting: queue.SimpleQueue[Asked | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, daemon=True)
 
@@ -85,8 +114,8 @@ class Answerer:
         self._waiting.put(None)
         self._thread.join()
 
-    def ask(self, pixels: np.ndarray | None, row: int | None, k: int, only: Filter) -> Future[list[dict[str, Any]]]:
-        asked = Asked(pixels, row, k, only, Future())
+    def ask(self, what: np.ndarray | Queries, k: int, only: Filter) -> Future[list[dict[str, Any]]]:
+        asked = Asked(what, k, only, Future())
         self._waiting.put(asked)
         return asked.answer
 
@@ -107,45 +136,45 @@ class Answerer:
                         asked.answer.set_exception(error)
 
     def _answer(self, batch: list[Asked]) -> list[list[dict[str, Any]]]:
-        uploads = [asked.pixels for asked in batch if asked.pixels is not None]
-        embedded = iter(self.embedder(stacked(uploads)) if uploads else ())
-        vectors = [self._row(asked.row) if asked.row is not None else next(embedded).cpu() for asked in batch]
-        answers: list[list[dict[str, Any]]] = [[] for _ in batch]
+        queries = self._queries([asked.what for asked in batch])
         alike: dict[Any, list[int]] = {}
         for number, asked in enumerate(batch):
             alike.setdefault((asked.k, str(asked.only)), []).append(number)
+        answers: list[list[dict[str, Any]]] = [[] for _ in batch]
         for numbers in alike.values():
             asked = batch[numbers[0]]
-            columns = pa.concat_tables([self._columns(batch[number].row) for number in numbers])
-            queries = Queries(columns, torch.stack([vectors[number] for number in numbers]))
-            device = self.embedder.device
-            hits = search(self.gallery, queries, k=min(asked.k, len(self.gallery)), only=asked.only, device=device)
-            for number, rows, scores in zip(numbers, hits.rows, hits.scores, strict=True):
-                answers[number] = self._told(rows[rows != NOBODY], scores)
+            of = {
+                queries[number].columns["path"][0].as_py(): number for number in numbers
+            }  # equal rows need one answer
+            some = [queries[number] for number in of.values()]
+            together = Queries(
+                pa.concat_tables([one.columns for one in some]), torch.cat([one.vectors for one in some])
+            )
+            found: dict[str, list[dict[str, Any]]] = {path: [] for path in of}
+            for row in self.engine.search(together, k=asked.k, only=asked.only).to_pylist():
+                found[row.pop("query")].append(row | {"score": round(row["score"], 6)})
+            for number in numbers:
+                answers[number] = [dict(row) for row in found[queries[number].columns["path"][0].as_py()]]
         return answers
 
-    def _row(self, row: int) -> Tensor:
-        return torch.from_numpy(self.gallery.vector(row))
-
-    def _columns(self, row: int | None) -> pa.Table:
-        """What is known of a query; of an upload nothing."""
-        if row is None:
-            return pa.table({name: pa.nulls(1, kind) for name, kind in COLUMNS.items()})
-        known = self.gallery.rows(np.array([row]))
-        path = self.gallery.root / known["path"][0].as_py()
-        return known.set_column(0, "path", pa.array([str(path)], pa.string()))
-
-    def _told(self, rows: np.ndarray, scores: np.ndarray) -> list[dict[str, Any]]:
-        known = self.gallery.rows(rows).to_pylist()
+    def _queries(self, asked: list[np.ndarray | Queries]) -> list[Queries]:
+        """Of uploads nothing is known; their paths are such as no file has."""
+        uploads = [what for what in asked if not isinstance(what, Queries)]
+        vectors = iter(self.embedder(stacked(uploads)).cpu() if uploads else ())
         return [
-            {"id": int(row), "place": place, "score": round(float(score), 6), **columns}
-            for place, (row, score, columns) in enumerate(zip(rows, scores, known, strict=False), start=1)
+            what if isinstance(what, Queries) else Queries(_unknown(f"\0{number}"), next(vectors)[None])
+            for number, what in enumerate(asked)
         ]
 
 
-def create_app(gallery: Gallery, embedder: Embedder, *, token: str | None = None, host: str = "127.0.0.1") -> FastAPI:
+def _unknown(path: str) -> pa.Table:
+    nothing: dict[str, Any] = {name: pa.nulls(1, kind) for name, kind in COLUMNS.items()}
+    return pa.table(nothing | {"path": pa.array([path], pa.string())})
+
+
+def create_app(engine: Engine, embedder: Embedder, *, token: str | None = None, host: str = "127.0.0.1") -> FastAPI:
     """The application; `token` has to come with each request, as `Authorization: Bearer TOKEN`."""
-    answerer = Answerer(gallery, embedder)
+    gallery, answerer = engine.gallery, Answerer(engine, embedder)
 
     @asynccontextmanager
     async def living(app: FastAPI) -> Any:
@@ -157,7 +186,7 @@ def create_app(gallery: Gallery, embedder: Embedder, *, token: str | None = None
         title="mpanet_pl gallery", lifespan=living, docs_url=None, redoc_url=None
     )  # those fetch from elsewhere
     page = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
-    cameras = sorted(set(gallery.columns("camera")["camera"].to_pylist()) - {None})
+    cameras = sorted(pc.unique(gallery.columns("camera")["camera"]).drop_null().to_pylist())
 
     @app.middleware("http")
     async def guard(request: Request, follow: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -183,6 +212,10 @@ def create_app(gallery: Gallery, embedder: Embedder, *, token: str | None = None
     async def mistake(request: Request, error: UserError) -> Response:
         return _refused(400, str(error))
 
+    @app.exception_handler(RunStopped)
+    async def fault(request: Request, error: RunStopped) -> Response:
+        return _refused(503, str(error))
+
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def show() -> str:
         return page
@@ -201,7 +234,7 @@ def create_app(gallery: Gallery, embedder: Embedder, *, token: str | None = None
     @app.post("/search", openapi_extra={"requestBody": upload})
     async def find(
         request: Request,
-        id: int | None = None,
+        id: str | None = None,
         k: Annotated[int, Query(ge=1, le=MOST_ANSWERS)] = 12,
         camera: Annotated[list[str], Query()] = [],  # noqa: B006 - FastAPI copies it
         not_camera: Annotated[list[str], Query()] = [],  # noqa: B006
@@ -210,15 +243,15 @@ def create_app(gallery: Gallery, embedder: Embedder, *, token: str | None = None
         before: float | None = None,
         thumbnails: bool = True,
     ) -> dict[str, Any]:
-        """Who answers the image in the body, or the gallery's row `id`."""
+        """Who answers the image in the body, or the gallery's row whose path is `id`."""
         only = Filter(cameras=camera, not_cameras=not_camera, modality=modality, after=after, before=before)
         body = await request.body()
         if (id is None) == (not body):
             raise UserError("Give an image as the request's body, or the id of a row, and not both.")
-        if id is not None and not 0 <= id < len(gallery):
-            raise UserError(f"The gallery's rows are 0 to {len(gallery) - 1}, got {id}.")
-        image = await asyncio.to_thread(_decoded, body, embedder) if body else None
-        answers = await asyncio.wrap_future(answerer.ask(image, id, k, only))
+        what = await (
+            asyncio.to_thread(engine.query, id) if id is not None else asyncio.to_thread(_decoded, body, embedder)
+        )
+        answers = await asyncio.wrap_future(answerer.ask(what, k, only))
         if thumbnails:
             await asyncio.to_thread(_add_thumbnails, answers, gallery.root)
         return {"answers": answers}

@@ -22,6 +22,7 @@ from mpanet_pl.system.files import written_aside
 
 RECORD = "record.json"
 PROJECTION = "projection.npz"
+COPIES = "copies.json"
 SHARDS = "part-*.parquet"
 KEY = b"mpanet_pl"
 DTYPES = ("float16", "float32")
@@ -43,6 +44,23 @@ class Block(NamedTuple):
     start: int  # the number of its first row
     columns: pa.Table  # those that were asked for, (n) rows
     vectors: Any  # (n, D), numpy's from a file, a tensor where it is held on a device
+
+
+class Copy(NamedTuple):
+    """Where else a gallery's rows were put: in which Milvus, under which names."""
+
+    uri: str  # of a file the absolute path
+    collection: str
+    kind: str  # of index
+    owed: Sequence[Mapping[str, Any]] = ()  # whom it has to forget yet
+
+    @property
+    def where(self) -> tuple[str, str, str]:
+        return self[:3]
+
+    @property
+    def gone(self) -> bool:
+        return "://" not in self.uri and not Path(self.uri).exists()
 
 
 class Gallery:
@@ -144,6 +162,25 @@ def read_record(folder: str | Path) -> dict[str, Any]:
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     with written_aside(folder / RECORD) as aside:
         aside.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def copies_of(folder: Path) -> list[Copy]:
+    """Of a gallery's rows: who is forgotten has to leave these, too."""
+    try:
+        return [Copy(**entry) for entry in json.loads((folder / COPIES).read_text())]
+    except FileNotFoundError:
+        return []
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{folder / COPIES} has to say where copies are, and is damaged: {error}.") from error
+
+
+def write_copies(folder: Path, copies: Sequence[Copy]) -> None:
+    try:
+        with written_aside(folder / COPIES) as aside:
+            aside.write_text(json.dumps([copy._asdict() for copy in copies], indent=1) + "\n")
+    except OSError as error:
+        reason = f"cannot be written: {error.strerror}"
+        raise UserError(f"{folder / COPIES} has to say where copies are, and {reason}.") from error
 
 
 def differing(record: Mapping[str, Any], other: Mapping[str, Any], keys: Sequence[str] = SAME) -> list[str]:
