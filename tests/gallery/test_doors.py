@@ -4,13 +4,14 @@ import json
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from checkpoints import draw_crops
 from commands import type_in
 
 from mpanet_pl.embed import embed
-from mpanet_pl.gallery import training
+from mpanet_pl.gallery import store, training
 from mpanet_pl.search import search
 
 NAME = r'name="(?P<camera>\d+)_(?P<time>\d+)"'
@@ -115,6 +116,35 @@ def test_small_vectors_are_learnt_from_the_training_images(
     others = tmp_path / "crops"
     assert type_in("embed", embed, [*words[:-1], f"out={others}", "trainer=cpu"], monkeypatch) == 2
     assert not (others / "projection.npz").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_a_sentence_and_nothing_is_lost(
+    ckpt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw_crops(tmp_path / "crops", 9)
+    words = [f"ckpt={ckpt}", f"images={tmp_path}/crops", NAME, "shard_size=3", "trainer=cpu"]
+    assert type_in("embed", embed, [*words, f"out={tmp_path}/whole"], monkeypatch) == 0
+    written = store.pq.write_table
+
+    def full(table: pa.Table, path: Path, **keywords: object) -> None:
+        """The disk is full when the second shard is to be written; a path that fails pyarrow would remove."""
+        if "part-000001" not in path.name:
+            return written(table, path, **keywords)
+        with open("/dev/full", "wb", buffering=0) as file:
+            written(table, file, **keywords)
+
+    monkeypatch.setattr(store.pq, "write_table", full)
+    capsys.readouterr()
+    assert type_in("embed", embed, [*words, f"out={tmp_path}/full"], monkeypatch) == 1
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert "No space left on device" in told
+    assert "part-000001.parquet" in told
+    assert [path.name for path in (tmp_path / "full").glob("*part*")] == ["part-000000.parquet"]
+    monkeypatch.setattr(store.pq, "write_table", written)
+    assert type_in("embed", embed, [*words, f"out={tmp_path}/full"], monkeypatch) == 0
+    expected = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
+    assert {path.name: path.read_bytes() for path in (tmp_path / "full").iterdir()} == expected
 
 
 @pytest.mark.slow

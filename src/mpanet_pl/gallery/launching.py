@@ -41,7 +41,8 @@ def launched(
     if kind == "cuda" and not torch.cuda.is_available():
         raise UserError("There is no GPU here that torch can use: run with trainer=cpu or trainer=auto.")
     if precision == "auto":
-        precision = best_precision(kind)
+        # on a CPU oneDNN's bf16 convolutions give other numbers each time, or none, where maps are a few pixels wide
+        precision = "32-true" if kind == "cpu" else best_precision(kind)
     if precision not in PRECISIONS:
         raise UserError(f"trainer.precision is one of auto, {', '.join(PRECISIONS)}, got {precision}.")
     if rank_of_outer_launcher() is None and not is_child_rank() and (devices, num_nodes) == (1, 1):
