@@ -157,3 +157,9 @@ def test_overrides_apply_to_existing_keys_only() -> None:
     for typed, said in {"data.worker=2": r"Did you mean 'data\.workers'", "data.workers=x": "a whole number"}.items():
         with pytest.raises(UserError, match=said):
             with_overrides("train", cfg, [typed])
+
+
+def test_a_stored_configuration_is_checked_where_it_is_changed() -> None:
+    stored = OmegaConf.create({"trainer": {"max_epochs": "many"}, "seed": -1, "of_another_release": 1})
+    with pytest.raises(UserError, match=r"(?s)max_epochs must be a whole number, got 'many'.*seed must be between"):
+        with_overrides("train", stored, [])

@@ -233,15 +233,18 @@ def readable(name: str, argument: str, *, several: bool = False) -> str:
 
 
 def with_overrides(name: str, cfg: DictConfig, typed: Sequence[str]) -> DictConfig:
-    """A copy of a configuration with typed KEY=VALUE overrides on top, checked.
+    """A copy of a configuration with typed KEY=VALUE overrides on top, every key that the schema knows checked.
 
     >>> with_overrides("train", OmegaConf.create({"trainer": {"max_epochs": 1}}), ["trainer.max_epochs=2"])
     {'trainer': {'max_epochs': 2}}
     """
-    cfg, schema = OmegaConf.create(plain(cfg)), Typed(name, plain(cfg))
-    for override in parse(typed):
-        for key, value in leaves(override.value(), override.key_or_group):
+    tree = plain(cfg)
+    cfg, schema, faults = OmegaConf.create(tree), Typed(name, tree), Faults()
+    asked = [leaf for override in parse(typed) for leaf in leaves(override.value(), override.key_or_group)]
+    for key, value in [*((key, value) for key, value in leaves(tree) if key in schema.keys), *asked]:
+        with faults.gathered():
             OmegaConf.update(cfg, key, schema.read(key, value), merge=False, force_add=True)
+    faults.tell()
     return cfg
 
 
