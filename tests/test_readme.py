@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from commands import SMALL_WORLD, compose, type_in
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep
 from trees import draw_image
 
 from mpanet_pl.train import train
@@ -45,7 +46,9 @@ def first_of_the_sweep(word: str) -> str:
     override = OverridesParser.create().parse_override(word)
     if not override.is_sweep_override():
         return word
-    return f"{override.get_key_element()}={next(override.sweep_string_iterator())}"
+    value = override.value()
+    first = value.start if isinstance(value, IntervalSweep) else next(override.sweep_string_iterator())
+    return f"{override.get_key_element()}={first}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

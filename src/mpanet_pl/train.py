@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-def train(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
+def train(cfg: DictConfig, request: Request = NOTHING_TYPED) -> float | None:
+    """What a sweeper is to make large: see `mpanet_pl.run.training.train`."""
     from mpanet_pl.run import training
     from mpanet_pl.world.knowledge import know
 
-    training.train(cfg, request, know)
+    return training.train(cfg, request, know)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

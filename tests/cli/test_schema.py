@@ -101,6 +101,30 @@ def test_an_empty_list_of_runs_is_refused() -> None:
         check("train", ["seed=range(1,0)"], several=True)
 
 
+def test_an_interval_is_checked_at_its_ends() -> None:
+    search = ["hydra/sweeper=optuna", "hydra.sweeper.direction=maximize"]
+    check("train", [*search, "model.optimizer.lr=tag(log, interval(1e-4, 1e-2))"], several=True)
+    with pytest.raises(UserError, match="margin must be at least 0, got -1"):
+        check("train", [*search, "model.criterion.margin=interval(-1, 1)"], several=True)
+
+
+def test_a_search_for_the_worst_is_refused() -> None:
+    typed = ["hydra/sweeper=optuna", "model.criterion.margin=interval(0.1, 1)"]
+    with pytest.raises(UserError, match=r"add hydra\.sweeper\.direction=maximize"):
+        check("train", typed, several=True)
+
+
+@pytest.mark.parametrize("launcher", ["submitit_slurm", "submitit_local", "joblib", "ray"])
+def test_every_launcher_of_an_extra_composes(launcher: str) -> None:
+    own = {
+        "submitit_slurm": ["hydra.launcher.gpus_per_node=1", "hydra.launcher.timeout_min=60"],
+        "joblib": ["hydra.launcher.n_jobs=2"],
+        "ray": ["+hydra.launcher.ray.init.num_cpus=1"],
+    }
+    typed = [f"hydra/launcher={launcher}", *own.get(launcher, []), "seed=1,2"]
+    assert check("train", typed, several=True) == typed
+
+
 def test_what_the_jobs_of_an_experiment_set_is_checked(tmp_path: Path) -> None:
     (tmp_path / "experiment").mkdir()
     sweep = "# @package _global_\nhydra:\n  mode: MULTIRUN\n  sweeper:\n    params: {seed: '1,x'}\n"
@@ -117,6 +141,9 @@ def test_experiments_of_the_users_own_pass_the_same_checks(way: str, tmp_path: P
     place = {"config_dir": str(tmp_path)} if way == "--config-dir" else {}
     typed = [f"hydra.searchpath=[{tmp_path}]"] if way == "hydra.searchpath" else []
     check("train", [*typed, "experiment=mine", "seed=3"], **place)
+    (tmp_path / "optimizer").mkdir()
+    (tmp_path / "optimizer/mine.yaml").write_text("# @package model.optimizer\nname: sgd\nlr: 0.2\n")
+    check("train", [*typed, "optimizer=mine,adam", "model.optimizer.lr=0.1"], several=True, **place)
     with pytest.raises(UserError, match="Did you mean 'mine'"):
         check("train", [*typed, "experiment=mien"], **place)
     with pytest.raises(UserError) as told:

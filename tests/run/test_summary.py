@@ -333,3 +333,43 @@ def test_the_command_explains_itself_and_refuses_in_a_sentence(
     with pytest.raises(SystemExit, match="2"):
         main()
     assert capsys.readouterr().err == f"summarize: There is no folder {tmp_path / 'absent'}\n"
+
+
+def jobs(root: Path, on: str, monitored: dict[float, list[float]]) -> None:
+    for rate, values in monitored.items():
+        for seed, value in enumerate(values, 1):
+            folder = root / f"{rate}_{seed}"
+            validation = {"on": on, "monitor": ["visible_to_thermal/mAP"]}
+            write_run(folder, 70, seed=seed, lr=rate, validation=validation)
+            change_results(folder, validation=on, monitored=value)
+
+
+def test_jobs_are_ranked_by_what_they_monitored_and_it_says_among_how_many(tmp_path: Path) -> None:
+    jobs(tmp_path, "held_out", {0.1234567891: [50.0, 54.0], 0.2: [60.0, 58.0], 0.3: [40.0, 40.0]})
+    summary = summarize([tmp_path])
+    _, (header, rows), *_ = summary.tables()
+    assert header == ["place", "runs", "n", "visible_to_thermal/mAP on held-out training people"]
+    assert rows == [
+        ["1", "regdb lr=0.2", "2", "59.00 ± 1.41"],
+        ["2", "regdb lr=0.123457", "2", "52.00 ± 2.83"],
+        ["3", "regdb lr=0.3", "2", "40.00 ± 0.00"],
+    ]
+    (remark,) = [remark for remark in summary.remarks() if "chosen among" in remark]
+    assert "among 3 configurations (6 runs), by visible_to_thermal/mAP on held-out training people" in remark
+    assert "and not those on the test set" in remark
+    summary.write(tmp_path)
+    (ranking,) = json.loads((tmp_path / "summary.json").read_text())["rankings"]
+    assert [place["name"] for place in ranking["places"]] == [row[1] for row in rows]
+    assert ranking["on"] == "held_out"
+
+
+def test_who_is_chosen_on_the_test_set_is_told_so(tmp_path: Path) -> None:
+    jobs(tmp_path, "test", {0.1: [50.0], 0.2: [60.0]})
+    (remark,) = [remark for remark in summarize([tmp_path]).remarks() if "chosen among" in remark]
+    assert "on the test set itself, which flatters its scores: validation.on=held_out would not" in remark
+
+
+def test_what_was_chosen_in_two_ways_is_not_ranked_together(tmp_path: Path) -> None:
+    jobs(tmp_path / "a", "test", {0.1: [50.0]})
+    jobs(tmp_path / "b", "held_out", {0.2: [60.0]})
+    assert not [remark for remark in summarize([tmp_path]).remarks() if "chosen among" in remark]

@@ -47,12 +47,12 @@ def compose_and_run(name: str, task: Task, arguments: Sequence[str]) -> None:
     mistakes: list[Exception] = []
     said = os.environ.get("HYDRA_FULL_ERROR", "0")
 
-    def job(cfg: DictConfig) -> None:
+    def job(cfg: DictConfig) -> object:
         request = _request(name)
         see_own_files()  # a launcher's process may be another
         try:
             os.environ["HYDRA_FULL_ERROR"] = said  # for the processes that the task starts
-            task(conformed(name, cfg), request)
+            return task(conformed(name, cfg), request)
         except Exception as mistake:
             if not is_mistake(mistake):
                 raise
@@ -62,6 +62,7 @@ def compose_and_run(name: str, task: Task, arguments: Sequence[str]) -> None:
                     folder.rmdir()  # goes only where nothing was run
                 raise  # after the other jobs, Hydra says which one it was
             mistakes.append(mistake)
+            return None
         finally:
             os.environ["HYDRA_FULL_ERROR"] = "1"
 

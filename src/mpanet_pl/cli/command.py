@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from mpanet_pl.run.configuration import Request
 
-Task = Callable[["DictConfig", "Request"], None]
+Task = Callable[["DictConfig", "Request"], object]  # what it gives is a sweeper's to judge the job by
 
 
 def run_command(name: str, task: Task, arguments: Sequence[str] | None = None) -> None:

@@ -21,7 +21,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -54,6 +54,8 @@ def check(name: str, typed: Sequence[str], *, several: bool = False, config_dir:
                     sound.append(override)
         compose = cache(partial(_compose, loader, name))
         first = compose(_lines([*hydras, *(run for override in sound for run in _runs(override)[:1])]))
+        with faults.gathered():
+            _check_direction(name, first.hydra.sweeper)
         swept = parse([f"{key}={value}" for key, value in (first.hydra.sweeper.get("params") or {}).items()], loader)
         sound += [override for override in swept if _is_group(override, loader)]
         values = [
@@ -106,6 +108,12 @@ def _check_values(name: str, tree: dict[str, Any], values: Sequence[Override], f
     return {override.key_or_group for override, key, _ in asked if key not in before}
 
 
+def _check_direction(name: str, sweeper: DictConfig) -> None:
+    """What `train` gives its sweeper is a score, and a sweeper's own habit is to make a number small."""
+    if name == "train" and "minimize" in str(sweeper.get("direction")):
+        raise UserError("A score is to be large: add hydra.sweeper.direction=maximize.")
+
+
 def _has_no_trials(tree: Mapping[str, Any]) -> bool:
     return bool(tree.get("dataset")) and "${trial}" not in str(tree["data"]["dataset"])
 
@@ -155,9 +163,12 @@ def _check_choice(override: Override, loader: ConfigLoader, defaults: Mapping[st
 
 
 def _runs(override: Override) -> list[Override]:
-    """One override for each value that a sweep lists; of a continuous one, which only its sweeper can say, none."""
+    """One override for each value that a sweep lists; of an interval, which its sweeper draws from, its two ends."""
     if not override.is_sweep_override():
         return [override]
+    value = override.value()
+    if isinstance(value, IntervalSweep):
+        return parse([f"{override.get_key_element()}={end}" for end in (value.start, value.end)])
     if not override.is_discrete_sweep():
         return []
     return parse([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])

@@ -114,7 +114,7 @@ def _all(limit: float) -> bool:
 
 def monitored(scores: Mapping[str, Scores], monitor: Sequence[str] | None) -> float:
     """The mean of the scores that `monitor` names, in percent."""
-    named = [_setting_and_score(name) for name in monitor or scores]
+    named = [setting_and_score(name) for name in monitor or scores]
     return sum(scores[setting].means[score] for setting, score in named) / len(named)
 
 
@@ -122,16 +122,16 @@ def check_monitor(monitor: Sequence[str] | None, catalogue: Catalogue, protocol:
     """Raise a `UserError` where something is to be monitored that will never be scored."""
     settings = [name for search in protocol.searches(catalogue) for name in search.galleries]
     known = {(setting, score) for setting in settings for score in NAMES}
-    if unknown := [str(name) for name in monitor or () if _setting_and_score(str(name)) not in known]:
+    if unknown := [str(name) for name in monitor or () if setting_and_score(str(name)) not in known]:
         raise UserError(
             f"validation.monitor takes {', '.join(settings)}, or one of these with /{', /'.join(NAMES)}, "
             f"got {', '.join(unknown)}."
         )
 
 
-def _setting_and_score(name: str) -> tuple[str, str]:
+def setting_and_score(name: str) -> tuple[str, str]:
     """
-    >>> _setting_and_score("all/single"), _setting_and_score("all/single/mAP")
+    >>> setting_and_score("all/single"), setting_and_score("all/single/mAP")
     (('all/single', 'r1'), ('all/single', 'mAP'))
     """
     setting, _, score = name.rpartition("/")

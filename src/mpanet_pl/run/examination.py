@@ -13,7 +13,7 @@ from torch import Tensor
 from mpanet_pl.data import ReIDDataModule
 from mpanet_pl.data.augment import normalise
 from mpanet_pl.evaluation import Scores
-from mpanet_pl.evaluation.callback import RetrievalScoring
+from mpanet_pl.evaluation.callback import MONITOR, RetrievalScoring
 from mpanet_pl.evaluation.open_set import Calibration
 from mpanet_pl.evaluation.published import Published
 from mpanet_pl.evaluation.tables import Grid
@@ -87,6 +87,12 @@ class Examiner:
     def chance(self) -> str:
         people = self.data.test.num_identities
         return f"chance: {100 / people:.1f} % rank-1 where each of {people} people has as many images"
+
+    def validate(self, trainer: pl.Trainer, module: MPANetModule) -> float | None:
+        """What is monitored of the module as it is; None where no image is validated on."""
+        trainer.validate(module, datamodule=self.data, verbose=False)
+        score = trainer.callback_metrics.get(MONITOR)
+        return None if score is None else float(score)
 
     def test(self, trainer: pl.Trainer, module: MPANetModule, checkpoint: Path | None = None) -> Tested:
         """Scores of the module as it is, or with a checkpoint's weights, which stay in it."""

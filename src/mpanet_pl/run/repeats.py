@@ -191,7 +191,7 @@ def grouped(runs: Iterable[Run]) -> list[Group]:
         telling = _telling_keys([its_runs[0].configuration for its_runs in members.values()])
         for its_runs in members.values():
             configuration = its_runs[0].configuration
-            own = (f"{key}={configuration[key]}" for key in telling if key in configuration)
+            own = (f"{key}={_short(configuration[key])}" for key in telling if key in configuration)
             groups.append(Group(" ".join([kind, *own]), its_runs))
     return groups
 
@@ -208,6 +208,14 @@ def _telling_keys(configurations: Sequence[Mapping[str, str]]) -> list[str]:
     values = {key: {configuration.get(key) for configuration in configurations} for key in keys}
     choices = [key for key in keys if "." not in key and len(values[key]) == len(configurations) > 1]
     return choices[:1] or [key for key in keys if len(values[key]) > 1]
+
+
+def _short(value: str) -> str:
+    """
+    >>> _short("0.7803250472280205"), _short("3.5e-4"), _short("resnet50")
+    ('0.780325', '3.5e-4', 'resnet50')
+    """
+    return f"{float(value):.6g}" if re.fullmatch(r"-?\d+\.\d{7,}(e-?\d+)?", value) else value
 
 
 def _of_matter(configuration: Mapping[str, str], composed: Mapping[str, Any]) -> dict[str, str]:

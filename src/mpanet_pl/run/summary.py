@@ -28,6 +28,7 @@ from mpanet_pl.evaluation.tables import (
 )
 from mpanet_pl.run.comparing import Comparison, Method, comparison, method_of
 from mpanet_pl.run.folder import CONFIG
+from mpanet_pl.run.ranking import rankings
 from mpanet_pl.run.repeats import Group, Run, grouped
 from mpanet_pl.system.files import written_aside
 
@@ -46,7 +47,8 @@ class Summary:
         header = ["runs", "setting", "result", "n", *COLUMNS.values()]
         scores = (header, [row for group in self.groups for row in _score_rows(group, narrow)])
         nuances = _nuance_tables([group for group in self.groups if group.nuances()])
-        return [scores, *(found.table() for found in self.comparisons), *nuances]
+        ranked = [ranking.table() for ranking in rankings(self.groups)]
+        return [scores, *ranked, *(found.table() for found in self.comparisons), *nuances]
 
     @cached_property
     def comparisons(self) -> list[Comparison]:
@@ -70,6 +72,7 @@ class Summary:
         return [
             "± is the sample standard deviation over the n runs, each run being the mean over its protocol's galleries",
             *([WITH_RUNS] if any(self._has_intervals(group) for group in self.groups) else []),
+            *(ranking.remark() for ranking in rankings(self.groups)),
             *([COMPARED] if self.comparisons else []),
             *([BESIDE_CHANCE] if any(group.nuances() for group in self.groups) else []),
             *(remark for group in self.groups for remark in group.remarks()),
@@ -93,7 +96,8 @@ class Summary:
             }
             for group in self.groups
         ]
-        return {"groups": groups, "unfinished": dict(self.unfinished)}
+        ranked = [ranking.plain() for ranking in rankings(self.groups)]
+        return {"groups": groups, "rankings": ranked, "unfinished": dict(self.unfinished)}
 
     def write(self, folder: Path) -> None:
         with written_aside(folder / "summary.md") as aside:

@@ -131,12 +131,13 @@ def fit_and_test(
         ckpt_path=checkpoints.last if done else None,
         weights_only=True if done else None,
     )
-    validated = trainer.callback_metrics.get(MONITOR)
+    scored_last = checkpoints.scored == trainer.current_epoch - 1
+    validated = trainer.callback_metrics.get(MONITOR) if scored_last else None
     tested, rows = _test_rows(trainer, module, examiner, checkpoints)
     if cfg.validation.on == "test":
-        score = monitored(tested["last"].scores, cfg.validation.monitor)
+        score: float | None = monitored(tested["last"].scores, cfg.validation.monitor)
     else:  # a sweep that chooses by it does not choose on the test set
-        score = checkpoints.best_score if validated is None else float(validated)
+        score = examiner.validate(trainer, module) if validated is None else float(validated)
     if trainer.is_global_zero:
         record = replace(record, epochs=rows["last"]["epoch"])
         results = _results(tested, examiner, record, cfg, request, rows, score)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar
+from pytorch_lightning.trainer.states import TrainerFn
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
@@ -92,7 +93,8 @@ class LiveProgress(ProgressBar):
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if not self.quiet and not trainer.sanity_checking and MONITOR in trainer.callback_metrics:
-            epoch, score = trainer.current_epoch + 1, float(trainer.callback_metrics[MONITOR])
+            epoch, score = trainer.current_epoch, float(trainer.callback_metrics[MONITOR])
+            epoch += trainer.state.fn == TrainerFn.FITTING  # afterwards they are counted as done
             self._say(f"epoch {epoch}/{trainer.max_epochs}  {MONITOR} {score:.2f} %")
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
