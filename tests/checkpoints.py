@@ -12,7 +12,14 @@ HEIGHT, WIDTH = 32, 16
 
 
 def save_checkpoint(
-    path: Path, *, seed: int = 0, height: int = HEIGHT, width: int = WIDTH, patterns: int = 1, maps: str = "deep"
+    path: Path,
+    *,
+    seed: int = 0,
+    height: int = HEIGHT,
+    width: int = WIDTH,
+    patterns: int = 1,
+    two_stream: str | None = None,
+    maps: str = "deep",
 ) -> Path:
     torch.manual_seed(seed)
     module = MPANetModule(
@@ -23,6 +30,7 @@ def save_checkpoint(
             "alleviation": ["layer4"],
             "patterns": patterns,
             "maps": maps,
+            "two_stream": two_stream,
         },
         criterion={},
         optimizer={"lr": 1e-3},

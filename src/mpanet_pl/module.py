@@ -107,7 +107,12 @@ class MPANetModule(pl.LightningModule):
 
     def embed(self, images: Tensor, infrared: Tensor | None = None) -> Embedding:
         """What the network makes of images; of which of them are infrared it is told where it has two streams."""
-        return self.network(images, infrared) if getattr(self.network, "two_stream", None) else self.network(images)
+        return self.network(images, infrared) if self.two_stream else self.network(images)
+
+    @property
+    def two_stream(self) -> bool:
+        """Whether the network has to be told which images are infrared."""
+        return bool(getattr(self.network, "two_stream", None))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The loss terms of the batch, together with the batches of the other ranks, and their weighted `total`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,7 +47,8 @@ class Origin(NamedTuple):
 class Embedder:
     """Images to embeddings of length one, (N, D) float32 on the CPU: their products are cosine similarities.
 
-    With `flip` an embedding is the mean over the image and its mirror image; `projection` makes it small.
+    With `flip` an embedding is the mean over the image and its mirror image; `projection` makes it small. A network of
+    two streams (`two_stream`) has to be told which images are `infrared`: one bool for all, or (N,).
     """
 
     def __init__(
@@ -67,19 +69,29 @@ class Embedder:
         self.height, self.width, self.origin = height, width, origin
         self.device, self.precision, self.flip = torch.device(device), precision, flip
         self.projection = projection
+        self.two_stream = bool(getattr(network, "two_stream", False))
 
     @property
     def dimension(self) -> int:
-        return self.projection.dimension if self.projection else int(self.network(self._blank()).shape[1])
+        if self.projection:
+            return self.projection.dimension
+        visible = (torch.zeros(1, dtype=torch.bool, device=self.device),) if self.two_stream else ()
+        return int(self.network(self._blank(), *visible).shape[1])
 
     def embed(
-        self, images: Tensor | Iterable[str | Path | Image.Image], *, batch_size: int = 64, workers: int | None = None
+        self,
+        images: Tensor | Iterable[str | Path | Image.Image],
+        *,
+        infrared: bool | Sequence[bool] | Tensor | None = None,
+        batch_size: int = 64,
+        workers: int | None = None,
     ) -> Tensor:
         """Of paths, of PIL images in any size, or of uint8 (N, 3, height, width)."""
-        if isinstance(images, Tensor):
-            batches: Iterable[Tensor] = images.split(batch_size)
+        items: Tensor | list[str | Path | Image.Image] = images if isinstance(images, Tensor) else list(images)
+        told = self._told(infrared, len(items))
+        if isinstance(items, Tensor):
+            batches: Iterable[Tensor] = items.split(batch_size)
         else:
-            items = list(images)
             if not items:
                 return torch.empty(0, self.dimension)
             read = partial(_read, height=self.height, width=self.width)
@@ -88,23 +100,37 @@ class Embedder:
                 stacked([next(decoded) for _ in items[start : start + batch_size]])
                 for start in range(0, len(items), batch_size)
             )
-        return torch.cat([self(batch).cpu() for batch in batches])
+        parts = told.split(batch_size) if told is not None else repeat(None)
+        return torch.cat([self(batch, part).cpu() for batch, part in zip(batches, parts, strict=False)])
 
     @torch.inference_mode()
-    def __call__(self, images: Tensor) -> Tensor:
-        """uint8 (B, 3, height, width) -> (B, D) float32 on the device, not waited for."""
+    def __call__(self, images: Tensor, infrared: Tensor | None = None) -> Tensor:
+        """uint8 (B, 3, height, width), and of two streams (B,) bool -> (B, D) float32 on the device, not waited for."""
         self._check(images)
+        told = self._told(infrared, len(images))
+        streams = () if told is None else (told.to(self.device, non_blocking=True),)
         normalised = normalise(images.to(self.device, non_blocking=True))
-        embeddings = self._forward(normalised)
+        embeddings = self._forward(normalised, *streams)
         if self.flip:
-            embeddings = (embeddings + self._forward(normalised.flip(-1))) / 2
+            embeddings = (embeddings + self._forward(normalised.flip(-1), *streams)) / 2
         embeddings = normalize(embeddings)
         return self.projection(embeddings) if self.projection else embeddings
 
-    def _forward(self, images: Tensor) -> Tensor:
+    def _forward(self, images: Tensor, *infrared: Tensor) -> Tensor:
         reduced = self.precision != "float32"
         with torch.autocast(self.device.type, PRECISIONS[self.precision] if reduced else None, enabled=reduced):
-            return self.network(images).float()
+            return self.network(images, *infrared).float()
+
+    def _told(self, infrared: bool | Sequence[bool] | Tensor | None, count: int) -> Tensor | None:
+        """(count,) bool for a network of two streams; None for others, whatever is said."""
+        if not self.two_stream:
+            return None
+        if infrared is None:
+            raise UserError("This network has two streams: it has to be told which images are infrared (infrared=…).")
+        told = torch.as_tensor(infrared, dtype=torch.bool)
+        if told.ndim and told.shape != (count,):
+            raise UserError(f"infrared is one bool, or one for each of {count} images, got {tuple(told.shape)}.")
+        return told.expand(count)
 
     def _blank(self) -> Tensor:
         return torch.zeros(1, 3, self.height, self.width, device=self.device)

@@ -112,7 +112,9 @@ def embed_images(
         if ranks.rank == 0:
             root = root_of(images)
             listing = partial(list_images, images, name=name, group=group)
-            listing()  # what is wrong with it is told before there is a folder
+            found = listing()  # what is wrong with it is told before there is a folder
+            if embedder.two_stream:
+                _check_modality(found)
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(alone_in(folder))
             _check_free(folder)
@@ -138,6 +140,14 @@ def embed_images(
             _write_skipped(folder, skipped)
     waited = work.waited / seconds if work.images else 0.0
     return Embedded(work.images, len(gallery), gallery.dimension, len(skipped), seconds, waited)
+
+
+def _check_modality(images: pa.Table) -> None:
+    if unknown := images["modality"].null_count:
+        raise UserError(
+            f"This network has two streams: it has to be told which images are infrared, and of {unknown} of "
+            f"{len(images)} it is not known. Add a column `modality` to the .csv, or name='…(?P<modality>…)…'."
+        )
 
 
 def _check_free(folder: Path) -> None:
@@ -260,6 +270,7 @@ class _Work:
     ) -> None:
         batches: list[Tensor] = []
         kept = np.zeros(len(images), bool)
+        infrared = torch.tensor(pc.fill_null(pc.equal(images["modality"], "infrared"), False).to_numpy())
         skipped: list[tuple[str, str]] = []
         for start in range(0, len(images), self.batch_size):
             readable = []
@@ -270,7 +281,8 @@ class _Work:
                     kept[row] = True
                     readable.append(picture)
             if readable:
-                batches.append(self.embedder(stacked(readable)))
+                rows = torch.from_numpy(kept[start : start + self.batch_size])
+                batches.append(self.embedder(stacked(readable), infrared[start : start + self.batch_size][rows]))
         if skipped and self.strict:
             told = listed(f"{image} ({reason})" for image, reason in skipped)
             raise UserError(f"{len(skipped)} images cannot be read, and strict=true refuses them: {told}")

@@ -29,7 +29,7 @@ from mpanet_pl.world import Synthetic
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 TOLERANCE = 1e-4  # of an embedding's numbers, whose squares sum to one
 METADATA = "metadata.json"  # within a torch file
-Answer = Callable[[Tensor], Tensor]
+Answer = Callable[..., Tensor]  # of the graph's inputs
 
 
 class Graph(nn.Module):
@@ -49,11 +49,12 @@ class Graph(nn.Module):
         self.register_buffer("centre", projection.mean if projection else None)
         self.register_buffer("components", projection.components if projection else None)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, told: Tensor | None = None) -> Tensor:
+        infrared = () if told is None else (told,)
         normalised = (images.float() / 255 - self.mean) / self.std
-        embeddings = self.network(normalised)
+        embeddings = self.network(normalised, *infrared)
         if self.flip:
-            embeddings = (embeddings + self.network(normalised.flip(-1))) / 2
+            embeddings = (embeddings + self.network(normalised.flip(-1), *infrared)) / 2
         embeddings = normalize(embeddings)
         if self.centre is not None and self.components is not None:
             embeddings = normalize((embeddings - self.centre) @ self.components)
@@ -92,28 +93,29 @@ def export(embedder: Embedder, out: str | Path, *, format: str = "onnx") -> Pari
 
 
 def _write_torch(embedder: Embedder, path: Path, metadata: dict[str, str]) -> Answer:
-    batch = torch.export.Dim("batch", min=1, max=65536)
+    batch, inputs = torch.export.Dim("batch", min=1, max=65536), _examples(embedder)
     with torch.no_grad():
-        program = torch.export.export(Graph(embedder).eval(), (_example(embedder),), dynamic_shapes=({0: batch},))
+        shapes = tuple({0: batch} for _ in inputs)
+        program = torch.export.export(Graph(embedder).eval(), tuple(inputs.values()), dynamic_shapes=shapes)
     with path.open("wb") as file:
         torch.export.save(program, file, extra_files={METADATA: json.dumps(metadata)})
     with path.open("rb") as file:
         module = torch.export.load(file).module()
-    return lambda images: module(images)
+    return lambda *inputs: module(*inputs)
 
 
 def _write_onnx(embedder: Embedder, path: Path, metadata: dict[str, str]) -> Answer:
     onnx, runtime = need("onnx", "export"), need("onnxruntime", "export")
     need("onnxscript", "export")
-    batch = torch.export.Dim("batch", min=1, max=65536)
+    batch, inputs = torch.export.Dim("batch", min=1, max=65536), _examples(embedder)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own, of functions that it is about to give up
         program = torch.onnx.export(
             Graph(embedder).eval(),
-            (_example(embedder),),
-            input_names=["images"],
+            tuple(inputs.values()),
+            input_names=list(inputs),
             output_names=["embeddings"],
-            dynamic_shapes=({0: batch},),
+            dynamic_shapes=tuple({0: batch} for _ in inputs),
             dynamo=True,
             verbose=False,
         )
@@ -122,11 +124,15 @@ def _write_onnx(embedder: Embedder, path: Path, metadata: dict[str, str]) -> Ans
     onnx.helper.set_model_props(model, metadata)
     onnx.save(model, path)
     session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda images: torch.from_numpy(session.run(None, {"images": images.contiguous().numpy()})[0])
+    return lambda *given: torch.from_numpy(
+        session.run(None, {name: part.contiguous().numpy() for name, part in zip(inputs, given, strict=True)})[0]
+    )
 
 
-def _example(embedder: Embedder) -> Tensor:
-    return torch.zeros(2, 3, embedder.height, embedder.width, dtype=torch.uint8)
+def _examples(embedder: Embedder) -> dict[str, Tensor]:
+    """The graph's inputs by name."""
+    images = {"images": torch.zeros(2, 3, embedder.height, embedder.width, dtype=torch.uint8)}
+    return images | ({"infrared": torch.tensor([False, True])} if embedder.two_stream else {})
 
 
 def _metadata(embedder: Embedder) -> dict[str, str]:
@@ -134,6 +140,7 @@ def _metadata(embedder: Embedder) -> dict[str, str]:
     record = {key: value for key, value in embedder.record.items() if key not in ("ckpt", "precision")}
     record |= {
         "input": f"uint8 (batch, 3, {embedder.height}, {embedder.width}); normalisation is inside",
+        **({"second input": "infrared, bool (batch,): which images are"} if embedder.two_stream else {}),
         "output": f"float32 (batch, {embedder.dimension}) of length one: products are cosine similarities",
         "terms": embedder.origin.terms("this file"),
         **{f"version of {name}": version(name) for name in ("mpanet_pl", "torch", "pillow")},
@@ -154,8 +161,10 @@ def _drawn_people(height: int, width: int) -> tuple[Tensor, Tensor]:
 def _compare(embedder: Embedder, answer: Answer, people: tuple[Tensor, Tensor]) -> Parity:
     """In batches of several sizes, one among them; neighbours in a list may change where they are as good as equal."""
     images, infrared = people
-    ours = embedder.embed(images)
-    theirs = torch.cat([answer(batch) for batch in images.split([1, 3, len(images) - 4])])
+    ours = embedder.embed(images, infrared=infrared)
+    inputs = (images, infrared) if embedder.two_stream else (images,)
+    parts = zip(*(part.split([1, 3, len(images) - 4]) for part in inputs), strict=True)
+    theirs = torch.cat([answer(*part) for part in parts])
     if theirs.shape != ours.shape or not theirs.isfinite().all():
         return Parity(float("inf"), 0, int(infrared.sum()))
     similarity = ours[infrared] @ ours[~infrared].T

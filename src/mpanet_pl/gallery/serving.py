@@ -175,6 +175,8 @@ def _unknown(path: str) -> pa.Table:
 def create_app(engine: Engine, embedder: Embedder, *, token: str | None = None, host: str = "127.0.0.1") -> FastAPI:
     """The application; `token` has to come with each request, as `Authorization: Bearer TOKEN`."""
     gallery, answerer = engine.gallery, Answerer(engine, embedder)
+    if embedder.two_stream:
+        raise UserError(f"{gallery.folder} is of a network of two streams, and an upload does not say its modality.")
 
     @asynccontextmanager
     async def living(app: FastAPI) -> Any:

@@ -95,4 +95,4 @@ def training_embeddings(
     images = data.images(data.train)
     rows = torch.linspace(0, len(images) - 1, min(most, len(images))).long().split(BATCH)
     batches = track(rows, "Embedding training images", len(rows))
-    return torch.cat([embedder(images[some]).cpu() for some in batches])
+    return torch.cat([embedder(images[some], data.train.infrared[some]).cpu() for some in batches])

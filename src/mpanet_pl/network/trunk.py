@@ -80,6 +80,9 @@ class Trunk(nn.Module):
         """Each modality through weights, and in training by statistics, of its own."""
         if infrared is None:
             raise UserError("This network has two streams (two_stream): it needs to know which images are infrared.")
+        if torch.compiler.is_exporting():  # a graph whose shapes depend on no value
+            both = [self._through(self.split, weights, images) for weights in (self, self.infrared)]
+            return torch.where(infrared[:, None, None, None], both[1], both[0])
         order = infrared.byte().argsort(stable=True)  # the visible images first
         count = int((~infrared).sum())  # this waits for the device
         rows = images[order]
