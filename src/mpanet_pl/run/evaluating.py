@@ -118,7 +118,7 @@ def measure_saved(cfg: DictConfig, request: Request, subject: Subject, saved: Sa
     scores = score(saved.embeddings, saved.catalogue, protocol, rerank=_reranker(cfg))
     record = Record.here(torch.device("cpu"), str(saved.embeddings.dtype), **_of_run(cfg))
     with run_folder(cfg, request) as folder:
-        draw_cmc({setting: result.cmc for setting, result in scores.items()}, folder / "cmc.png")
+        draw_cmc(scores, folder / "cmc.png")
         origin = _provenance(cfg, request, record)
         material = Material(saved.embeddings, saved.catalogue, protocol)
         report(folder, cfg, saved, material, Tested(scores, saved.embeddings), origin, subject.root)

@@ -57,8 +57,7 @@ def _pictures(
     test, images = examiner.data.test, examiner.data.images(examiner.data.test)
     if (folder / "metrics.csv").exists():
         yield "curves.png", partial(pictures.draw_curves, folder / "metrics.csv", folder / "curves.png")
-    curves = {setting: score.cmc for setting, score in tested.scores.items()}
-    yield "cmc.png", partial(pictures.draw_cmc, curves, folder / "cmc.png")
+    yield "cmc.png", partial(pictures.draw_cmc, tested.scores, folder / "cmc.png")
 
     def rank_list() -> None:
         ranked = pictures.best_ranked(tested.embeddings, test, examiner.protocol, choice=choice)

@@ -4,6 +4,9 @@ import pytest
 import torch
 from PIL import Image
 
+from mpanet_pl.evaluation.outcomes import Outcomes
+from mpanet_pl.evaluation.scoring import Scores
+from mpanet_pl.run.pictures import curves
 from mpanet_pl.run.pictures.curves import draw_cmc, draw_curves, read_epochs
 from mpanet_pl.run.pictures.diagram import spread
 
@@ -53,10 +56,25 @@ def test_a_run_too_short_to_log_has_no_curves(tmp_path):
 
 @pytest.mark.parametrize("ranks", [1, 12, 300])
 def test_cmc_of_galleries_of_any_size(tmp_path, ranks):
-    curve = torch.linspace(60, 100, ranks)
-    draw_cmc({"visible_to_thermal": curve, "thermal_to_visible": curve - 5}, tmp_path / "cmc.png")
+    curve = torch.linspace(0.6, 1, ranks)[None]
+    one, other = (Scores(curve - less, torch.ones(1), torch.ones(1), "made up") for less in (0, 0.05))
+    draw_cmc({"visible_to_thermal": one, "thermal_to_visible": other}, tmp_path / "cmc.png")
     with Image.open(tmp_path / "cmc.png") as picture:
         picture.load()
+
+
+def test_bars_of_the_cmc_are_the_intervals(tmp_path, monkeypatch):
+    people = torch.arange(30)
+    first = (people % 7 * 2 + 1)[None]  # places 1 … 13
+    share = torch.full((1, 30), 0.5, dtype=torch.float64)
+    scores = Scores.of(Outcomes(people, people, first, share, share), "made up")
+    drawn = []
+    monkeypatch.setattr(curves, "save", lambda figure, path: drawn.append(figure))
+    draw_cmc({"one": scores, "other": scores}, tmp_path / "cmc.png")
+    bars = [bar for lines in drawn[0].axes[0].collections for bar in lines.get_segments()]
+    assert [bar[:, 1].tolist() for bar in bars] == [list(scores.ci[name]) for name in ("r1", "r5", "r10")] * 2
+    assert [round(bar[0, 0]) for bar in bars] == [1, 5, 10] * 2
+    assert bars[0][0, 0] != bars[3][0, 0], "one above the other would hide it"
 
 
 def test_labels_keep_their_order_and_distance():

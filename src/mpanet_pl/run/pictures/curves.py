@@ -15,13 +15,15 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from mpanet_pl.evaluation.open_set import Verification
+from mpanet_pl.evaluation.outcomes import RANKS
+from mpanet_pl.evaluation.scoring import Scores
 from mpanet_pl.run.pictures.diagram import COLOURS, INK, figure, label_ends, save, tidy
 
 LOSSES = "loss terms and their weighted total"
 SCORES = "test set: R1 (solid), mAP (dashed), percent"
 RATE = "learning rate"
 NOT_A_LOSS = ("lr", "alpha", "accuracy")
-RANKS = (1, 5, 10, 15, 20)
+LAST_RANK = 20
 
 Curve = tuple[Sequence[float], Sequence[float]]  # epochs, and the column's mean in each
 
@@ -125,18 +127,22 @@ def draw_distributions(counts: Mapping[str, Tensor], path: Path) -> None:
     save(drawn, path)
 
 
-def draw_cmc(curves: Mapping[str, Tensor], path: Path) -> None:
-    """How many queries find their identity among the first k: {setting: (ranks,) in percent}, up to rank 20."""
+def draw_cmc(scores: Mapping[str, Scores], path: Path) -> None:
+    """How many queries find their identity among the first k, by setting, up to rank 20; bars are 95 % intervals."""
     drawn = figure(6.4, 3.6)
     axes = drawn.subplots()
     tidy(axes, "queries that find their identity among the first k, percent", "k")
     lines = []
-    for colour, (setting, curve) in zip(COLOURS, curves.items(), strict=False):
-        scores = curve[: RANKS[-1]].tolist()
-        label = f"{setting.replace('_', ' ')}, R1 {scores[0]:.1f}"
-        lines.append(_line(axes, (list(range(1, len(scores) + 1)), scores), label=label, color=colour))
-    axes.set_xlim(0.5, RANKS[-1] + 0.5)
-    axes.set_xticks(RANKS)
+    for number, (colour, (setting, score)) in enumerate(zip(COLOURS, scores.items(), strict=False)):
+        curve = score.cmc[:LAST_RANK].tolist()
+        label = f"{setting.replace('_', ' ')}, R1 {curve[0]:.1f}"
+        lines.append(_line(axes, (list(range(1, len(curve) + 1)), curve), label=label, color=colour))
+        beside = 0.12 * (number - (len(scores) - 1) / 2)  # so that settings' bars do not cover one another
+        for name, (low, high) in score.ci.items():
+            if name in RANKS and RANKS[name] <= len(curve):
+                axes.vlines(RANKS[name] + beside, low, high, color=colour, linewidth=1)
+    axes.set_xlim(0.5, LAST_RANK + 0.5)
+    axes.set_xticks([1, 5, 10, 15, 20])
     axes.set_ylim(top=100)
     label_ends(axes, lines)
     save(drawn, path)
