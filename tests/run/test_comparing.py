@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -107,7 +108,10 @@ def test_what_cannot_be_compared_is_refused_by_name(tmp_path: Path, capsys: pyte
     fewer = write_run(tmp_path / "fewer", 1.0, catalogue=CATALOGUE[torch.arange(60)])
     assert "of 90 and 30 they share 30" in refused(capsys, one, fewer)
     (tmp_path / "features.npz").write_bytes(b"")
-    assert "evaluate features=" in refused(capsys, one, tmp_path / "features.npz")
+    assert "features.npz is no file of embeddings" in refused(capsys, one, tmp_path / "features.npz")
+    (tmp_path / "last.ckpt").write_bytes(b"")
+    assert "evaluate ckpt=" in refused(capsys, one, tmp_path / "last.ckpt")
+    assert "dataset=sysu says how features are measured" in refused(capsys, one, one, "dataset=sysu")
     assert "no run came to its end" in refused(capsys, one, tmp_path / "absent")
     assert "two results or more" in refused(capsys, one)
     assert "has no result 'best', but last" in refused(capsys, one, one, "--result", "best")
@@ -121,3 +125,30 @@ def test_a_re_ranked_setting_is_another_one(tmp_path: Path, capsys: pytest.Captu
     assert "not compared, for not all have it: infrared_to_visible + mutual neighbours" in out.replace(
         "_neigh", " neigh"
     )
+
+
+def write_features(path: Path, noise: float, seed: int, **more) -> Path:
+    columns = {name: getattr(CATALOGUE, name) for name in ("paths", "identities", "cameras", "infrared")}
+    np.savez(path, **columns | {"embeddings": embeddings(noise, seed).numpy()} | more)
+    return path
+
+
+def test_features_are_measured_and_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "of c=1").mkdir()
+    worse, better = (
+        write_features(tmp_path / "worse.npz", 1.0, 1),
+        write_features(tmp_path / "of c=1/better.npz", 0.4, 2),
+    )
+    words = ["dataset=folder", f"data_dir={tmp_path}", "protocol.same_camera=false"]
+    out = said(capsys, worse, better, *words)
+    runs = said(capsys, write_run(tmp_path / "w", 1.0), write_run(tmp_path / "b", 0.4, 2))
+    table = [line for line in out.splitlines() if line.startswith("| ")]
+    assert table == [line for line in runs.splitlines() if line.startswith("| ")]
+    assert f"B = {better} (better)" in out
+    assert "network" not in out
+    assert "more than A" in said(capsys, tmp_path / "w", better, *words), "a run beside features"
+    assert "does not say of which dataset it is: add dataset=…" in refused(capsys, worse, better)
+    assert not (tmp_path / "runs").exists()

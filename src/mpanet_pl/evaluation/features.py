@@ -86,6 +86,13 @@ def says_who_is_tested(path: str | Path) -> bool:
     return _beside(Path(path).expanduser(), TEST_PEOPLE) is not None
 
 
+def holds_features(path: str | Path) -> bool:
+    try:
+        return bool(_form(Path(path)))
+    except UserError:
+        return False
+
+
 def _form(place: Path) -> str:
     if place.is_dir():
         for form, pattern in (("mat", "*_cam[1-6].mat"), ("parquet", "*.parquet"), ("npy", "*.npy")):

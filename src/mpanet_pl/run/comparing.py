@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from string import ascii_uppercase
 
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.compare import Answers, Difference, compare, holm
+from mpanet_pl.evaluation.features import holds_features
 from mpanet_pl.evaluation.outcomes import NAMES, QUERIES, read_queries
 from mpanet_pl.evaluation.tables import COLUMNS, HEADLINES, JSON, Grid, Results, markdown
 from mpanet_pl.run.repeats import LEFT_OUT, Run, grouped
@@ -123,13 +124,19 @@ class Comparison:
         draw_differences(rows, folder / "comparison.png")
 
 
-def compare_methods(paths: Sequence[Path], result: str | None = None) -> Comparison:
-    """Everything after the first path against the first."""
+def compare_methods(
+    paths: Sequence[Path], result: str | None = None, measured: Callable[[Path], Path] | None = None
+) -> Comparison:
+    """Everything after the first path against the first. `measured` takes features to where their results are."""
     if len(paths) < 2:
         raise UserError("Name two results or more to compare: runs, evaluations, or folders of repeated runs.")
     if len(paths) > len(ascii_uppercase):
         raise UserError(f"{len(paths)} results are more than there are letters for them: compare fewer at once.")
-    return comparison([read_method(*named, result) for named in zip(ascii_uppercase, paths, strict=False)])
+    methods = []
+    for letter, path in zip(ascii_uppercase, paths, strict=False):
+        place = measured(path) if measured and path.name != QUERIES and holds_features(path) else path
+        methods.append(replace(read_method(letter, place, result), path=path))
+    return comparison(methods)
 
 
 def comparison(methods: Sequence[Method]) -> Comparison:
@@ -155,8 +162,8 @@ def read_method(letter: str, path: Path, result: str | None) -> Method:
     """A run's folder or one of its files, or a folder of runs that repeat one another."""
     if path.is_file() and path.name not in (JSON, QUERIES):
         raise UserError(
-            f"{path} is no run's results. Features and checkpoints are measured first: "
-            "python -m mpanet_pl.evaluate features=… (or ckpt=…) run_dir=…, whose folder can be compared."
+            f"{path} is no run's results. A checkpoint is measured first: "
+            "python -m mpanet_pl.evaluate ckpt=… run_dir=…, whose folder can be compared."
         )
     folder = path.parent if path.is_file() else path
     folders = [folder] if (folder / JSON).exists() else sorted({file.parent for file in folder.rglob(JSON)})
