@@ -69,6 +69,21 @@ def test_losses_need_no_trainer() -> None:
     terms["total"].backward()
 
 
+@pytest.mark.parametrize("maps", ["deep", "local"])
+def test_equivariance_looks_at_moved_images_and_changes_no_other_term(maps: str) -> None:
+    network = {"trunk": "resnet18_thin", "pretrained": False, "alleviation": [], "patterns": 2, "maps": maps}
+    moved, plain = (tiny(network=network, criterion={"equivariance": weight}) for weight in (5.0, 0.0))
+    (batch,) = batches(1)
+    terms, without = moved.losses(batch), plain.losses(batch)
+    assert 0 < terms["equivariance"] < 1
+    others = without.keys() - {"total"}
+    assert all(torch.equal(terms[name], without[name]) for name in others)
+    terms["equivariance"].backward()
+    learned = [name for name, weight in moved.named_parameters() if weight.grad is not None and weight.grad.any()]
+    assert any(name.startswith("network.patterns") for name in learned)
+    assert not any(name.startswith("criterion") for name in learned)
+
+
 def test_without_classifiers_nothing_behind_the_neck_is_trained() -> None:
     off = {"identity": 0.0, "modality_identity": 0.0, "mutual": 0.0}
     module = tiny(criterion=off)

@@ -39,11 +39,13 @@ class MPANetModule(pl.LightningModule):
             - `last_stride`: 1 or 2 (1)
             - `alleviation`: stages of layer1 … layer4, `[]` for none (`[layer3, layer4]`)
             - `patterns`: 0 or more (6)
+            - `maps`: deep or local (deep)
             - `pooling`: mean or gem (mean)
             - `two_stream`: stem, layer1 … layer4 or None (None)
         criterion: `MPANetLoss`'s keywords. Weights, 0 or more, where 0 removes a term: `identity` (1),
-            `modality_identity` (1), `mutual` (2.5), `center_cluster` (1), `separation` (0.5), `triplet` (0). And
-            `mean_rate`, 0 to 1 (0.2); `margin` (0.7) and `triplet_margin` (0.3), 0 or more; `extra`, terms of your own.
+            `modality_identity` (1), `mutual` (2.5), `center_cluster` (1), `separation` (0.5), `triplet`, `overlap`,
+            `concentration`, `equivariance` (0). And `mean_rate`, 0 to 1 (0.2); `margin` (0.7) and `triplet_margin`
+            (0.3), 0 or more; `extra`, terms of your own.
         optimizer: `build_optimizer`'s settings: `name` (adam, adamw or sgd; adam), its keywords such as `lr` (0.001)
             and `weight_decay`, 0 or more, and `trunk_lr`; or `_target_`.
         schedule: `build_schedule`'s settings: `name` (steps, cosine or onecycle; steps) and its keywords, such as
