@@ -16,8 +16,10 @@ ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted(path.parent for path in (ROOT / "examples").glob("*/README.md"))
 SMALLER = {  # the last words to what takes its time
     "own_loss": [],
+    "tutorial": ["model.network.trunk=resnet18_thin", "protocol.trials=2"],
     "another_method": ["model.network.trunk=resnet18", "model.network.pretrained=false"],
 }
+LEAVES = {"tutorial": "comparison/comparison.json"}
 WORLD = "data.dataset.identities=8 data.dataset.images_per_camera=2 data.dataset.height=48 data.dataset.width=24 "
 WORLD += "data.height=48 data.width=24 data.identities_per_batch=2 data.images_per_identity=4 trainer.max_epochs=1 "
 WORLD += "trainer.log_every_n_steps=1"
@@ -53,7 +55,11 @@ def test_it_runs_from_outside(example: Path, site: Path, tmp_path: Path) -> None
         line = [sys.executable, *words]
         done = subprocess.run(line, cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr
-    assert (elsewhere / "tested/results.json").exists()
+    assert (elsewhere / LEAVES.get(example.name, "tested/results.json")).exists()
+    if example.name == "tutorial":
+        told = (elsewhere / "comparison/comparison.md").read_text()
+        assert "weight0.5" in told
+        assert re.search(r"all/single .*\(-?[\d.]+ to [+-][\d.]+\)", told), "the difference has its interval"
     if example.name == "own_loss":
         assert "train/hetero_center" in (elsewhere / "run/metrics.csv").read_text()
 
@@ -88,4 +94,26 @@ def test_the_hetero_centre_triplet_is_that_of_its_definition(monkeypatch: pytest
             near = distances(torch.cat([centre[None], others]))[0, 1:].min()
             expected.append((0.3 + (centre - centres[who, not light]).norm() - near).clamp(min=0))
     loss = HeteroCenterTriplet()(Embedding(f[:, :0, None, None], f, f), identities, infrared)
+    torch.testing.assert_close(loss, torch.stack(expected).mean())
+
+
+def test_the_tutorials_idea_is_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+    from torch.nn.functional import normalize
+
+    from mpanet_pl.network import Embedding
+
+    monkeypatch.syspath_prepend(str(ROOT / "examples/tutorial"))
+    from my_idea import Meet  # type: ignore[import-not-found]
+
+    torch.manual_seed(0)
+    f, identities = torch.randn(7, 4), [0, 0, 0, 1, 1, 1, 2]
+    infrared = [True, False, False, True, True, False, True]
+    rows = normalize(f)
+    expected = []
+    for one in range(7):
+        there = [o for o in range(7) if identities[o] == identities[one] and infrared[o] != infrared[one]]
+        if there:
+            expected.append((rows[one] - rows[there].mean(0)).square().sum())
+    loss = Meet()(Embedding(f[:, :0, None, None], f, f), torch.tensor(identities), torch.tensor(infrared))
     torch.testing.assert_close(loss, torch.stack(expected).mean())
