@@ -1,10 +1,15 @@
 """A whole project of one's own through the commands: trained, continued, tested, swept; handed over and trusted."""
 
+import csv
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 from commands import SMALL, type_in
 from lab import MY_LAB, stand_in_a_lab
 
@@ -94,6 +99,27 @@ def test_own_parts_go_all_the_way(
     assert type_in("train", train, [f"resume={handed}", "trainer.max_epochs=4"], monkeypatch) == 0, (
         "his own from then on"
     )
+
+
+@pytest.mark.slow
+def test_own_parts_train_on_two_ranks(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole train of an own dataset, network, protocol and loss, whose parameter and buffer both ranks move alike."""
+    stand_in_a_lab(tmp_path, monkeypatch, PROJECT)
+    words = own(tmp_path / "run", folder)
+    words += ["trainer=ddp_cpu", "+model.criterion.extra.bank={_target_: my_lab.Bank, weight: 0.2}"]
+    line = [sys.executable, "-m", "mpanet_pl.train", *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "run/results.json").read_text())
+    assert results["provenance"]["ranks"] == 2
+    with (tmp_path / "run/metrics.csv").open() as file:
+        losses = [float(row["train/spread"]) for row in csv.DictReader(file) if row["train/spread"]]
+    assert losses
+    state = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    assert state["criterion.extra.spread.steps"] == len(losses)
+    assert state["criterion.extra.spread.factor"] != 1
+    assert state["criterion.extra.bank.seen"].any(1).all(), "each identity, whichever rank saw it"
 
 
 def test_a_sweep_of_own_parts(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
