@@ -73,11 +73,12 @@ def test_parts_of_a_test_are_scored_by_themselves(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     checkpoint = f"ckpt={trained}/checkpoints/last.ckpt"
-    arguments = [checkpoint, "slices=[camera,sibling]", "rank_list=10", "save_features=e.npz", "run_dir=one"]
+    arguments = [checkpoint, "slices=[camera,sibling,view]", "rank_list=10", "save_features=e.npz", "run_dir=one"]
     assert run(arguments, monkeypatch) == 0
     printed, said = capsys.readouterr()
     assert "could not be drawn" not in said
     assert "| camera: 3 → 1 | all/single | " in printed
+    assert "| view: back | all/single | " in printed
     assert "| sibling: has one | all/single | " in printed
     assert "(few)" in printed
     assert "camera: 3 → 1" in Path("one/results.md").read_text()
@@ -131,7 +132,7 @@ def test_another_number_of_drawn_people_tests_some_that_were_trained_on(
         ("last_stride=2", "last_stride is for released checkpoints"),
         ("protocol=null", "protocol must be a group of keys, not a single value"),
         ("rank_list=best", "rank_list is spread, first, worst or a person's number, got 'best'"),
-        ("slices=weather", "slices are camera, gallery, nuance, sibling of these images, got weather"),
+        ("slices=weather", "slices are camera, gallery, nuance, sibling, view of these images, got weather"),
         ("save_features=/proc/e.npz", "/proc/e.npz cannot be written"),
     ],
 )

@@ -5,17 +5,21 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from mpanet_pl.data import Splits
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.permutations import Permutations
 from mpanet_pl.prepare import main
-from mpanet_pl.world import NUANCES, Synthetic, drawing
+from mpanet_pl.world import NUANCES, Synthetic, drawing, shot
 from mpanet_pl.world.annotations import Annotations
+from mpanet_pl.world.body import FACINGS
+from mpanet_pl.world.knowledge import Nuances
 
 
 def small(root: Path, *, siblings: float = 0.5, workers: int = 1) -> Synthetic:
@@ -40,6 +44,30 @@ def test_it_reads_as_sysu(drawn: Synthetic) -> None:
     assert (len(splits.train), len(splits.test)) == (6 * 12, 4 * 12)
     assert splits.test.cameras[splits.test.infrared].unique().tolist() == [3, 6]
     assert splits.test.identities.unique().tolist() == [7, 8, 9, 10]
+
+
+def test_the_side_that_is_seen_is_kept(drawn: Synthetic, monkeypatch: pytest.MonkeyPatch) -> None:
+    posed: list[str] = []
+    monkeypatch.setattr(shot, "draw_figure", lambda canvas, person, pose: posed.append(pose.facing))
+    people = drawn.world.people()
+    for one in drawn.world.lay_out().shots:
+        drawn.world.look.inks(one, people[one.identity])
+    with np.load(drawn.root / "nuances.npz") as stored:
+        assert [FACINGS[number] for number in stored["facings"]] == posed
+    assert set(posed) == {"front", "back", "side"}
+
+
+def test_parts_by_the_side_that_is_seen(drawn: Synthetic) -> None:
+    test = drawn.read().test
+    annotations = Annotations.read(drawn.root, test)
+    assert annotations is not None
+    assert annotations.facings is not None
+    views = Nuances(test, annotations).labels["view"]
+    assert list(views) == ["front", "back", "side"]
+    assert torch.stack(list(views.values())).sum(0).eq(1).all(), "each image is of one view"
+    turned = torch.arange(len(test)).flip(0)
+    assert torch.equal(annotations[turned].facings, annotations.facings[turned])  # type: ignore[arg-type]
+    assert "view" not in Nuances(test, replace(annotations, facings=None)).labels, "drawn before they were kept"
 
 
 def test_whoever_is_trained_on_is_dyed_and_nobody_else_is_changed(drawn: Synthetic, tmp_path: Path) -> None:

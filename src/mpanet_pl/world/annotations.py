@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +27,13 @@ class Annotations:
     siblings: Tensor  # (N,) int64, the group of identities alike in all but one nuance; -1: the identity has no sibling
     differs: Tensor  # (N,) int64, the nuance that tells the group's members apart; -1: the identity has no sibling
     differences: Tensor  # (N, 4) where the picture of a sibling who stood there would differ; NaN: nowhere
+    facings: Tensor | None = None  # (N,) int64, places in FACINGS; None: drawn before they were kept
 
     def __getitem__(self, rows: Tensor) -> Annotations:
         """Of some of the images."""
-        columns = self.boxes, self.siblings, self.differs, self.differences
-        return Annotations(self.nuances, *(column[rows] for column in columns))
+        columns = (self.boxes, self.siblings, self.differs, self.differences)
+        facings = None if self.facings is None else self.facings[rows]
+        return replace(Annotations(self.nuances, *(column[rows] for column in columns)), facings=facings)
 
     @classmethod
     def read(cls, root: Path, catalogue: Catalogue) -> Annotations | None:
@@ -43,6 +45,7 @@ class Annotations:
             with archive.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 paths, people = stored["paths"].tolist(), stored["identities"].tolist()
                 boxes, differences = stored["boxes"].astype(np.float32), stored["differences"].astype(np.float32)
+                facings = stored["facings"].astype(np.int64) if "facings" in stored else None
             described = json.loads(index.read_text())
             nuances, identities = tuple(described["nuances"]), described["identities"]
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
@@ -52,9 +55,12 @@ class Annotations:
             raise _refusal(root, f"hold boxes of shape {boxes.shape} where {expected} was expected")
         if differences.shape != (len(paths), 4):
             raise _refusal(root, f"hold differences of shape {differences.shape} where {(len(paths), 4)} was expected")
+        if facings is not None and facings.shape != (len(paths),):
+            raise _refusal(root, f"hold facings of shape {facings.shape} where {(len(paths),)} was expected")
         rows = _rows(root, catalogue, paths)
         group, nuance = _sibling_columns(root, [people[row] for row in rows], nuances, identities)
-        return cls(nuances, torch.from_numpy(boxes[rows]), group, nuance, torch.from_numpy(differences[rows]))
+        seen = None if facings is None else torch.from_numpy(facings[rows])
+        return cls(nuances, torch.from_numpy(boxes[rows]), group, nuance, torch.from_numpy(differences[rows]), seen)
 
 
 def _rows(root: Path, catalogue: Catalogue, paths: list[str]) -> list[int]:

@@ -5,7 +5,8 @@ says what was asked for, gets its final name last: a tree that has it is complet
 
     nuances.json    seed, the nuances' names, and of each identity its attributes and siblings
     nuances.npz     paths (N,), identities (N,), the visible boxes (N, nuances, 4) and the differences (N, 4): where the
-                    sibling's picture would differ; NaN where a nuance is not visible, or nothing would differ
+                    sibling's picture would differ; NaN where a nuance is not visible, or nothing would differ;
+                    facings (N,), which side of the person is seen: front, back or side
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from mpanet_pl.errors import UserError
 from mpanet_pl.system.files import in_turn, written_aside
 from mpanet_pl.system.progress import track
 from mpanet_pl.world import layouts
+from mpanet_pl.world.body import FACINGS
 from mpanet_pl.world.census import CAMERAS, Census, even_census, full_census
 from mpanet_pl.world.parts import box_around, visible_boxes
 from mpanet_pl.world.people import NUANCES, Person, populate, siblings_of
@@ -142,9 +144,10 @@ def _draw_alone(root: Path, world: World, workers: int) -> None:
     models = {who: Model(person, siblings.get(who), who in dyed_people) for who, person in people.items()}
     jobs = [(chunk, {shot.identity: models[shot.identity] for shot in chunk}) for chunk in chunks]
     drawn = _in_parallel(partial(_draw, root, world.look), jobs, max(1, min(workers, len(jobs))))
+    facings = [FACINGS.index(world.look.facing(shot, people[shot.identity])) for shot in layout.shots]
     boxes = np.stack(list(track(drawn, f"Drawing {root}", len(layout.shots))))
     _write(root / "nuances.json", json.dumps(_who_is_who(world.look.seed, people), indent=1).encode())
-    _write(root / "nuances.npz", _boxes_file(layout.shots, boxes))
+    _write(root / "nuances.npz", _boxes_file(layout.shots, boxes, facings))
     _write(root / MANIFEST, _manifest(world))
     (root / UNFINISHED).unlink(missing_ok=True)
 
@@ -219,10 +222,11 @@ def _who_is_who(seed: int, people: dict[int, Person]) -> dict[str, object]:
     return {"seed": seed, "nuances": list(NUANCES), "identities": identities}
 
 
-def _boxes_file(shots: list[Shot], boxes: np.ndarray) -> bytes:
+def _boxes_file(shots: list[Shot], boxes: np.ndarray, facings: list[int]) -> bytes:
     file = io.BytesIO()
     paths, identities = np.array([shot.path for shot in shots]), np.array([shot.identity for shot in shots])
-    np.savez_compressed(file, paths=paths, identities=identities, boxes=boxes[:, :-1], differences=boxes[:, -1])
+    places = {"boxes": boxes[:, :-1], "differences": boxes[:, -1], "facings": np.array(facings, dtype=np.uint8)}
+    np.savez_compressed(file, paths=paths, identities=identities, **places)  # type: ignore[arg-type]  # as in outcomes
     return file.getvalue()
 
 

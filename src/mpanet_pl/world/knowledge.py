@@ -12,6 +12,7 @@ from mpanet_pl.evaluation.tables import Grid
 from mpanet_pl.module import MPANetModule
 from mpanet_pl.network import MPANet
 from mpanet_pl.world.annotations import Annotations
+from mpanet_pl.world.body import FACINGS
 from mpanet_pl.world.nuance_score import NuanceScore, activation_map
 from mpanet_pl.world.nuance_table import nuance_line, nuance_remarks, nuance_table
 from mpanet_pl.world.occlusion import OcclusionScore, elsewhere, hide
@@ -34,12 +35,14 @@ class Nuances:
 
     @property
     def labels(self) -> dict[str, dict[str, Tensor]]:
-        """By each nuance that can be seen in an image, and by what tells its person from a sibling."""
+        """By each nuance that can be seen in an image, what tells its person from a sibling, and the side seen."""
         known, seen = self.annotations, ~self.annotations.boxes.isnan().any(2)  # (N, K)
         differing = {f"differs in {name}": known.differs == k for k, name in enumerate(known.nuances)}
+        views = {} if known.facings is None else {"view": {of: known.facings == k for k, of in enumerate(FACINGS)}}
         return {
             "nuance": {f"{name} seen": seen[:, k] for k, name in enumerate(known.nuances)},
             "sibling": {"none": known.siblings < 0, "has one": known.siblings >= 0, **differing},
+            **views,
         }
 
     def scores(self, embeddings: Tensor) -> dict[str, float]:

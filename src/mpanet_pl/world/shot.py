@@ -37,6 +37,19 @@ class Look:
 
     def inks(self, shot: Shot, person: Person) -> np.ndarray:
         """Who is where in the image, before any light or colour; see `parts`."""
+        view, pose, rng = self._stance(shot, person)
+        canvas = Canvas(self.height, self.width, view)
+        draw_figure(canvas, person, pose)
+        if rng.uniform() < 0.15 * self.hardness:
+            _hide(canvas, rng)
+        return canvas.inks
+
+    def facing(self, shot: Shot, person: Person) -> str:
+        """Which side of the person is seen."""
+        return self._stance(shot, person)[1].facing
+
+    def _stance(self, shot: Shot, person: Person) -> tuple[View, Pose, np.random.Generator]:
+        """How the person stands, and what draws whatever hides them."""
         rng = self._generator(SHOTS, shot)
         place, loose = self._place(shot), self.hardness
         view = View(
@@ -46,11 +59,7 @@ class Look:
             lean=place.lean + 0.03 * loose * rng.uniform(-1, 1),
             mirrored=bool(rng.integers(2)),
         )
-        canvas = Canvas(self.height, self.width, view)
-        draw_figure(canvas, person, Pose.draw(rng))
-        if rng.uniform() < 0.15 * loose:
-            _hide(canvas, rng)
-        return canvas.inks
+        return view, Pose.draw(rng), rng
 
     def picture(self, shot: Shot, person: Person, inks: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8."""
