@@ -22,7 +22,7 @@ def export(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
 
         taught = {"whiten": cfg.whiten, "data_dir": cfg.data_dir, "trust": cfg.trust}
         embedder.projection = projection_of(cfg.compact, embedder, **taught)
-    parity = write(embedder, cfg.out, format=cfg.format)
+    parity = write(embedder, cfg.out, format=cfg.format, quantize=cfg.quantize)
     shapes = f"uint8 (batch, 3, {embedder.height}, {embedder.width}) -> (batch, {embedder.dimension})"
     print(f"{cfg.out}: {shapes}; {parity}\n{embedder.origin.terms('this file')}")
 

@@ -64,6 +64,24 @@ def _run(path: Path, images: Tensor) -> Tensor:
     return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
 
 
+@pytest.mark.slow
+def test_eight_bits_say_what_they_lose(small: Embedder, tmp_path: Path) -> None:
+    path, whole = tmp_path / "small.onnx", tmp_path / "whole.onnx"
+    loss = export(small, path, quantize="int8")
+    export(small, whole)
+    assert path.stat().st_size < 0.35 * whole.stat().st_size
+    said = metadata_of(path)
+    assert said["quantized"] == str(loss)
+    assert said.items() >= metadata_of(whole).items()
+    images = torch.randint(256, (5, 3, HEIGHT, WIDTH), dtype=torch.uint8)
+    largest = float((_run(path, images) - small.embed(images)).abs().max())
+    assert isinstance(loss, exporting.Loss)
+    assert loss.people == 16
+    assert min(largest, loss.largest) > 1e-4
+    assert max(largest, loss.largest) < 0.25
+    assert abs(loss.mAP[1] - loss.mAP[0]) < 10
+
+
 def test_what_answers_otherwise_is_not_kept(
     ckpt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -82,5 +100,7 @@ def test_mistakes_are_sentences(ckpt: Path, embedder: Embedder, tmp_path: Path) 
     for format, name, message in (("onnx", "a.pt2", "ends in .onnx"), ("tf", "a.tf", "format is one of onnx, torch")):
         with pytest.raises(UserError, match=message):
             export(embedder, tmp_path / name, format=format)
+    with pytest.raises(UserError, match="quantize=int8 is for format=onnx"):
+        export(embedder, tmp_path / "a.pt2", format="torch", quantize="int8")
     with pytest.raises(UserError, match="float32 network on the CPU"):
         export(load(ckpt, device="cpu", precision="bfloat16"), tmp_path / "a.onnx")

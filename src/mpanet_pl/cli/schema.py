@@ -412,6 +412,7 @@ class Embed(_Embedder):
 class Export(_Embedder):
     out: str = path()
     format: str = is_one_of("onnx", "torch")
+    quantize: str | None = is_one_of("int8")
 
 
 @dataclass(kw_only=True)

@@ -1,14 +1,17 @@
 """A network as a graph for other programs: uint8 images of the training size in, embeddings of length one out.
 
 Normalisation, the mirror image and the projection are inside, so nobody normalises twice. Resizing stays outside, and
-the file says how. A file that does not answer as the network does is not left behind.
+the file says how. A file that does not answer as the network does is not left behind. One in int8 does not: it says
+how much it loses.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,9 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from mpanet_pl.data import open_images
+from mpanet_pl.data import Catalogue, open_images
 from mpanet_pl.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from mpanet_pl.errors import RunStopped, UserError
+from mpanet_pl.evaluation import RetrievalProtocol, evaluate, protocol_of
 from mpanet_pl.gallery.embedder import Embedder
 from mpanet_pl.gallery.extras import need
 from mpanet_pl.system.files import written_aside
@@ -28,6 +32,9 @@ from mpanet_pl.world import Synthetic
 
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 TOLERANCE = 1e-4  # of an embedding's numbers, whose squares sum to one
+INT8 = "int8"
+FEW, MANY = 10, 40  # drawn people: to compare a graph with its network, to score it
+CALIBRATING = 64  # images of the others
 METADATA = "metadata.json"  # within a torch file
 Answer = Callable[..., Tensor]  # of the graph's inputs
 
@@ -73,8 +80,38 @@ class Parity(NamedTuple):
         )
 
 
-def export(embedder: Embedder, out: str | Path, *, format: str = "onnx") -> Parity:
-    """Write the graph of a float32 embedder on the CPU, once it has answered as the embedder does."""
+class Loss(NamedTuple):
+    """What int8 costs on drawn test people, whom neither the network nor the calibration has seen."""
+
+    largest: float  # difference of any number of any embedding
+    r1: tuple[float, float]  # percent, before and after
+    mAP: tuple[float, float]
+    setting: str
+    people: int
+
+    def __str__(self) -> str:
+        told = ", ".join(
+            f"{name} {before:.2f} → {after:.2f} ({after - before:+.2f})"
+            for name, (before, after) in (("R1", self.r1), ("mAP", self.mAP))
+        )
+        return f"int8: largest difference {self.largest:.1e}; {told} on {self.people} drawn test people, {self.setting}"
+
+
+class Drawn(NamedTuple):
+    """People whom the network has not seen."""
+
+    images: Tensor  # of the test people
+    catalogue: Catalogue
+    others: Tensor  # images of other people
+    others_infrared: Tensor
+    protocol: RetrievalProtocol
+
+
+def export(embedder: Embedder, out: str | Path, *, format: str = "onnx", quantize: str | None = None) -> Parity | Loss:
+    """Write the graph of a float32 embedder on the CPU, once it has answered as the embedder does.
+
+    quantize: "int8", convolutions in eight bits, whose ranges are those of drawn people; of format onnx alone.
+    """
     path = Path(out).expanduser()
     if format not in SUFFIXES:
         raise UserError(f"format is one of {', '.join(SUFFIXES)}, got {format}.")
@@ -82,14 +119,60 @@ def export(embedder: Embedder, out: str | Path, *, format: str = "onnx") -> Pari
         raise UserError(f"A file of format={format} ends in {SUFFIXES[format]}, got {path}.")
     if embedder.device.type != "cpu" or embedder.precision != "float32":
         raise UserError("A graph is made from a float32 network on the CPU.")
-    images = _drawn_people(embedder.height, embedder.width)
+    if quantize is not None and (quantize, format) != (INT8, "onnx"):
+        raise UserError(f"quantize={INT8} is for format=onnx, got quantize={quantize} and format={format}.")
+    people = _drawn_people(embedder.height, embedder.width, MANY if quantize else FEW)
     metadata = _metadata(embedder)
     with written_aside(path) as aside:
         answer = _write_onnx(embedder, aside, metadata) if format == "onnx" else _write_torch(embedder, aside, metadata)
-        parity = _compare(embedder, answer, images)
+        parity = _compare(embedder, answer, people)
         if parity.largest > TOLERANCE or parity.identical < parity.lists:
             raise RunStopped(f"{path} is not kept: it does not answer as the network does ({parity}).")
+        if quantize:
+            return _quantised(embedder, aside, people)
     return parity
+
+
+def _quantised(embedder: Embedder, path: Path, people: Drawn) -> Loss:
+    """Put the graph at `path` into int8."""
+    onnx, quantization = need("onnx", "export"), need("onnxruntime.quantization", "export")
+    some = torch.linspace(0, len(people.others) - 1, CALIBRATING).long()
+    batches = _parts(embedder, people.others[some], people.others_infrared[some], 16)
+
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[name-defined]
+        def get_next(self) -> dict[str, Any] | None:
+            batch = next(batches, None)
+            return None if batch is None else _arrays(_examples(embedder), batch)
+
+    with TemporaryDirectory() as folder, _quiet():
+        small = Path(folder) / "int8.onnx"
+        quantization.quantize_static(str(path), str(small), Reader(), op_types_to_quantize=["Conv"], per_channel=True)
+        model = onnx.load(small)
+    answer = _session(model.SerializeToString())
+    infrared = people.catalogue.infrared
+    theirs = torch.cat([answer(*part) for part in _parts(embedder, people.images, infrared, 16)])
+    ours = embedder.embed(people.images, infrared=infrared)
+    setting, before = next(iter(evaluate(ours, people.catalogue, people.protocol).items()))
+    after = evaluate(theirs, people.catalogue, people.protocol)[setting]
+    count = len(people.catalogue.identities.unique())
+    largest = float((ours - theirs).abs().max())
+    loss = Loss(largest, (before.r1, after.r1), (before.mAP, after.mAP), setting, count)
+    told = {entry.key: entry.value for entry in model.metadata_props}
+    onnx.helper.set_model_props(model, told | {"quantized": str(loss)})
+    onnx.save(model, path)
+    return loss
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The quantiser warns that a graph could have been prepared, which this one's exporter has done."""
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(before)
 
 
 def _write_torch(embedder: Embedder, path: Path, metadata: dict[str, str]) -> Answer:
@@ -105,7 +188,8 @@ def _write_torch(embedder: Embedder, path: Path, metadata: dict[str, str]) -> An
 
 
 def _write_onnx(embedder: Embedder, path: Path, metadata: dict[str, str]) -> Answer:
-    onnx, runtime = need("onnx", "export"), need("onnxruntime", "export")
+    onnx = need("onnx", "export")
+    need("onnxruntime", "export")
     need("onnxscript", "export")
     batch, inputs = torch.export.Dim("batch", min=1, max=65536), _examples(embedder)
     with torch.no_grad(), warnings.catch_warnings():
@@ -123,10 +207,17 @@ def _write_onnx(embedder: Embedder, path: Path, metadata: dict[str, str]) -> Ans
     model = program.model_proto
     onnx.helper.set_model_props(model, metadata)
     onnx.save(model, path)
-    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda *given: torch.from_numpy(
-        session.run(None, {name: part.contiguous().numpy() for name, part in zip(inputs, given, strict=True)})[0]
-    )
+    return _session(path)
+
+
+def _session(model: Path | bytes) -> Answer:
+    session = need("onnxruntime", "export").InferenceSession(model, providers=["CPUExecutionProvider"])
+    names = [part.name for part in session.get_inputs()]
+    return lambda *given: torch.from_numpy(session.run(None, _arrays(names, given))[0])
+
+
+def _arrays(names: Iterable[str], given: Sequence[Tensor]) -> dict[str, Any]:
+    return {name: part.contiguous().numpy() for name, part in zip(names, given, strict=True)}
 
 
 def _examples(embedder: Embedder) -> dict[str, Tensor]:
@@ -148,23 +239,32 @@ def _metadata(embedder: Embedder) -> dict[str, str]:
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in record.items()}
 
 
-def _drawn_people(height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Images of the drawn test people, and which of them an infrared camera took: the queries."""
+def _drawn_people(height: int, width: int, identities: int) -> Drawn:
     with TemporaryDirectory() as folder:
-        dataset = Synthetic(folder, identities=10, images_per_camera=2, hardness=0.5)
+        dataset = Synthetic(folder, identities=identities, images_per_camera=2, hardness=0.5)
         dataset.prepare()
-        test = dataset.read().test
-        images = open_images(dataset.root, test.paths, height, width, cache=False)
-        return images[torch.arange(len(test))], test.infrared
+        splits = dataset.read()
+        test, others = (
+            open_images(dataset.root, split.paths, height, width, cache=False)[torch.arange(len(split))]
+            for split in (splits.test, splits.train)
+        )
+        return Drawn(test, splits.test, others, splits.train.infrared, protocol_of(dataset))
 
 
-def _compare(embedder: Embedder, answer: Answer, people: tuple[Tensor, Tensor]) -> Parity:
-    """In batches of several sizes, one among them; neighbours in a list may change where they are as good as equal."""
-    images, infrared = people
-    ours = embedder.embed(images, infrared=infrared)
+def _parts(
+    embedder: Embedder, images: Tensor, infrared: Tensor, sizes: int | list[int]
+) -> Iterator[tuple[Tensor, ...]]:
+    """The graph's inputs, batch by batch."""
     inputs = (images, infrared) if embedder.two_stream else (images,)
-    parts = zip(*(part.split([1, 3, len(images) - 4]) for part in inputs), strict=True)
-    theirs = torch.cat([answer(*part) for part in parts])
+    return zip(*(part.split(sizes) for part in inputs), strict=True)
+
+
+def _compare(embedder: Embedder, answer: Answer, people: Drawn) -> Parity:
+    """In batches of several sizes, one among them; neighbours in a list may change where they are as good as equal."""
+    infrared = people.catalogue.infrared  # their cameras' images are the queries
+    ours = embedder.embed(people.images, infrared=infrared)
+    sizes = [1, 3, len(people.images) - 4]
+    theirs = torch.cat([answer(*part) for part in _parts(embedder, people.images, infrared, sizes)])
     if theirs.shape != ours.shape or not theirs.isfinite().all():
         return Parity(float("inf"), 0, int(infrared.sum()))
     similarity = ours[infrared] @ ours[~infrared].T
