@@ -50,7 +50,7 @@ def rows(run: Path, setting: str, whiten: bool) -> Iterator[tuple[str, int, str,
     data = build_data(cfg.data)
     data.setup("test")
     images = data.images(data.test)
-    full = embedder.embed(images[torch.arange(len(images))])
+    full = embedder.embed(images[torch.arange(len(images))], infrared=data.test.infrared)
     learning = training_embeddings(embedder)
     protocol = build_protocol(cfg.protocol, data.dataset)
     most = min(full.shape[1], len(learning) - 1)
