@@ -14,7 +14,8 @@ from pytorch_lightning.loggers import WandbLogger
 from trees import draw_regdb
 
 from mpanet_pl.errors import RunStopped
-from mpanet_pl.run.trainer import build_trainer
+from mpanet_pl.module import MPANetModule
+from mpanet_pl.run.trainer import build_trainer, settled
 from mpanet_pl.system.precision import best_precision
 from mpanet_pl.train import train
 
@@ -38,6 +39,17 @@ def test_precision_follows_the_processor(
     assert build_trainer(compose("train", ["trainer=cpu"]).trainer).precision == precision
     given = build_trainer(compose("train", ["trainer=cpu", "trainer.precision=32-true"]).trainer)
     assert given.precision == "32-true"
+
+
+@pytest.mark.parametrize(
+    ("asked", "size", "precision"),
+    [("auto", (32, 16), "32-true"), ("auto", (32, 32), "auto"), ("bf16-mixed", (32, 16), "bf16-mixed")],
+)
+def test_maps_one_pixel_wide_are_made_in_float32(asked: str, size: tuple[int, int], precision: str) -> None:
+    cfg = compose("train", ["trainer=cpu", f"trainer.precision={asked}"]).trainer
+    network = {"trunk": "resnet18", "pretrained": False, "alleviation": []}
+    module = MPANetModule(2, network=network, criterion={}, optimizer={}, schedule={"milestones": [1]})
+    assert (settled(cfg, module, *size).precision, module.training) == (precision, True)
 
 
 @pytest.mark.parametrize(("native", "precision"), [(True, "bf16-mixed"), (False, "16-mixed")])

@@ -24,6 +24,7 @@ from pytorch_lightning.profilers import AdvancedProfiler, Profiler, PyTorchProfi
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from mpanet_pl.errors import RunStopped, UserError
+from mpanet_pl.module import MPANetModule
 from mpanet_pl.run.callbacks import AtomicCheckpoints
 from mpanet_pl.run.callbacks.checkpoints import LAST
 from mpanet_pl.system.precision import best_precision
@@ -101,6 +102,18 @@ def _cluster() -> list[ClusterEnvironment]:
     if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
         return [SLURMEnvironment(auto_requeue=False)]
     return []  # Lightning finds any other by itself
+
+
+def settled(cfg: DictConfig, module: MPANetModule, height: int, width: int) -> DictConfig:
+    """`auto` is float32 on a CPU where maps are one pixel wide: oneDNN's bf16 convolutions into such are wrong."""
+    on_gpu = cfg.accelerator == "gpu" or (cfg.accelerator == "auto" and torch.cuda.is_available())
+    if cfg.precision != "auto" or on_gpu:
+        return cfg
+    training = module.training
+    with torch.inference_mode():
+        maps = module.eval().embed(torch.zeros(2, 3, height, width), torch.tensor([False, True])).maps
+    module.train(training)
+    return OmegaConf.merge(cfg, {"precision": "32-true"}) if maps.shape[-1] == 1 else cfg  # type: ignore[return-value]
 
 
 def _check_devices(accelerator: str, devices: Any) -> None:
