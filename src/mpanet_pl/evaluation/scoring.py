@@ -186,7 +186,8 @@ class Retrieval:
                 for trials in chosen.values()
             ]
 
-        blocks = [found for many in self._blocks(search.queries, embeddings) for found in on_threads(placed, many)]
+        each = on_threads if embeddings.device.type == "cpu" else map
+        blocks = [found for many in self._blocks(search.queries, embeddings) for found in each(placed, many)]
         return {
             setting: [list(trial) for trial in zip(*(block[number] for block in blocks), strict=True)]
             for number, setting in enumerate(chosen)
