@@ -21,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
@@ -343,6 +344,8 @@ def forked(work: Callable[[], int], seconds: float) -> int:
         try:
             with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
                 code = work()
+        except BaseException:
+            os.write(ERRORS, traceback.format_exc().encode())
         finally:
             os._exit(code)
     end, code = time.monotonic() + seconds, None
@@ -363,7 +366,7 @@ def collected(paths: Iterable[str], plugin: object) -> int:
     options = ["--import-mode=importlib", "--doctest-modules", "-q", "-x", "-p", "no:cacheprovider", "-m", "not slow"]
     quick = [
         "-k",
-        "not compil and not half_precision and not worker and not whole_one_sees",
+        "not compil and not half_precision and not worker and not whole_one_sees and not no_time",
         "-o",
         "addopts=",
         "--basetemp=made",

@@ -147,6 +147,7 @@ def test_an_epoch_depends_on_seed_and_number_alone():
     assert list(resumed) == seventh
     others.set_epoch(7)
     assert list(others) != seventh
+    assert list(batches_of(catalogue, 4, 4)) == list(batches_of(catalogue, 4, 4, seed=1))
 
 
 @pytest.mark.parametrize("sampler", DRAWS)
@@ -203,6 +204,12 @@ def test_an_identity_with_one_modality_is_named():
         batches_of(catalogue, 2, 2)
     with pytest.raises(UserError, match="has 6 visible and 0 infrared images"):
         batches_of(catalogue_of([(6, 0)]), 1, 2, sampler="random")
+
+
+@pytest.mark.parametrize(("one_sided", "end"), [(5, r"visible/4/0.jpg\)"), (6, r"visible/4/0.jpg, …\)")])
+def test_five_of_those_with_one_modality_are_named(one_sided, end):
+    with pytest.raises(UserError, match=f"{one_sided} training identities .*{end}"):
+        batches_of(catalogue_of([(2, 0)] * one_sided + [(2, 2)] * 2), 2, 2)
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 4])

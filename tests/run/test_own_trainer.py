@@ -135,3 +135,26 @@ def test_held_out_people_validate_and_the_test_images_are_untouched(folder: Path
     (scores,) = trainer.validate(module_of(), datamodule=data, verbose=False)
     assert "val/infrared_to_visible/r1" in scores
     assert not set(data.val.paths) & (set(data.test.paths) | set(data.train.paths))
+
+
+@pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="since torch 2.9")
+def test_torchs_newer_precision_switches_change_nothing(sysu: Path, tmp_path: Path) -> None:
+    """Torch refuses what mixes the newer and the older way to set them; none of these changes what a CPU computes."""
+
+    def scores() -> list[dict[str, float]]:
+        pl.seed_everything(1, verbose=False)
+        trainer, module, data = trainer_of(tmp_path, limit_train_batches=2), module_of(), data_of(SYSU(sysu), tmp_path)
+        trainer.fit(module, datamodule=data)
+        trained = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        return [trained, *trainer.test(module, datamodule=data, verbose=False)]
+
+    backends, expected = torch.backends, scores()
+    switches = [(backends, "ieee"), (backends.cuda.matmul, "tf32"), (backends.mkldnn.matmul, "ieee")]
+    try:
+        for backend, precision in switches:
+            backend.fp32_precision = precision
+            assert scores() == expected
+            backend.fp32_precision = "none"
+    finally:
+        for backend, _ in switches:
+            backend.fp32_precision = "none"
