@@ -285,7 +285,7 @@ class Afresh:
 
 def run(session: pytest.Session, items: Sequence[pytest.Item]) -> int:
     """Whether one of the tests fails, known at the first that does."""
-    for item, following in zip(items, [*items[1:], None], strict=True):
+    for item, following in zip(items, [*items[1:], None], strict=False):
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
         if session.testsfailed:
             return 1

@@ -225,9 +225,17 @@ def test_colours_stay_by_default():
         ({"erase_ratio": (0, 1)}, r"got \(0.02, 0.33\) and \(0, 1\)"),
         ({"tone": 2}, "augment.tone is a probability"),
         ({"tone_knots": 1}, "augment.tone_knots is within 2 to 256, got 1"),
+        ({"tone_knots": 257}, "augment.tone_knots is within 2 to 256, got 257"),
+        ({"erase_area": (0.2, 1.1)}, r"the area within 0 to 1, got \(0.2, 1.1\)"),
+        ({"fill": -1}, "augment.fill within 0 to 255, got 10 and -1"),
         ({"caj": True, "rle": True}, "switch one of them off"),
     ],
 )
 def test_what_cannot_be_is_refused(settings, sentence):
     with pytest.raises(UserError, match=sentence):
         Augmentation(**settings)
+
+
+def test_the_edges_of_what_can_be():
+    Augmentation(flip=0, erase=1, pad=0, fill=255, erase_area=(0, 1), erase_ratio=(2, 2), tone=1, tone_knots=256)
+    Augmentation(flip=1, erase=0, fill=0, erase_area=(1, 1), grayscale=1, channel_exchange=0, tone_knots=2)
