@@ -37,7 +37,9 @@ def save(path: Path, tables: Tables, cameras: int = 6) -> Path:
 def test_galleries_are_the_first_images_of_each_row(tmp_path: Path) -> None:
     _, catalogue = made.small(2)
     tables = tables_of(catalogue)
-    (search,) = SYSUProtocol(save(tmp_path / "some.mat", tables)).searches(catalogue)
+    protocol = SYSUProtocol(save(tmp_path / "some.mat", tables))
+    assert protocol.gallery == "official permutations"
+    (search,) = protocol.searches(catalogue)
     for setting, cameras, shots in (("all/single", (1, 2, 4, 5), 1), ("indoor/multi", (1, 2), 10)):
         for trial, gallery in enumerate(search.galleries[setting]):
             expected = {

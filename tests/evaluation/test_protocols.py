@@ -135,3 +135,17 @@ def test_sysus_validation_people_are_searched_for_without_the_indoor_cameras() -
     rows = [(f"cam{camera}/{who:04d}/0001.jpg", who, camera, camera == 3) for camera in (3, 4, 5) for who in (1, 2)]
     (search,) = SYSUProtocol().searches(Catalogue.from_rows(rows))
     assert set(search.galleries) == {"all/single", "all/multi"}
+
+
+def test_a_protocol_says_in_short_how_its_gallery_was_chosen() -> None:
+    assert SYSUProtocol().gallery == "random.seed"
+    assert "random.seed" in SYSUProtocol().draw
+    assert LLCMProtocol(trials=1).draw.startswith("1 gallery drawn by random.seed")
+    assert "but those of the query's identity and camera" in FolderProtocol(same_camera=True).draw
+    assert "but" not in FolderProtocol().draw
+
+
+def test_the_papers_numbers_stand_beside_what_is_measured_alike() -> None:
+    assert RegDBProtocol().published["visible_to_thermal"]["r1"] > 80
+    assert not RegDBProtocol(normalise=True).published
+    assert SYSUProtocol().published.keys() <= {"all/single", "all/multi", "indoor/single", "indoor/multi"}

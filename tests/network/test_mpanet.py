@@ -102,3 +102,11 @@ def test_it_compiles_without_a_graph_break(backend: str) -> None:
     torch.testing.assert_close(seen, expected, rtol=1e-2, atol=1e-3)
     assert list(network.state_dict()) == keys
     assert all(weight.grad is not None for weight in network.parameters() if weight.requires_grad)
+
+
+def test_a_network_says_whether_it_has_two_streams() -> None:
+    """By which the module knows whether to tell it the modality."""
+    assert [MPANet(trunk="resnet18_thin", pretrained=False, two_stream=how).two_stream for how in (None, "stem")] == [
+        None,
+        "stem",
+    ]
