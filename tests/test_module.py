@@ -191,6 +191,8 @@ def test_a_trusted_checkpoint_rebuilds_own_parts(tmp_path: Path, monkeypatch: py
     run.save_checkpoint(tmp_path / "some.ckpt")
     loaded = MPANetModule.load_from_checkpoint(tmp_path / "some.ckpt", trust=["my_lab"])
     assert type(loaded) is type(module)
+    other = MPANetModule.load_from_checkpoint(tmp_path / "some.ckpt", trust=["my_lab"], optimizer={"lr": 0.7})
+    assert other.hparams["optimizer"] == {"lr": 0.7}, "keywords reach the class that the file names"
     torch.testing.assert_close(loaded.state_dict(), module.state_dict(), rtol=0, atol=0)
     images = batches(1)[0].images
     assert torch.equal(loaded(images), module(images))
@@ -236,9 +238,23 @@ def test_a_run_stopped_in_one_cycle_goes_on_as_if_nothing_had_been(tmp_path: Pat
     assert second.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-5), "four steps of the optimiser, all done"
 
 
+def test_local_maps_sharpen_with_the_runs_steps(tmp_path: Path) -> None:
+    module, told = tiny(network={"trunk": "resnet18_thin", "pretrained": False, "patterns": 2, "maps": "local"}), []
+    module.network.patterns.sharpen = told.append
+    trainer(tmp_path, max_epochs=2).fit(module, loader(2))
+    assert told == [0, 0.25, 0.5, 0.75]
+
+
 def test_a_schedule_over_the_run_wants_its_length(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"set trainer\.max_epochs"):
         trainer(tmp_path, max_epochs=-1).fit(tiny(schedule=ONECYCLE), loader(1))
+
+
+def test_its_learning_rate_is_the_optimisers() -> None:
+    module = tiny(optimizer={"lr": 0.25})
+    assert module.lr == 0.25
+    module.lr = 0.5
+    assert module.configure_optimizers()["optimizer"].param_groups[0]["lr"] == 0.5
 
 
 def test_lightnings_tuner_finds_a_learning_rate(tmp_path: Path) -> None:
