@@ -1,5 +1,7 @@
 import copy
 import csv
+import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -10,9 +12,11 @@ from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.tuner import Tuner
 from torch.utils.data import DataLoader
 
-from mpanet_pl.data import Batch
+from mpanet_pl.data import Batch, ReIDDataModule
 from mpanet_pl.errors import UserError
+from mpanet_pl.losses import MPANetLoss
 from mpanet_pl.module import MPANetModule
+from mpanet_pl.network import MPANet
 from mpanet_pl.system.targets import named
 
 PEOPLE = 4
@@ -357,3 +361,12 @@ def test_the_step_never_waits_for_the_gpu(tmp_path: Path) -> None:
             torch.cuda.set_sync_debug_mode("default")
 
     trainer(tmp_path, accelerator="gpu", devices=1, log_every_n_steps=50, callbacks=[Strict()]).fit(module, loader(4))
+
+
+@pytest.mark.parametrize("made", [MPANetModule, ReIDDataModule])
+def test_docstrings_tell_every_keyword(made: type) -> None:
+    """Those of the network and the losses, too, which the module takes as mappings."""
+    parts = [made, *((MPANet, MPANetLoss) if made is MPANetModule else ())]
+    names = {name for part in parts for name in inspect.signature(part).parameters} - {"dimension"}
+    untold = {name for name in names if not re.search(rf"\b{name}\b", made.__doc__ or "")}
+    assert not untold

@@ -59,6 +59,17 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+def test_every_page_is_in_the_sites_menu() -> None:
+    menu = re.findall(r"([\w/]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    docs = ROOT / "docs"
+    assert sorted(menu) == sorted(str(page.relative_to(docs)) for page in docs.rglob("*.md"))
+
+
+def test_the_site_fetches_nothing_from_elsewhere() -> None:
+    assert "font: false" in (ROOT / "mkdocs.yml").read_text()
+    assert "http" not in (ROOT / "mkdocs.yml").read_text()
+
+
 def test_the_readme_code_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
