@@ -187,8 +187,11 @@ class _Refusal(NamedTuple):
 
 
 def _on(device: torch.device, vectors: np.ndarray | Tensor) -> Tensor:
-    held = vectors if isinstance(vectors, Tensor) else torch.tensor(vectors)
-    return held.to(device).float()
+    if isinstance(vectors, Tensor):
+        return vectors.to(device).float()
+    if device.type == "cpu":
+        return torch.from_numpy(vectors.astype(np.float32))
+    return torch.tensor(vectors).to(device).float()
 
 
 def _of(block: Block, kept: np.ndarray) -> Block:
