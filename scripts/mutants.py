@@ -366,7 +366,7 @@ def collected(paths: Iterable[str], plugin: object) -> int:
     options = ["--import-mode=importlib", "--doctest-modules", "-q", "-x", "-p", "no:cacheprovider", "-m", "not slow"]
     quick = [
         "-k",
-        "not compil and not half_precision and not worker and not whole_one_sees and not no_time",
+        "not compil and not half_precision and not worker and not whole_one_sees and not no_time and not full_disk",
         "-o",
         "addopts=",
         "--basetemp=made",

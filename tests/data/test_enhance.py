@@ -130,3 +130,12 @@ def test_the_augmentation_enhances_before_it_normalises():
     assert untouched == pytest.approx(1 / 8, abs=0.1)
     part = augmentation(images[40:], index[40:], infrared[40:], seed=1, epoch=0)
     assert torch.equal(part, result[40:])  # whoever else is in the batch
+
+
+def test_each_box_is_drawn_by_numbers_of_its_own(monkeypatch):
+    asked = []
+    monkeypatch.setattr("mpanet_pl.data.enhance.uniforms", lambda *of: asked.append(of[-1]) or uniforms(*of))
+    monkeypatch.setattr("mpanet_pl.data.enhance.betas", lambda *of: asked.append(of[-1]) or betas(*of))
+    enhance(torch.rand(64, 24, 12, 3, generator=torch.Generator().manual_seed(0)), image_keys(1, 0, torch.arange(64)))
+    assert len(asked) > 4
+    assert sorted(asked) == list(range(PURPOSE, PURPOSE + len(asked)))

@@ -53,3 +53,20 @@ def test_columns_rows_epochs_occurrences_views_and_purposes_are_uniform_and_inde
     assert all(kstest(column, "uniform").pvalue > 1e-4 for column in columns)
     correlation = np.corrcoef(columns) - np.eye(len(columns))
     assert abs(correlation).max() < 4.5 / np.sqrt(500)
+
+
+def test_numbers_are_those_of_splitmix64():
+    """In whole numbers, from the definition: a run continued by a later release draws what it would have drawn."""
+
+    def mix(x: int) -> int:
+        x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        x = (x ^ (x >> 27)) * 0x94D049BB133111EB % 2**64
+        return x ^ (x >> 31)
+
+    seed, epoch, row, again, view, purpose = 3, 2, 7, 1, 1, 16
+    key = mix((mix((mix((mix(mix(seed) + epoch) + row) % 2**64) + again) % 2**64) + view) % 2**64)
+    expected = [
+        (mix((key + (column + (purpose << 32)) * 0x9E3779B97F4A7C15) % 2**64) >> 11) / 2**53 for column in (1, 2, 3)
+    ]
+    keys = image_keys(seed, epoch, torch.tensor([row]), torch.tensor([again]), view)
+    assert uniforms(keys, 3, purpose)[0].tolist() == expected

@@ -36,6 +36,14 @@ def test_a_curve_is_linear_between_its_knots():
     assert tone._curves(knots)[0].tolist() == np.round(truth).astype(int).tolist()
 
 
+def test_two_knots_are_a_straight_line_and_three_bend_in_the_middle():
+    steps = torch.linspace(0, 1, 256, dtype=torch.float64)
+    for knots, places in ((2, [0, 255]), (3, [0, 127, 255])):
+        for curve in draws(50, knots=knots).curves.double():
+            expected = np.interp(steps * 255, places, curve[places])
+            assert (curve - torch.from_numpy(expected)).abs().max() <= 3  # rounding, and half a place of the middle
+
+
 def test_the_draws_are_the_stated_ones():
     tones = draws(20_000)
     assert abs(tones.changed.float().mean() - 0.8) < 0.01

@@ -89,6 +89,7 @@ def test_re_ranking_helps_where_neighbours_tell(reranker: rerank.Reranker) -> No
 def test_impossible_choices_are_refused() -> None:
     with pytest.raises(UserError, match="k1=3, k2=6"):
         KReciprocal(k1=3)
+    KReciprocal(k1=3, k2=3)
     with pytest.raises(UserError, match="k=0"):
         MutualNeighbours(k=0)
 
