@@ -42,6 +42,9 @@ def test_two_knots_are_a_straight_line_and_three_bend_in_the_middle():
         for curve in draws(50, knots=knots).curves.double():
             expected = np.interp(steps * 255, places, curve[places])
             assert (curve - torch.from_numpy(expected)).abs().max() <= 3  # rounding, and half a place of the middle
+    straight, bent = draws(50, knots=2).curves.double(), draws(50, knots=3).curves.double()
+    assert (straight[:, 0] - straight[:, -1]).abs().mean() > 20
+    assert (bent[:, 127] - (bent[:, 0] + bent[:, -1]) / 2).abs().mean() > 20
 
 
 def test_the_draws_are_the_stated_ones():

@@ -285,7 +285,7 @@ def _read_parquet(
             parts.append(pq.read_table(file))
         except (pa.ArrowException, OSError) as error:
             raise UserError(f"{file} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
-    if len({part.schema for part in parts}) > 1:
+    if any(part.schema != parts[0].schema for part in parts):
         raise UserError(f"{place} holds Parquet files of several kinds: their columns or records differ.")
     table = pa.concat_tables(parts)
     if "embedding" not in table.column_names:
