@@ -18,6 +18,7 @@ def search(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
     need("pyarrow", "gallery")
     from mpanet_pl.gallery.answers import write_answers
     from mpanet_pl.gallery.embedder import device_of
+    from mpanet_pl.gallery.known import limit_of, said, with_known
     from mpanet_pl.gallery.searching import Filter, open_queries, table_of
     from mpanet_pl.gallery.searching import search as find
     from mpanet_pl.gallery.store import Gallery
@@ -25,6 +26,7 @@ def search(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
     check_engine(cfg.engine, cfg.uri)
     only = Filter(**cfg.only)
     gallery = Gallery(cfg.gallery)
+    limit = limit_of(gallery, cfg.threshold)
     opened = open_queries(
         gallery, cfg.queries, name=cfg.name, group=cfg.group, ckpt=cfg.ckpt, device=cfg.device, trust=cfg.trust
     )
@@ -37,8 +39,10 @@ def search(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
 
             with filled(gallery, copy_at(cfg.uri, cfg.collection, cfg.index), token=cfg.uri_token) as collection:
                 table = collection.search(queries, k=cfg.k, only=only)
-        write_answers(cfg.out, gallery, queries, table, sheet=cfg.sheet)
+        write_answers(cfg.out, gallery, queries, with_known(table, limit), sheet=cfg.sheet, remark=said(gallery, limit))
     print(f"{len(queries)} queries against {len(gallery)} rows of {cfg.gallery}: {cfg.out}/sheet.html and results.csv")
+    if limit is not None:
+        print(f"An answer is {said(gallery, limit)}.")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

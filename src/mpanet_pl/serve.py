@@ -20,11 +20,13 @@ def serve(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
     check_engine(cfg.engine, cfg.uri)
     need("fastapi", "serve")
     uvicorn = need("uvicorn", "serve")
+    from mpanet_pl.gallery.known import limit_of
     from mpanet_pl.gallery.searching import embedder_of
     from mpanet_pl.gallery.serving import LOOPBACK, Engine, HeldGallery, create_app
     from mpanet_pl.gallery.store import Gallery
 
     gallery = Gallery(cfg.gallery)
+    limit = limit_of(gallery, cfg.threshold)
     embedder = embedder_of(gallery, ckpt=cfg.ckpt, device=cfg.device, trust=cfg.trust)
     token = None if cfg.token is None else str(cfg.token)
     if cfg.host not in LOOPBACK and token is None:
@@ -40,7 +42,7 @@ def serve(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
         else:
             engine = HeldGallery(gallery.folder, embedder.device)
         print(f"{len(gallery)} rows: http://{cfg.host}:{cfg.port}/{hint}", flush=True)
-        app = create_app(engine, embedder, token=token, host=cfg.host)
+        app = create_app(engine, embedder, token=token, host=cfg.host, limit=limit)
         uvicorn.run(app, host=cfg.host, port=cfg.port, log_level="warning", server_header=False)
 
 

@@ -429,6 +429,9 @@ class _Filter:
 @dataclass(kw_only=True)
 class _Gallery:
     gallery: str = path()
+    threshold: float | str | None = key(
+        "auto, null or a cosine", lambda value: value == "auto" or (isinstance(value, float) and abs(value) <= 1)
+    )
     ckpt: str | None = path()
     device: str
     trust: Any = packages()

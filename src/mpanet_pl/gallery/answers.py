@@ -27,8 +27,10 @@ THUMBNAIL = (96, 192)  # at most, width and height
 CALENDAR = 1e8  # seconds since 1970 beyond which a time is a date
 
 
-def write_answers(out: str | Path, gallery: Gallery, queries: Queries, table: pa.Table, *, sheet: int = 100) -> None:
-    """results.parquet, results.csv, and sheet.html with the first `sheet` queries."""
+def write_answers(
+    out: str | Path, gallery: Gallery, queries: Queries, table: pa.Table, *, sheet: int = 100, remark: str = ""
+) -> None:
+    """results.parquet, results.csv, and sheet.html with the first `sheet` queries; `remark` says who is known."""
     folder = Path(out).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     with written_aside(folder / "results.parquet") as aside:
@@ -36,10 +38,10 @@ def write_answers(out: str | Path, gallery: Gallery, queries: Queries, table: pa
     with written_aside(folder / "results.csv") as aside:
         pyarrow.csv.write_csv(table, aside)
     with written_aside(folder / "sheet.html") as aside:
-        aside.write_text(page(gallery, queries, table, sheet), encoding="utf-8")
+        aside.write_text(page(gallery, queries, table, sheet, remark), encoding="utf-8")
 
 
-def page(gallery: Gallery, queries: Queries, table: pa.Table, most: int) -> str:
+def page(gallery: Gallery, queries: Queries, table: pa.Table, most: int, remark: str = "") -> str:
     shown = queries.columns.slice(0, most).to_pylist()
     answers = {query: list(rows) for query, rows in groupby(table.to_pylist(), key=lambda row: row["query"])}
     sections = [
@@ -51,14 +53,17 @@ def page(gallery: Gallery, queries: Queries, table: pa.Table, most: int) -> str:
     trained_on = html.escape(gallery.record["trained_on"])
     about = (
         f"{chosen} against {len(gallery)} rows; cosine similarity; network trained on {trained_on}, whose terms apply"
+        f"{'; ' * bool(remark)}{html.escape(remark)}"
     )
     template = Template((Path(__file__).parent / "sheet.html").read_text(encoding="utf-8"))
     return template.substitute(about=about, sections="\n".join(sections))
 
 
 def _section(number: int, of: int, query: Mapping[str, Any], answers: list[dict[str, Any]], root: Path) -> str:
+    unknown = {False: " unknown"}
     cards = "".join(
-        f"<li>{_picture(root / row['path'], row)}<b>{row['place']}</b> {row['score']:.3f}{_said(row)}</li>"
+        f"<li>{_picture(root / row['path'], row)}<b>{row['place']}</b> {row['score']:.3f}"
+        f"{unknown.get(row['known'], '')}{_said(row)}</li>"
         for row in answers
     )
     return (

@@ -14,12 +14,18 @@ from torch.nn.functional import normalize
 from mpanet_pl.errors import UserError
 from mpanet_pl.system.files import written_aside
 
+COMPARED = 2048  # training images whose pairs say how cosines of whole and small vectors go together
+NOTHING = np.empty((2, 0))
+
 
 class Projection:
-    """x -> (x - mean) @ components, scaled to length one; `mean` (D,), `components` (D, d)."""
+    """x -> (x - mean) @ components, scaled to length one; `mean` (D,), `components` (D, d).
 
-    def __init__(self, mean: Tensor, components: Tensor) -> None:
-        self.mean, self.components = mean.float(), components.float()
+    cosines: (2, Q) ascending quantiles of the cosines of pairs of training images, of whole vectors and of small ones.
+    """
+
+    def __init__(self, mean: Tensor, components: Tensor, cosines: np.ndarray = NOTHING) -> None:
+        self.mean, self.components, self.cosines = mean.float(), components.float(), cosines
 
     @property
     def dimension(self) -> int:
@@ -33,18 +39,23 @@ class Projection:
         mean, components = self.mean.to(embeddings.device), self.components.to(embeddings.device)
         return normalize((embeddings - mean) @ components)
 
+    def translated(self, cosine: float) -> float | None:
+        """The cosine of small vectors that as many pairs of training images reach as reach this one of whole ones."""
+        return float(np.interp(cosine, *self.cosines)) if self.cosines.size else None
+
     def save(self, path: Path) -> None:
         with written_aside(path) as aside, aside.open("wb") as file:
-            np.savez(file, mean=self.mean.numpy(), components=self.components.numpy())
+            np.savez(file, mean=self.mean.numpy(), components=self.components.numpy(), cosines=self.cosines)
 
     @classmethod
     def read(cls, path: Path) -> Projection:
         try:
             with np.load(path, allow_pickle=False) as stored:
                 mean, components = (torch.from_numpy(stored[name]) for name in ("mean", "components"))
-            if mean.ndim != 1 or components.ndim != 2 or len(mean) != len(components):
-                raise ValueError(f"shapes {tuple(mean.shape)} and {tuple(components.shape)}")
-            return cls(mean, components)
+                cosines = stored["cosines"]
+            if mean.ndim != 1 or components.ndim != 2 or len(mean) != len(components) or len(cosines) != 2:
+                raise ValueError(f"shapes {tuple(mean.shape)}, {tuple(components.shape)} and {cosines.shape}")
+            return cls(mean, components, cosines)
         except Exception as error:  # whatever a parser of garbage stumbles over: there is no end to the kinds
             raise UserError(f"{path} is no projection that embed wrote ({error}).") from error
 
@@ -71,7 +82,18 @@ def learn_each(embeddings: Tensor, dimensions: Sequence[int], *, whiten: bool = 
     components = directions * largest.sign()
     if whiten:
         components = components / variances.sqrt().clamp(min=1e-9)
-    return [Projection(mean, components[:, :dimension].contiguous()) for dimension in dimensions]
+    some = embeddings[torch.linspace(0, count - 1, min(count, COMPARED)).long()]
+    whole = _quantiles(normalize(some))
+    made = [Projection(mean, components[:, :dimension].contiguous()) for dimension in dimensions]
+    for projection in made:
+        projection.cosines = np.stack([whole, _quantiles(projection(some))])
+    return made
+
+
+def _quantiles(vectors: Tensor) -> np.ndarray:
+    """Of the cosines of all pairs of unit vectors (N, D), ever closer together towards the most similar."""
+    first, second = np.triu_indices(len(vectors), 1)
+    return np.quantile((vectors @ vectors.T).numpy()[first, second], 1 - np.geomspace(1, 1e-6, 512))
 
 
 def _principal(centred: Tensor) -> tuple[Tensor, Tensor]:

@@ -29,6 +29,7 @@ from mpanet_pl.data.faults import listed
 from mpanet_pl.errors import UserError
 from mpanet_pl.gallery.compact import Projection
 from mpanet_pl.gallery.embedder import Embedder, stacked
+from mpanet_pl.gallery.known import threshold_of
 from mpanet_pl.gallery.listing import list_images, root_of
 from mpanet_pl.gallery.reading import ahead, decoded
 from mpanet_pl.gallery.store import (
@@ -169,7 +170,7 @@ def _claim(folder: Path, embedder: Embedder, asked: dict[str, Any]) -> None:
         embedder.projection.save(folder / PROJECTION)
     terms = embedder.origin.terms("this gallery")
     made_by = {"device": str(embedder.device), "versions": {name: version(name) for name in VERSIONS}, "terms": terms}
-    write_record(folder, {"format": 1, **record, **made_by})
+    write_record(folder, {"format": 1, **record, **made_by, "threshold": threshold_of(embedder)})
 
 
 def _plan(folder: Path, listing: Callable[..., pa.Table], shard_size: int) -> None:

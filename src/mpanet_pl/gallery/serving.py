@@ -31,6 +31,7 @@ from mpanet_pl.data.decode import Unreadable
 from mpanet_pl.errors import RunStopped, UserError
 from mpanet_pl.gallery.answers import thumbnail
 from mpanet_pl.gallery.embedder import Embedder, stacked
+from mpanet_pl.gallery.known import said
 from mpanet_pl.gallery.reading import pixels
 from mpanet_pl.gallery.searching import Filter, Queries, search, table_of
 from mpanet_pl.gallery.store import COLUMNS, Block, Gallery
@@ -172,8 +173,13 @@ def _unknown(path: str) -> pa.Table:
     return pa.table(nothing | {"path": pa.array([path], pa.string())})
 
 
-def create_app(engine: Engine, embedder: Embedder, *, token: str | None = None, host: str = "127.0.0.1") -> FastAPI:
-    """The application; `token` has to come with each request, as `Authorization: Bearer TOKEN`."""
+def create_app(
+    engine: Engine, embedder: Embedder, *, token: str | None = None, host: str = "127.0.0.1", limit: float | None = None
+) -> FastAPI:
+    """The application; `token` has to come with each request, as `Authorization: Bearer TOKEN`.
+
+    limit: the cosine from which on an answer is `known`.
+    """
     gallery, answerer = engine.gallery, Answerer(engine, embedder)
     if embedder.two_stream:
         raise UserError(f"{gallery.folder} is of a network of two streams, and an upload does not say its modality.")
@@ -229,7 +235,12 @@ def create_app(engine: Engine, embedder: Embedder, *, token: str | None = None, 
     @app.get("/about")
     async def about() -> dict[str, Any]:
         record = gallery.record
-        return {"rows": len(gallery), "cameras": cameras, **{key: record[key] for key in ("trained_on", "dimension")}}
+        return {
+            "rows": len(gallery),
+            "cameras": cameras,
+            "known": said(gallery, limit),
+            **{key: record[key] for key in ("trained_on", "dimension")},
+        }
 
     upload = {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}
 
@@ -254,6 +265,8 @@ def create_app(engine: Engine, embedder: Embedder, *, token: str | None = None, 
             asyncio.to_thread(engine.query, id) if id is not None else asyncio.to_thread(_decoded, body, embedder)
         )
         answers = await asyncio.wrap_future(answerer.ask(what, k, only))
+        for answer in answers:
+            answer["known"] = None if limit is None else answer["score"] >= limit
         if thumbnails:
             await asyncio.to_thread(_add_thumbnails, answers, gallery.root)
         return {"answers": answers}
