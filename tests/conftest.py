@@ -1,6 +1,7 @@
 """One thread for each test process, no window, no network; and the tiny datasets that many tests share."""
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -13,6 +14,10 @@ import torch
 from trees import draw_folder, draw_llcm, draw_regdb, draw_sysu
 
 torch.set_num_threads(1)
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # in a shell's background: the commands under test would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -1,6 +1,7 @@
 import math
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -85,19 +86,19 @@ def test_a_long_list_is_whole() -> None:
 @pytest.mark.parametrize(
     "broken",
     [
-        torch.tensor([1.0, math.nan]),
-        torch.tensor([math.inf, 1.0]),
-        torch.ones(2, dtype=torch.complex64),
-        torch.ones(2, dtype=torch.int8),
-        torch.ones(2).to_sparse(),
-        "two ones",
+        lambda: torch.tensor([1.0, math.nan]),
+        lambda: torch.tensor([math.inf, 1.0]),
+        lambda: torch.ones(2, dtype=torch.complex64),
+        lambda: torch.ones(2, dtype=torch.int8),
+        lambda: torch.ones(2).to_sparse(),
+        lambda: "two ones",
     ],
 )
-def test_weights_are_dense_finite_real_numbers(broken: object) -> None:
+def test_weights_are_dense_finite_real_numbers(broken: Callable[[], object]) -> None:
     good = {"weight": torch.ones(2), "steps": torch.tensor(3), "mask": torch.tensor([True])}
     weights.check_numbers(good, "a.ckpt")
     with pytest.raises(UserError, match=r"a\.ckpt is damaged: 1 of its 4 weights are no finite numbers, first bias\."):
-        weights.check_numbers(good | {"bias": broken}, "a.ckpt")
+        weights.check_numbers(good | {"bias": broken()}, "a.ckpt")
 
 
 def test_a_state_that_is_none() -> None:

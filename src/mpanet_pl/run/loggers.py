@@ -85,6 +85,7 @@ def _tell_tensorboard(logger: TensorBoardLogger, results: Results, pictures: lis
     for file in pictures:
         with Image.open(file) as picture:
             logger.experiment.add_image(file.stem, np.asarray(picture.convert("RGB")), dataformats="HWC")
+    logger.experiment.close()  # Lightning's own end was that of the fit: what came since would wait for the process's
 
 
 def _flat_table(results: Results) -> tuple[list[str], list[list[Any]]]:
