@@ -19,7 +19,7 @@ from mpanet_pl.evaluation.outcomes import NAMES, RANKS, Outcomes, by_person
 from mpanet_pl.evaluation.protocols import RetrievalProtocol, Search
 from mpanet_pl.evaluation.ranking import REMOVED, Gallery, Placements, cumulative_matches, rank
 from mpanet_pl.evaluation.rerank import Reranker
-from mpanet_pl.system.precision import full_precision, precise
+from mpanet_pl.system.precision import at_least_float32, full_precision, precise
 from mpanet_pl.system.threads import on_threads
 
 START = 64  # numbers by which most embeddings differ
@@ -128,10 +128,11 @@ def evaluate(
     With `rerank` each setting is followed by "SETTING + NAME", the same after re-ranking.
     """
     check_embeddings(embeddings, len(catalogue))
-    _check_finite(embeddings, catalogue)
+    lengths = _lengths(embeddings)
+    _check_finite(lengths, catalogue)
     scores: dict[str, Scores] = {}
     with full_precision(embeddings.device):
-        retrieval = Retrieval(embeddings, catalogue, protocol)
+        retrieval = Retrieval(embeddings, catalogue, protocol, lengths)
         for search in protocol.searches(catalogue):
             _check_inhabited(search)
             queries = search.queries
@@ -151,8 +152,11 @@ def evaluate(
 class Retrieval:
     """Embeddings, whom they show, and the protocol under which they meet."""
 
-    def __init__(self, embeddings: Tensor, catalogue: Catalogue, protocol: RetrievalProtocol) -> None:
+    def __init__(
+        self, embeddings: Tensor, catalogue: Catalogue, protocol: RetrievalProtocol, lengths: Tensor | None = None
+    ) -> None:
         self.embeddings = embeddings
+        self.lengths = _lengths(embeddings) if lengths is None else lengths  # (N,)
         self.catalogue = catalogue
         self.protocol = protocol
         self.identities = catalogue.identities.to(embeddings.device)
@@ -233,7 +237,7 @@ class Retrieval:
         chosen = self._as_they_are(rows)
         if self.centre is not None:
             return chosen.sub_(self.centre)
-        return chosen.div_(chosen.norm(dim=1, keepdim=True).clamp_(min=1e-12))
+        return chosen.div_(self.lengths[rows.to(chosen.device)].clamp(min=1e-12)[:, None])
 
     def _similarity(self, queries: Tensor, gallery: Tensor) -> Tensor:
         """Cosines, or what orders each row as negative Euclidean distances do: the query's own square is left out."""
@@ -358,8 +362,11 @@ def _measured(protocol: RetrievalProtocol, reranking: str) -> str:
     return "; ".join([distance, f"{protocol.cmc} CMC", protocol.draw, reranking, scored_by])
 
 
-def _check_finite(embeddings: Tensor, catalogue: Catalogue) -> None:
-    lengths = embeddings.norm(dim=1, dtype=torch.promote_types(embeddings.dtype, torch.float32))
+def _lengths(embeddings: Tensor) -> Tensor:
+    return embeddings.norm(dim=1, dtype=at_least_float32(embeddings.dtype))
+
+
+def _check_finite(lengths: Tensor, catalogue: Catalogue) -> None:
     broken = (~lengths.isfinite()).nonzero().flatten().tolist()  # a length is finite where all its numbers are
     if broken:
         named = ", ".join(f"row {row} ({catalogue.paths[row]})" for row in broken[:5])

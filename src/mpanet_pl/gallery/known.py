@@ -24,7 +24,7 @@ AUTO = "auto"
 def threshold_of(embedder: Embedder) -> dict[str, Any] | None:
     """What the run of the embedder's checkpoint left; None where it left none for these embeddings."""
     ckpt = Path(embedder.origin.path)
-    run = ckpt.parents[1]
+    run = ckpt.parent.parent
     if embedder.flip or ckpt != run / LAST or not (run / JSON).exists():
         return None
     left = Results.read(run).threshold
