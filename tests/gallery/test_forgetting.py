@@ -52,6 +52,6 @@ def _rows(people: Path) -> list[tuple[str, dict, np.ndarray]]:
 def test_nobody_is_forgotten_by_mistake(people: Path) -> None:
     with pytest.raises(UserError, match="Say whom to forget"):
         forget(people)
-    (people / "todo.parquet").write_bytes(b"")
+    (people / "plan.parquet").write_bytes(b"")
     with pytest.raises(UserError, match="not finished"):
         forget(people, camera=["1"])

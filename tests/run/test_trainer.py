@@ -15,7 +15,7 @@ from trees import draw_regdb
 
 from mpanet_pl.errors import RunStopped
 from mpanet_pl.module import MPANetModule
-from mpanet_pl.run.trainer import build_trainer, settled
+from mpanet_pl.run.trainer import build_trainer, exact_where_narrow
 from mpanet_pl.system.precision import best_precision
 from mpanet_pl.train import train
 
@@ -49,7 +49,7 @@ def test_maps_one_pixel_wide_are_made_in_float32(asked: str, size: tuple[int, in
     cfg = compose("train", ["trainer=cpu", f"trainer.precision={asked}"]).trainer
     network = {"trunk": "resnet18", "pretrained": False, "alleviation": []}
     module = MPANetModule(2, network=network, criterion={}, optimizer={}, schedule={"milestones": [1]})
-    assert (settled(cfg, module, *size).precision, module.training) == (precision, True)
+    assert (exact_where_narrow(cfg, module, *size).precision, module.training) == (precision, True)
 
 
 @pytest.mark.parametrize(("native", "precision"), [(True, "bf16-mixed"), (False, "16-mixed")])

@@ -1,6 +1,6 @@
 """Images by the thousand or the hundred million to a gallery: shard by shard, in overlap, on any number of ranks.
 
-What is to be done is written down first (`todo.parquet`), cut into shards; a shard is whole or absent. So a killed run
+What is to be done is written down first (`plan.parquet`), cut into shards; a shard is whole or absent. So a killed run
 goes on with the shards that are missing, ranks share them by number, and all of it ends with the same bytes.
 """
 
@@ -48,7 +48,7 @@ from mpanet_pl.system.files import alone_in, sweep_up, written_aside
 from mpanet_pl.system.progress import track
 from mpanet_pl.system.shell import typed
 
-TODO = "todo.parquet"
+PLAN = "plan.parquet"
 SKIPPED = "skipped.csv"
 VERSIONS = ("mpanet_pl", "torch", "pillow", "pyarrow")
 
@@ -127,11 +127,11 @@ def embed_images(
         if ranks.rank:
             embedder.projection = gallery_projection(folder)
         began = time.monotonic()
-        while (folder / TODO).exists():
+        while (folder / PLAN).exists():
             work.run()
             ranks.wait()
             if ranks.rank == 0:
-                (folder / TODO).unlink()
+                (folder / PLAN).unlink()
                 _plan(folder, listing, shard_size)  # what came since the plan that a killed run left
             ranks.wait()
         seconds = time.monotonic() - began
@@ -175,7 +175,7 @@ def _claim(folder: Path, embedder: Embedder, asked: dict[str, Any]) -> None:
 
 def _plan(folder: Path, listing: Callable[..., pa.Table], shard_size: int) -> None:
     """Write down which images are new, and in which shard each will be; nothing where none is, or a plan is there."""
-    if (folder / TODO).exists():
+    if (folder / PLAN).exists():
         return
     gallery = Gallery(folder)
     images = listing(root=gallery.root)
@@ -190,7 +190,7 @@ def _plan(folder: Path, listing: Callable[..., pa.Table], shard_size: int) -> No
         return
     first = 1 + max((int(path.stem.rpartition("-")[2]) for path in gallery.shards), default=-1)
     shard = _cut(images, shard_size, by_track=gallery.record["group"] is not None)
-    with written_aside(folder / TODO) as aside:
+    with written_aside(folder / PLAN) as aside:
         pq.write_table(images.append_column("shard", pa.array(first + shard)), aside)
 
 
@@ -231,13 +231,13 @@ class _Work:
         self.images, self.waited = 0, 0.0
 
     def run(self) -> None:
-        todo = pq.read_table(self.folder / TODO, memory_map=True)
+        plan = pq.read_table(self.folder / PLAN, memory_map=True)
         record = read_record(self.folder)
-        shards = todo["shard"].to_numpy()
+        shards = plan["shard"].to_numpy()
         begins = np.flatnonzero(np.append(True, shards[1:] != shards[:-1]))
         ends = np.append(begins[1:], len(shards))
         mine = [
-            (self.folder / f"part-{shards[begin]:06d}.parquet", todo.slice(begin, end - begin))
+            (self.folder / f"part-{shards[begin]:06d}.parquet", plan.slice(begin, end - begin))
             for begin, end in zip(begins, ends, strict=True)
             if shards[begin] % self.ranks.world == self.ranks.rank
         ]

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mpanet_pl.errors import UserError
-from mpanet_pl.gallery.embedding import TODO
+from mpanet_pl.gallery.embedding import PLAN
 from mpanet_pl.gallery.store import Gallery, copies_of, write_copies, write_table
 from mpanet_pl.system.files import alone_in, sweep_up
 
@@ -39,7 +39,7 @@ def forget(
     asked = whom(identity=identity, track=track, camera=camera, path=path, before=before)
     count = 0
     with alone_in(place):
-        if (place / TODO).exists():
+        if (place / PLAN).exists():
             raise UserError(f"{place} is not finished: run embed again first.")
         gallery = Gallery(place)
         sweep_up(place)

@@ -41,7 +41,7 @@ from mpanet_pl.run.pictures import draw_cmc
 from mpanet_pl.run.pictures.rank_list import CHOICES
 from mpanet_pl.run.record import Record
 from mpanet_pl.run.report import draw_pictures
-from mpanet_pl.run.trainer import build_trainer, isolated, quiet, settled
+from mpanet_pl.run.trainer import build_trainer, exact_where_narrow, isolated, quiet
 from mpanet_pl.system import weights
 from mpanet_pl.system.files import written_aside
 from mpanet_pl.system.processes import is_child_rank, rank_of_outer_launcher
@@ -137,7 +137,9 @@ def measure_network(cfg: DictConfig, request: Request, subject: Subject, know: K
     examiner = Examiner(data, RetrievalScoring(protocol, flip=cfg.flip, rerank=_reranker(cfg)), know)
     labels = examiner.knowledge.labels if examiner.knowledge else {}
     check_kinds(_slices_of(cfg), labels)
-    trainer = build_trainer(settled(cfg.trainer, subject.module, data.height, data.width), examiner.callbacks)
+    trainer = build_trainer(
+        exact_where_narrow(cfg.trainer, subject.module, data.height, data.width), examiner.callbacks
+    )
     with run_folder(cfg, request) as folder:
         if calibrates:
             trainer.validate(subject.module, datamodule=data, verbose=False)

@@ -28,8 +28,8 @@ from mpanet_pl.evaluation.tables import (
 )
 from mpanet_pl.run.comparing import Comparison, Method, comparison, method_of
 from mpanet_pl.run.folder import CONFIG
-from mpanet_pl.run.ranking import rankings
 from mpanet_pl.run.repeats import Group, Run, grouped
+from mpanet_pl.run.sweep_ranking import rankings
 from mpanet_pl.system.files import written_aside
 
 BESIDE_CHANCE = "nuances: percent; in brackets chance, the same with other images' maps; between siblings it is 50"

@@ -104,7 +104,7 @@ def _cluster() -> list[ClusterEnvironment]:
     return []  # Lightning finds any other by itself
 
 
-def settled(cfg: DictConfig, module: MPANetModule, height: int, width: int) -> DictConfig:
+def exact_where_narrow(cfg: DictConfig, module: MPANetModule, height: int, width: int) -> DictConfig:
     """`auto` is float32 on a CPU where maps are one pixel wide: oneDNN's bf16 convolutions into such are wrong."""
     on_gpu = cfg.accelerator == "gpu" or (cfg.accelerator == "auto" and torch.cuda.is_available())
     if cfg.precision != "auto" or on_gpu:

@@ -29,7 +29,7 @@ from mpanet_pl.run.loggers import build_loggers, check_loggers, tell
 from mpanet_pl.run.measures import Material, threshold
 from mpanet_pl.run.record import Record
 from mpanet_pl.run.report import draw_pictures, print_end
-from mpanet_pl.run.trainer import build_trainer, failures_explained, isolated, quiet, settled
+from mpanet_pl.run.trainer import build_trainer, exact_where_narrow, failures_explained, isolated, quiet
 
 
 def train(cfg: DictConfig, request: Request = NOTHING_TYPED, know: Know = know_nothing) -> float | None:
@@ -115,7 +115,7 @@ def fit_and_test(
         own = [callback for callback in own if not isinstance(callback, LearningRateFinder)]
     checkpoints = Checkpoints(folder, plain(cfg), start=cfg.validation.start)
     trainer = build_trainer(
-        settled(cfg.trainer, module, examiner.data.height, examiner.data.width),
+        exact_where_narrow(cfg.trainer, module, examiner.data.height, examiner.data.width),
         [*watching, Reopened(folder / RESULTS, folder / MARKDOWN), Timing(folder), LiveProgress(), *own, checkpoints],
         [records, *loggers.values()],
         root=folder,
