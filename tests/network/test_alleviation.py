@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mpanet_pl.network import alleviation as room
 from mpanet_pl.network.alleviation import Alleviation, _Moments, _ScaleAndShift
 
 
@@ -62,6 +63,24 @@ def test_statistics_do_not_lose_digits_in_half_precision(alleviation: Alleviatio
     assert result.dtype == half
     expected = by_definition(alleviation.double(), features.double())
     torch.testing.assert_close(result.double(), expected, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("images", [0, 1, 5])
+def test_images_widened_a_few_at_a_time_give_what_all_at_once_do(
+    alleviation: Alleviation, images: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features = torch.randn(images, 32, 4, 3, dtype=torch.bfloat16)
+    direction, results, parts = torch.randn_like(features), [], []
+    widened = torch.Tensor.split
+    monkeypatch.setattr(torch.Tensor, "split", lambda *of: parts.append(widened(*of)) or parts[-1])
+    for at_once in (5, 2):
+        monkeypatch.setattr(room, "WIDENED", at_once * features.shape[1:].numel())
+        seen = features.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            result = alleviation.float()(seen)
+        results.append((result, *torch.autograd.grad((result * direction).sum(), seen)))
+    torch.testing.assert_close(*results, rtol=0, atol=0)
+    assert [len(one) for one in parts] == [max(1, -(-images // 5))] * 3 + [max(1, -(-images // 2))] * 3
 
 
 def test_a_constant_channel_stays_finite(alleviation: Alleviation) -> None:
