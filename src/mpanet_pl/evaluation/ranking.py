@@ -74,22 +74,20 @@ def rank(similarity: Tensor, query_identities: Tensor, gallery: Gallery, cmc: CM
     columns = gallery.columns_of(query_identities)
     matches = similarity.gather(1, columns.clamp(min=0)).masked_fill_(columns < 0, REMOVED)
     matches = _rising(matches).flip(1)  # (Q, L)
-    matched = (matches[:, 0] > REMOVED).nonzero().flatten()
-    if len(matched) < len(matches):
-        similarity, matches = similarity[matched], matches[matched]
-
     wrong = _count_as_similar(_rising(similarity), matches) - _count_as_similar(matches.flip(1), matches)
     number = torch.arange(1, matches.shape[1] + 1, device=matches.device)
     true = matches > REMOVED
-    precision = (number / (wrong + number).double()).where(true, 0)  # (M, L)
+    precision = (number / (wrong + number).double()).where(true, 0)  # (Q, L)
     count = true.sum(1)
-    last = wrong.gather(1, count[:, None] - 1).flatten() + count
+    last = wrong.gather(1, count.clamp(min=1)[:, None] - 1).flatten() + count
 
     first = wrong[:, 0] + 1
-    if cmc == "deduplicated":
-        unsure = (first > 2).nonzero().flatten()  # one wrong image is one identity; of more, several may show the same
+    if cmc == "deduplicated":  # one wrong image is one identity; of more, several may show the same
+        unsure = (true[:, 0] & (first > 2)).nonzero().flatten()
         first[unsure] = (gallery.best_of_each(similarity[unsure]) >= matches[unsure, :1]).sum(1)
-    return Placements(first, precision.sum(1) / count, count / last.double(), matched)
+    matched = count.nonzero().flatten()
+    precisions, penalties = precision.sum(1) / count, count / last.double()
+    return Placements(first[matched], precisions[matched], penalties[matched], matched)
 
 
 def cumulative_matches(first: Tensor, length: int) -> Tensor:
