@@ -116,7 +116,7 @@ def columns() -> Columns:
 def write_npz(folder: Path, table: Columns) -> Path:
     kept = {
         name: table[own]
-        for name, own in (("paths", "path"), ("identities", "identity"), ("cameras", "camera"))
+        for name, own in (("paths", "path"), ("identities", "identity"), ("cameras", "camera"), ("times", "time"))
         if own in table
     }
     if "modality" in table:
@@ -186,6 +186,27 @@ def test_cameras_tell_the_modality_where_no_column_does(write: Write, tmp_path: 
     with pytest.raises(UserError, match="does not say which images are infrared"):
         read_features(place)
     assert same(read_features(place, infrared_cameras=[3]), expected(columns()))
+
+
+@pytest.mark.parametrize("write", FORMS)
+def test_times_are_seconds_where_a_column_has_them(write: Write, tmp_path: Path) -> None:
+    table = columns()
+    table["time"] = [0.5 * row for row in range(len(table["path"]))]
+    _, catalogue = read_features(write(tmp_path, table))
+    assert catalogue.times is not None
+    assert catalogue.times.tolist() == table["time"]
+    assert catalogue[torch.tensor([3, 1])].times.tolist() == [1.5, 0.5]  # type: ignore[union-attr]
+
+
+def test_a_time_may_be_unknown_but_is_a_number_of_seconds(tmp_path: Path) -> None:
+    table = columns()
+    table["time"] = ["", "7", *["8.5"] * (len(table["path"]) - 2)]
+    _, catalogue = read_features(write_npy(tmp_path, table))
+    assert catalogue.times is not None
+    assert catalogue.times.isnan().tolist() == [True, *[False] * (len(catalogue) - 1)]
+    table["time"][2] = "noon"
+    with pytest.raises(UserError, match=r"times that are no seconds \(1\): c1/7_2\.png: noon"):
+        read_features(write_npy(tmp_path, table))
 
 
 @pytest.mark.parametrize("write", FORMS)

@@ -1,5 +1,7 @@
 """Parts of a test score as if they had been the test."""
 
+import dataclasses
+
 import pytest
 import torch
 from evaluation import made
@@ -48,6 +50,32 @@ def test_numbers_of_true_matches_part_the_queries(protocol: SYSUProtocol) -> Non
         assert mean == pytest.approx(scores.mAP)
 
 
+def test_time_is_how_far_the_nearest_true_match_is() -> None:
+    embeddings, catalogue = made.small(6)
+    times = torch.rand(len(catalogue), generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3 * 86400
+    times[::7] = torch.nan
+    catalogue = dataclasses.replace(catalogue, times=times)
+    protocol = LLCMProtocol(trials=1)
+    found = slices(embeddings, catalogue, protocol, ["time"])
+    rows = {(one.setting, one.name): set(one.scores.outcomes.queries.tolist()) for one in found}
+    expected: dict[tuple[str, str], set[int]] = {}
+    for search in protocol.searches(catalogue):
+        for setting, (gallery, *_) in search.galleries.items():
+            for query in search.queries.tolist():
+                apart = [
+                    abs(float(times[query] - times[image]))
+                    for image in gallery.tolist()
+                    if catalogue.identities[image] == catalogue.identities[query]
+                ]
+                apart = [seconds for seconds in apart if seconds == seconds]
+                if apart:
+                    spans = ("under a minute", "a minute to an hour", "an hour to a day", "a day or more")
+                    name = spans[sum(min(apart) >= limit for limit in (60, 3600, 86400))]
+                    expected.setdefault((setting, name), set()).add(query)
+    assert rows == expected
+    assert len({name for _, name in rows}) == 3
+
+
 def test_labels_choose_the_queries_and_leave_the_gallery() -> None:
     embeddings, catalogue = made.small(6)
     night = catalogue.cameras == 6
@@ -78,5 +106,5 @@ def test_small_parts_say_so_and_each_has_its_interval() -> None:
 
 def test_an_unknown_kind_is_a_sentence() -> None:
     embeddings, catalogue = made.small(6)
-    with pytest.raises(UserError, match="slices are camera, gallery of these images, got weather"):
-        slices(embeddings, catalogue, FolderProtocol(), ["camera", "weather"])
+    with pytest.raises(UserError, match="slices are camera, gallery of these images, got time, weather"):
+        slices(embeddings, catalogue, FolderProtocol(), ["camera", "time", "weather"])

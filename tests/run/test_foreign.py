@@ -64,6 +64,21 @@ def test_a_table_of_features_is_reranked_too(tmp_path: Path, monkeypatch: pytest
     assert mean(tmp_path / "out", "theirs", "all/single + affinity (3, 2)", "mAP") > 0
 
 
+def test_features_with_times_are_scored_by_distance_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [(f"cam{c}/{i:04d}/{k}.jpg", i, c) for i in range(5) for c in (1, 2, 3, 6) for k in range(2)]
+    paths, people, cameras = zip(*rows, strict=True)
+    vectors = np.random.default_rng(0).normal(size=(len(rows), 4)).astype(np.float32)
+    times = np.where(np.array(people) < 2, 0, np.array(cameras) * 1000.0)  # two people stand before all cameras at once
+    np.savez("f.npz", embeddings=vectors, paths=paths, identities=people, cameras=cameras, times=times)
+    assert run(["features=f.npz", "slices=time", "run_dir=out"], monkeypatch) == 0
+    printed = capsys.readouterr().out
+    assert "| time: under a minute | all/single | 2 (few) | 8 |" in printed
+    assert "| time: a minute to an hour | all/single | 3 (few) | 12 |" in printed
+
+
 @pytest.mark.parametrize(
     ("typed", "sentence"),
     [

@@ -27,6 +27,9 @@ class Batch(NamedTuple):
     occurrence: Tensor | None = None  # (B,) int64, how often each row came before in the epoch; None: never
 
 
+COLUMNS = {"identities": torch.int64, "cameras": torch.int64, "infrared": torch.bool, "times": torch.float64}
+
+
 @dataclass(frozen=True, eq=False)
 class Catalogue:
     """N images: paths relative to the dataset's root, and what each shows."""
@@ -35,10 +38,13 @@ class Catalogue:
     identities: Tensor  # (N,) int64
     cameras: Tensor  # (N,) int64
     infrared: Tensor  # (N,) bool
+    times: Tensor | None = None  # (N,) float64, seconds; nan where it is not known
 
     def __post_init__(self) -> None:
-        for name, dtype in (("identities", torch.int64), ("cameras", torch.int64), ("infrared", torch.bool)):
+        for name, dtype in COLUMNS.items():
             column = getattr(self, name)
+            if column is None and name == "times":
+                continue
             if column.shape != (len(self.paths),) or column.dtype != dtype:
                 raise ValueError(
                     f"{name} of a catalogue of {len(self.paths)} images must be {dtype} of shape ({len(self.paths)},), "
@@ -69,6 +75,7 @@ class Catalogue:
             self.identities[numbers],
             self.cameras[numbers],
             self.infrared[numbers],
+            None if self.times is None else self.times[numbers],
         )
 
     @property

@@ -5,6 +5,7 @@
     FILE.npy beside FILE.csv       (N, D), and a row `path,identity,camera,modality` for each
     FILE.parquet, or DIR of them   columns path, identity, camera, modality, and embedding: numbers, or `embed`'s bytes
 
+Where it is known when images were taken, in seconds, a column `time` (of an .npz `times`) says it.
 All that is wrong with them is told at once.
 """
 
@@ -15,6 +16,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from math import nan
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,6 +45,7 @@ class Table(NamedTuple):
     identities: Sequence[Any]
     cameras: Sequence[Any]
     infrared: Sequence[bool] | None  # None: the cameras tell
+    times: Sequence[Any] | None = None  # seconds, as numbers or words; None or empty where not known
 
 
 def read_features(
@@ -70,6 +73,7 @@ def read_features(
         torch.from_numpy(_numbers(table.identities)),
         torch.from_numpy(_numbers(table.cameras)),
         torch.from_numpy(infrared.astype(bool)),
+        None if table.times is None else torch.tensor([_seconds(time) for time in table.times], dtype=torch.float64),
     )
     if people is None:
         return embeddings, catalogue
@@ -119,9 +123,22 @@ def _checked(table: Table, faults: Faults) -> Tensor:
         if column is not None and len(column) != len(embeddings):
             faults.add("columns of another length", [f"{len(column)} {name} for {len(embeddings)} embeddings"])
     faults.add("images that are there twice", (path for path, count in Counter(paths).items() if count > 1))
+    faults.add("times that are no seconds", _without_seconds(table))
     finite = np.isfinite(embeddings).all(axis=1)
     faults.add("not finite", (paths[row] for row in np.flatnonzero(~finite).tolist() if row < len(paths)))
     return torch.from_numpy(np.ascontiguousarray(embeddings.astype(embeddings.dtype.newbyteorder("="))))
+
+
+def _without_seconds(table: Table) -> Iterator[str]:
+    for path, time in zip(table.paths, table.times or (), strict=False):
+        try:
+            _seconds(time)
+        except ValueError:
+            yield f"{path}: {time}"
+
+
+def _seconds(time: Any) -> float:
+    return nan if time in (None, "") else float(time)
 
 
 def _of_cameras(table: Table, infrared_cameras: Collection[int], place: Path) -> np.ndarray:
@@ -241,7 +258,7 @@ def _read_npz(place: Path, people: Collection[int] | None, permutations: str | P
     needed = ("embeddings", "paths", "identities", "cameras")
     try:
         with np.load(place, allow_pickle=False) as stored:
-            columns = {name: stored[name] for name in (*needed, "infrared") if name in stored.files}
+            columns = {name: stored[name] for name in (*needed, "infrared", "times") if name in stored.files}
     except Exception as error:  # as above
         raise UserError(f"{place} cannot be read as an .npz file: {error}") from error
     if missing := [name for name in needed if name not in columns]:
@@ -250,7 +267,8 @@ def _read_npz(place: Path, people: Collection[int] | None, permutations: str | P
         if columns[name].dtype.kind not in "iuUS":
             faults.add("no whole numbers or names", [f"{name}: {columns[name].dtype}"])
     embeddings, paths, identities, cameras = (columns[name] for name in needed)
-    return Table(embeddings, paths.tolist(), identities, cameras, columns.get("infrared"))
+    times = columns["times"].tolist() if "times" in columns else None
+    return Table(embeddings, paths.tolist(), identities, cameras, columns.get("infrared"), times)
 
 
 def _read_npy(place: Path, people: Collection[int] | None, permutations: str | Path | None, faults: Faults) -> Table:
@@ -326,7 +344,7 @@ def _of_columns(embeddings: np.ndarray, columns: Mapping[str, Sequence[Any]], pl
         infrared: Sequence[bool] | None = [MODALITIES.get(str(modality), False) for modality in modalities]
     else:
         infrared = None
-    return Table(embeddings, columns["path"], columns["identity"], columns["camera"], infrared)
+    return Table(embeddings, columns["path"], columns["identity"], columns["camera"], infrared, columns.get("time"))
 
 
 def _rows_without(column: Sequence[Any], paths: Sequence[str]) -> Iterator[str]:

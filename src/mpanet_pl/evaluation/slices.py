@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import inf
 from typing import NamedTuple
 
 import torch
@@ -17,11 +18,13 @@ from mpanet_pl.evaluation.tables import COLUMNS, HEADLINES, Grid, score_values, 
 Labels = Mapping[str, Mapping[str, Tensor]]  # kind -> name -> (N,) bool, images of the catalogue; they may overlap
 
 KINDS = ("camera", "gallery")  # known of every dataset
-NUMBERS = {  # of a query's true matches in its first gallery: least and most
-    "1 image": (1, 1),
-    "2 or 3 images": (2, 3),
-    "4 to 9 images": (4, 9),
-    "10 images or more": (10, 10**9),
+Ranges = Mapping[str, tuple[float, float]]  # name -> from, and below
+NUMBERS: Ranges = {"1 image": (1, 2), "2 or 3 images": (2, 4), "4 to 9 images": (4, 10), "10 images or more": (10, inf)}
+SPANS: Ranges = {
+    "under a minute": (0, 60),
+    "a minute to an hour": (60, 3600),
+    "an hour to a day": (3600, 86400),
+    "a day or more": (86400, inf),
 }
 FEW = 20  # people: intervals of fewer hold, but are wide
 REMARK = f"few: fewer than {FEW} people, whose interval leaves almost everything open"
@@ -49,25 +52,29 @@ def slices(
     scores: Mapping[str, Scores] | None = None,
 ) -> list[Slice]:
     """Of each kind, in order: "camera" scores each camera's queries among each camera's gallery images alone;
-    "gallery" those with so many true matches; `labels` name further kinds. `scores` are the whole test's, if known."""
+    "gallery" those with so many true matches in their first gallery, "time" those whose nearest true match there was
+    taken so much earlier or later; `labels` name further kinds. `scores` are the whole test's, if known."""
     labels = labels or {}
-    check_kinds(kinds, labels)
+    check_kinds(kinds, labels, catalogue)
     whole = scores or evaluate(embeddings, catalogue, protocol)
     found: list[Slice] = []
     for kind in kinds:
         if kind == "camera":
             found += _by_cameras(embeddings, catalogue, protocol)
         elif kind == "gallery":
-            found += _by_numbers(whole, catalogue, protocol)
+            found += _by_amount(kind, NUMBERS, whole, catalogue, protocol)
+        elif kind == "time":
+            found += _by_amount(kind, SPANS, whole, catalogue, protocol)
         else:
             for name, images in labels[kind].items():
                 found += [one for setting, score in whole.items() if (one := _part(kind, name, setting, score, images))]
     return found
 
 
-def check_kinds(kinds: Sequence[str], labels: Labels) -> None:
-    if unknown := [kind for kind in kinds if kind not in (*KINDS, *labels)]:
-        raise UserError(f"slices are {', '.join((*KINDS, *labels))} of these images, got {', '.join(unknown)}.")
+def check_kinds(kinds: Sequence[str], labels: Labels, catalogue: Catalogue) -> None:
+    known = (*KINDS, *(("time",) if catalogue.times is not None else ()), *labels)
+    if unknown := [kind for kind in kinds if kind not in known]:
+        raise UserError(f"slices are {', '.join(known)} of these images, got {', '.join(unknown)}.")
 
 
 def table(found: Sequence[Slice], *, narrow: bool = False) -> Grid:
@@ -118,25 +125,34 @@ def _by_cameras(embeddings: Tensor, catalogue: Catalogue, protocol: RetrievalPro
                 yield Slice("camera", f"{asked} → {kept}", setting, scores)
 
 
-def _by_numbers(scores: Mapping[str, Scores], catalogue: Catalogue, protocol: RetrievalProtocol) -> Iterator[Slice]:
+def _by_amount(
+    kind: str, ranges: Ranges, scores: Mapping[str, Scores], catalogue: Catalogue, protocol: RetrievalProtocol
+) -> Iterator[Slice]:
     for search in protocol.searches(catalogue):
         for setting, (gallery, *_) in search.galleries.items():
-            number = torch.zeros(len(catalogue), dtype=torch.int64)
-            number[search.queries] = _true_matches(search.queries, gallery, catalogue, protocol)
-            for name, (least, most) in NUMBERS.items():
-                if part := _part("gallery", name, setting, scores[setting], (number >= least) & (number <= most)):
+            amount = torch.full((len(catalogue),), inf, dtype=torch.float64)
+            for queries, matches in _true_matches(search.queries, gallery, catalogue, protocol):
+                if kind == "time":
+                    assert catalogue.times is not None
+                    apart = (catalogue.times[queries][:, None] - catalogue.times[gallery]).abs()
+                    amount[queries] = apart.where(matches & ~apart.isnan(), inf).amin(1)
+                else:
+                    amount[queries] = matches.sum(1).double()
+            for name, (least, end) in ranges.items():
+                if part := _part(kind, name, setting, scores[setting], (amount >= least) & (amount < end)):
                     yield part
 
 
-def _true_matches(queries: Tensor, gallery: Tensor, catalogue: Catalogue, protocol: RetrievalProtocol) -> Tensor:
-    """(Q,) how many images of the query's person it meets."""
-    images, numbers = catalogue[gallery], []
+def _true_matches(
+    queries: Tensor, gallery: Tensor, catalogue: Catalogue, protocol: RetrievalProtocol
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Some of the queries, and which images of the gallery are their true matches (Q, G)."""
+    images = catalogue[gallery]
     for rows in queries.split(max(1, AT_ONCE // max(1, len(gallery)))):
         asked = catalogue[rows]
         matches = asked.identities[:, None] == images.identities
         ignored = protocol.ignored(asked, images)
-        numbers.append((matches if ignored is None else matches & ~ignored).sum(1))
-    return torch.cat(numbers)
+        yield rows, matches if ignored is None else matches & ~ignored
 
 
 def _part(kind: str, name: str, setting: str, scores: Scores, images: Tensor) -> Slice | None:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mpanet_pl import official
 from mpanet_pl.data import Catalogue
+from mpanet_pl.data.catalogue import COLUMNS
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import check_matches
 from mpanet_pl.evaluation import evaluate as score
@@ -113,7 +114,7 @@ def measure_saved(cfg: DictConfig, request: Request, subject: Subject, saved: Sa
     """Embeddings meet the protocol again, without the network that made them; one process is enough."""
     if rank_of_outer_launcher():
         return
-    check_kinds(_slices_of(cfg), {})
+    check_kinds(_slices_of(cfg), {}, saved.catalogue)
     protocol = build_protocol(cfg.protocol, instantiate(cfg.data.dataset))
     scores = score(saved.embeddings, saved.catalogue, protocol, rerank=_reranker(cfg))
     record = Record.here(torch.device("cpu"), str(saved.embeddings.dtype), **_of_run(cfg))
@@ -136,7 +137,7 @@ def measure_network(cfg: DictConfig, request: Request, subject: Subject, know: K
     check_matches(data.test, protocol)
     examiner = Examiner(data, RetrievalScoring(protocol, flip=cfg.flip, rerank=_reranker(cfg)), know)
     labels = examiner.knowledge.labels if examiner.knowledge else {}
-    check_kinds(_slices_of(cfg), labels)
+    check_kinds(_slices_of(cfg), labels, data.test)
     trainer = build_trainer(
         exact_where_narrow(cfg.trainer, subject.module, data.height, data.width), examiner.callbacks
     )
@@ -347,9 +348,7 @@ def save_features(path: Path, saved: Saved, cfg: DictConfig, trained: Mapping[st
             file,
             embeddings=saved.embeddings.cpu().numpy(),
             paths=np.array(catalogue.paths),
-            identities=catalogue.identities.numpy(),
-            cameras=catalogue.cameras.numpy(),
-            infrared=catalogue.infrared.numpy(),
+            **{name: column.numpy() for name in COLUMNS if (column := getattr(catalogue, name)) is not None},
             drawn=np.array(saved.drawn),
             name=np.array(saved.name),
             notes=np.array(saved.notes),
@@ -363,8 +362,8 @@ def read_features(path: Path) -> Subject:
         raise UserError(f"{path} does not exist.")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            columns = (torch.from_numpy(stored[name]) for name in ("identities", "cameras", "infrared"))
-            catalogue = Catalogue(tuple(stored["paths"].tolist()), *columns)
+            columns = {name: torch.from_numpy(stored[name]) for name in COLUMNS if name in stored}
+            catalogue = Catalogue(tuple(stored["paths"].tolist()), **columns)
             embeddings = torch.from_numpy(stored["embeddings"])
             if embeddings.ndim != 2 or len(embeddings) != len(catalogue) or not embeddings.is_floating_point():
                 raise ValueError(f"{tuple(embeddings.shape)} {embeddings.dtype} for {len(catalogue)} images")
