@@ -21,7 +21,7 @@ words beside them: compare a.npz b.npz dataset=sysu data_dir=….
 
 All are compared with the first, query by query: differences with their 95 % intervals over people (and over runs, where
 there are several), a test that flips each person's difference at random, adjusted by Holm. What another split, protocol
-or re-ranking measured is refused."""
+or re-ranking measured is refused. One path alone: what its re-ranking finds more than the same without."""
 WORD = re.compile(r"\w+(\.\w+)*=")
 
 

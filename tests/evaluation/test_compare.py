@@ -113,6 +113,22 @@ def test_trials_are_paired_split_by_split() -> None:
         compare(first, second[:2])
 
 
+def test_a_network_is_compared_with_itself() -> None:
+    """Runs that lie far apart, and a gain that is nearly the same in each."""
+    plain = [answers(seed, chance)._replace(network=str(seed)) for seed, chance in ((1, 0.3), (2, 0.5), (3, 0.7))]
+    better = [answers(seed, chance)._replace(network=str(seed)) for seed, chance in ((3, 0.8), (1, 0.4), (2, 0.6))]
+    paired = compare(plain, better)
+    apart = compare([one._replace(network=None) for one in plain], better)
+    assert torch.allclose(paired.mean, apart.mean)
+    assert (paired.high - paired.low)[R1] < 0.25 * (apart.high - apart.low)[R1]
+    assert paired.low[R1] > 0 > apart.low[R1]
+    others = [better[0], better[1], better[2]._replace(network="4")]
+    assert torch.allclose(compare(plain, others).low, apart.low)
+    alone = compare(plain[:1], better[1:2])
+    assert not alone.of_runs
+    assert torch.equal(alone.low, compare(plain[:1], [better[1]._replace(network="4")]).low)
+
+
 def test_other_queries_people_or_galleries_are_refused() -> None:
     one = answers(1, 0.5)
     with pytest.raises(UserError, match="of 240 and 120 they share 120"):

@@ -113,7 +113,7 @@ def test_what_cannot_be_compared_is_refused_by_name(tmp_path: Path, capsys: pyte
     assert "evaluate ckpt=" in refused(capsys, one, tmp_path / "last.ckpt")
     assert "dataset=sysu says how features are measured" in refused(capsys, one, one, "dataset=sysu")
     assert "no run came to its end" in refused(capsys, one, tmp_path / "absent")
-    assert "two results or more" in refused(capsys, one)
+    assert "no results with and without re-ranking to compare. Name two results or more" in refused(capsys, one)
     assert "has no result 'best', but last" in refused(capsys, one, one, "--result", "best")
     (one / QUERIES).unlink()
     assert "tested before 0.2" in refused(capsys, one, raw)
@@ -125,6 +125,22 @@ def test_a_re_ranked_setting_is_another_one(tmp_path: Path, capsys: pytest.Captu
     assert "not compared, for not all have it: infrared_to_visible + mutual neighbours" in out.replace(
         "_neigh", " neigh"
     )
+
+
+def test_re_ranked_and_plain_rows_of_one_result_are_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in (1, 2, 3):
+        write_run(tmp_path / "a" / str(seed), 1.0, seed, rerank=MutualNeighbours())
+    one, all_three = said(capsys, tmp_path / "a" / "1"), said(capsys, tmp_path / "a")
+    assert f"B = {tmp_path / 'a' / '1'} (last + {MutualNeighbours().name}" in one
+    assert "one run each" in one
+    assert "both levels" in all_three
+    scores = [Results.read(tmp_path / "a" / str(seed)).scores["last"] for seed in (1, 2, 3)]
+    setting = "infrared_to_visible"
+    (name,) = (name for name in scores[0] if name.startswith(f"{setting} + "))
+    gain = sum(of[name]["mAP"]["mean"] - of[setting]["mAP"]["mean"] for of in scores) / 3
+    assert f"{gain:+.1f} (" in next(line for line in all_three.splitlines() if line.startswith(f"| {setting} | B |"))
 
 
 def write_features(path: Path, noise: float, seed: int, **more) -> Path:

@@ -3,7 +3,8 @@
 The interval of a difference is from the same bootstrap over identities as a score's own. The test flips each person's
 difference at random, all queries of a person together: as if the two methods' answers for that person were exchanged.
 Where a method was run several times, how far its runs lie apart counts, too: the two variances are added, with the
-degrees of freedom of Satterthwaite, and the larger of the two levels' p-values is the one told.
+degrees of freedom of Satterthwaite, and the larger of the two levels' p-values is the one told. Where the same networks
+answer on both sides (with and without re-ranking, say), only how far their differences lie apart counts.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class Answers(NamedTuple):
 
     outcomes: Outcomes
     paths: Sequence[str]
+    network: str | None = None  # which gave them, by whatever name
 
 
 class Difference(NamedTuple):
@@ -57,14 +59,16 @@ class Difference(NamedTuple):
 def compare(first: Sequence[Answers], second: Sequence[Answers]) -> Difference:
     """The repeats of one method against those of another. Each has to have been asked the same queries.
 
-    Runs over several splits (RegDB's trials) are paired split by split; runs over one split are not.
+    Runs over several splits (RegDB's trials) are paired split by split; runs over one split are where they are of the
+    same networks.
     """
     splits, others = _by_split(first), _by_split(second)
     if splits.keys() != others.keys():
         raise UserError(_not_the_same(first, second))
     differences, spreads, queries = [], [], 0
     for asked in splits:
-        ours, theirs = ([by_person(one) for one in runs] for runs in _aligned(asked, splits[asked], others[asked]))
+        sides, of_same_networks = _by_network(splits[asked], others[asked])
+        ours, theirs = ([by_person(one) for one in runs] for runs in _aligned(asked, *sides))
         differences.append(_mean(theirs)._replace(sums=_mean(theirs).sums - _mean(ours).sums))
         spreads.append((ours, theirs))
         queries += len(asked)
@@ -74,6 +78,9 @@ def compare(first: Sequence[Answers], second: Sequence[Answers]) -> Difference:
     freedom: Tensor | None
     if len(splits) > 1:
         variance, freedom = _of_mean(torch.stack([difference.sums.sum(0) for difference in differences]))
+    elif of_same_networks:
+        apart = [theirs.sums.sum(0) - ours.sums.sum(0) for ours, theirs in zip(*spreads[0], strict=True)]
+        variance, freedom = _of_mean(torch.stack(apart))
     else:
         variance, freedom = _of_two(*([one.sums.sum(0) for one in runs] for runs in spreads[0]))
     mean, p = people.sums.sum(0), sign_flip(people.sums)
@@ -174,6 +181,15 @@ def _by_split(runs: Sequence[Answers]) -> dict[tuple[str, ...], list[Answers]]:
     for run in runs:
         splits.setdefault(tuple(sorted(_asked(run))), []).append(run)
     return splits
+
+
+def _by_network(first: Sequence[Answers], second: Sequence[Answers]) -> tuple[list[Sequence[Answers]], bool]:
+    """Both sides in one order where each of several networks answers once on either; whether that is so."""
+    sides = [{run.network: run for run in runs} for runs in (first, second)]
+    several = len(sides[0]) == len(first) == len(second) > 1
+    if not several or None in sides[0] or sides[0].keys() != sides[1].keys():
+        return [first, second], False
+    return [[side[network] for network in sides[0]] for side in sides], True
 
 
 def _asked(run: Answers) -> list[str]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 QUERIES = "queries.npz"
 RANKS = {"r1": 1, "r5": 5, "r10": 10, "r20": 20}
+RERANKED = " + "  # between a setting and the re-ranking that follows it
 NAMES = (*RANKS, "mAP", "mINP")  # the scores, in the order in which everything lists them
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from mpanet_pl.data.catalogue import Catalogue
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.intervals import ratio_interval
-from mpanet_pl.evaluation.outcomes import NAMES, RANKS, Outcomes, by_person
+from mpanet_pl.evaluation.outcomes import NAMES, RANKS, RERANKED, Outcomes, by_person
 from mpanet_pl.evaluation.protocols import RetrievalProtocol, Search
 from mpanet_pl.evaluation.ranking import REMOVED, Gallery, Placements, cumulative_matches, rank
 from mpanet_pl.evaluation.rerank import Reranker
@@ -145,7 +145,7 @@ def evaluate(
             for setting, score in plain.items():
                 scores[setting] = score
                 if rerank:
-                    scores[f"{setting} + {rerank.name}"] = reranked[setting]
+                    scores[f"{setting}{RERANKED}{rerank.name}"] = reranked[setting]
     return scores
 
 

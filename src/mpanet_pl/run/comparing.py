@@ -11,7 +11,7 @@ from string import ascii_uppercase
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.compare import Answers, Difference, compare, holm
 from mpanet_pl.evaluation.features import holds_features
-from mpanet_pl.evaluation.outcomes import NAMES, QUERIES, read_queries
+from mpanet_pl.evaluation.outcomes import NAMES, QUERIES, RERANKED, read_queries
 from mpanet_pl.evaluation.tables import COLUMNS, HEADLINES, JSON, Grid, Results, markdown
 from mpanet_pl.run.repeats import LEFT_OUT, Run, grouped
 from mpanet_pl.system.files import written_aside
@@ -39,6 +39,13 @@ class Method:
 
     def measured(self, setting: str) -> set[str]:
         return {LEFT_OUT.sub("", results.measured[setting]) for results in self.runs}
+
+
+class Reranking(Method):
+    """One of several re-rankings, or none, of the same embeddings: they are alike but for that."""
+
+    def measured(self, setting: str) -> set[str]:
+        return set()
 
 
 @dataclass(frozen=True)
@@ -127,7 +134,12 @@ class Comparison:
 def compare_methods(
     paths: Sequence[Path], result: str | None = None, measured: Callable[[Path], Path] | None = None
 ) -> Comparison:
-    """Everything after the first path against the first. `measured` takes features to where their results are."""
+    """Everything after the first path against the first, or of one path what is re-ranked against what is not.
+
+    `measured` takes features to where their results are.
+    """
+    if len(paths) == 1 and not holds_features(*paths):
+        return comparison(with_and_without(read_method("A", paths[0], result)))
     if len(paths) < 2:
         raise UserError("Name two results or more to compare: runs, evaluations, or folders of repeated runs.")
     if len(paths) > len(ascii_uppercase):
@@ -137,6 +149,29 @@ def compare_methods(
         place = measured(path) if measured and path.name != QUERIES and holds_features(path) else path
         methods.append(replace(read_method(letter, place, result), path=path))
     return comparison(methods)
+
+
+def with_and_without(method: Method) -> list[Method]:
+    """Its plain settings as one method, and each re-ranking of them as another."""
+    rerankings: dict[str, dict[str, str]] = {}  # name -> plain setting -> re-ranked one
+    for setting in method.settings:
+        plain, _, name = setting.partition(RERANKED)
+        rerankings.setdefault(name, {})[plain] = setting
+    if len(rerankings) < 2:
+        raise UserError(
+            f"{method.path} has no results with and without re-ranking to compare. Name two results or more: runs, "
+            "evaluations, or folders of repeated runs."
+        )
+    return [
+        Reranking(
+            letter,
+            method.path,
+            f"{method.row}{RERANKED * bool(name)}{name}",
+            method.runs,
+            [{plain: run[setting] for plain, setting in settings.items()} for run in method.answers],
+        )
+        for letter, (name, settings) in zip(ascii_uppercase, sorted(rerankings.items()), strict=False)
+    ]
 
 
 def comparison(methods: Sequence[Method]) -> Comparison:
@@ -184,7 +219,7 @@ def method_of(letter: str, path: Path, runs: Sequence[Run], result: str | None =
         rows, paths = read_queries(run.folder / QUERIES)
         if row not in rows:
             raise UserError(f"{run.folder / QUERIES} has no queries of the result '{row}'.")
-        answers.append({setting: Answers(outcomes, paths) for setting, outcomes in rows[row].items()})
+        answers.append({setting: Answers(outcomes, paths, run.network(row)) for setting, outcomes in rows[row].items()})
     return Method(letter, path, row, [run.results for run in runs], answers)
 
 

@@ -80,6 +80,10 @@ class Run:
             for row, settings in rows.items()
         }
 
+    def network(self, row: str) -> str:
+        """The checkpoint of a row of its results."""
+        return str(Path(self.config.get("ckpt") or self.folder / "checkpoints" / f"{row}.ckpt").absolute())
+
     @property
     def repetition(self) -> dict[str, Any]:
         """Its trial and its seed."""
