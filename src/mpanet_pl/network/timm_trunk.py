@@ -57,7 +57,7 @@ class TimmTrunk(nn.Module):
         scale, shift = _between_normalisations(*self.normalisation)
         self.register_buffer("scale", scale, persistent=False)
         self.register_buffer("shift", shift, persistent=False)
-        self.channels = self._channels(name)
+        self.channels = self._channels(name, last_stride)
 
     scale: Tensor
     shift: Tensor
@@ -66,7 +66,7 @@ class TimmTrunk(nn.Module):
         features = self.model.forward_features(images * self.scale + self.shift)
         return features.permute(0, 3, 1, 2) if self.channels_last else features
 
-    def _channels(self, name: str) -> int:
+    def _channels(self, name: str, last_stride: int) -> int:
         """Of the last map; weights that have no part in it learn nothing."""
         was_training = self.training
         try:
@@ -75,6 +75,10 @@ class TimmTrunk(nn.Module):
             raise UserError(f"{name} does not take images of any size ({error}): it cannot be a trunk.") from error
         if features.ndim != 4:
             raise UserError(f"{name} has no feature maps, its last output is {tuple(features.shape)}.")
+        if (
+            last_stride == 1 and features.shape[2] < SMALL[2] // 16
+        ):  # some releases pass over the keyword
+            raise UserError(f"{name} has no last stride to change: set model.network.last_stride=2.")
         trained = {name: weight for name, weight in self.named_parameters() if weight.requires_grad}
         used = torch.autograd.grad(features.sum(), [*trained.values()], allow_unused=True)
         for weight, gradient in zip(trained.values(), used, strict=True):
