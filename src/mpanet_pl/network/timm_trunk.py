@@ -75,9 +75,7 @@ class TimmTrunk(nn.Module):
             raise UserError(f"{name} does not take images of any size ({error}): it cannot be a trunk.") from error
         if features.ndim != 4:
             raise UserError(f"{name} has no feature maps, its last output is {tuple(features.shape)}.")
-        if (
-            last_stride == 1 and features.shape[2] < SMALL[2] // 16
-        ):  # some releases pass over the keyword
+        if last_stride == 1 and features.shape[2] < SMALL[2] // 16:  # some releases pass over the keyword
             raise UserError(f"{name} has no last stride to change: set model.network.last_stride=2.")
         trained = {name: weight for name, weight in self.named_parameters() if weight.requires_grad}
         used = torch.autograd.grad(features.sum(), [*trained.values()], allow_unused=True)

@@ -135,6 +135,9 @@ class Checkpoints(ModelCheckpoint):
 
     def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint["config"] = self.config
+        averaging = checkpoint.get("callbacks", {}).get("StochasticWeightAveraging", {}).get("scheduler_state")
+        for schedule in (*checkpoint.get("lr_schedulers", ()), averaging or {}):
+            schedule.pop("anneal_func", None)  # torch 2.7's SWALR keeps a function, which no reader of weights takes
         if self.record:
             terms = terms_of(self.record.dataset, self.config, "this checkpoint")
             checkpoint["record"] = self.record.plain() | {"epochs": trainer.current_epoch + 1, "terms": terms}
