@@ -37,7 +37,6 @@ PACKAGE = Path("src/mpanet_pl")
 STEP = "tests/test_golden_network.py"  # the released network's numbers
 AUGMENT = "tests/data/test_augment.py"
 SCORES = [f"tests/evaluation/test_{name}.py" for name in ("ranking", "protocols", "scoring", "golden", "rerank")]
-RUNS = ["tests/run/test_training.py", "tests/run/test_own_trainer.py", "tests/run/test_summary.py"]
 TESTS = {  # the tests of a file's room
     "losses/functional.py": ["tests/losses", STEP],
     "losses/criterion.py": ["tests/losses", "tests/test_module.py", STEP, "tests/test_golden_trainer.py"],
@@ -61,8 +60,11 @@ TESTS = {  # the tests of a file's room
     "evaluation/ranking.py": SCORES,
     "evaluation/protocols.py": SCORES,
     "evaluation/rerank.py": SCORES,
-    "run/callbacks/checkpoints.py": RUNS,
-    "run/record.py": RUNS,
+    "run/callbacks/checkpoints.py": [
+        "tests/run/test_checkpoints.py",
+        "tests/run/test_story.py::test_best_is_the_highest_of_the_scored_epochs_from_start_on",
+    ],
+    "run/record.py": ["tests/run/test_record.py", "tests/run/test_training.py::test_the_commit_is_this_packages"],
 }
 WARM = "scipy.io scipy.special PIL.Image matplotlib.pyplot torchvision pytorch_lightning torchmetrics omegaconf"
 OPERATORS: dict[type, type] = {
