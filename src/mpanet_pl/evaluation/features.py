@@ -133,7 +133,7 @@ def _without_seconds(table: Table) -> Iterator[str]:
     for path, time in zip(table.paths, table.times or (), strict=False):
         try:
             _seconds(time)
-        except ValueError:
+        except (TypeError, ValueError):
             yield f"{path}: {time}"
 
 

@@ -19,12 +19,14 @@ Labels = Mapping[str, Mapping[str, Tensor]]  # kind -> name -> (N,) bool, images
 
 KINDS = ("camera", "gallery")  # known of every dataset
 Ranges = Mapping[str, tuple[float, float]]  # name -> from, and below
-NUMBERS: Ranges = {"1 image": (1, 2), "2 or 3 images": (2, 4), "4 to 9 images": (4, 10), "10 images or more": (10, inf)}
-SPANS: Ranges = {
-    "under a minute": (0, 60),
-    "a minute to an hour": (60, 3600),
-    "an hour to a day": (3600, 86400),
-    "a day or more": (86400, inf),
+RANGES: Mapping[str, Ranges] = {
+    "gallery": {"1 image": (1, 2), "2 or 3 images": (2, 4), "4 to 9 images": (4, 10), "10 images or more": (10, inf)},
+    "time": {  # seconds
+        "under a minute": (0, 60),
+        "a minute to an hour": (60, 3600),
+        "an hour to a day": (3600, 86400),
+        "a day or more": (86400, inf),
+    },
 }
 FEW = 20  # people: intervals of fewer hold, but are wide
 REMARK = f"few: fewer than {FEW} people, whose interval leaves almost everything open"
@@ -61,10 +63,8 @@ def slices(
     for kind in kinds:
         if kind == "camera":
             found += _by_cameras(embeddings, catalogue, protocol)
-        elif kind == "gallery":
-            found += _by_amount(kind, NUMBERS, whole, catalogue, protocol)
-        elif kind == "time":
-            found += _by_amount(kind, SPANS, whole, catalogue, protocol)
+        elif kind in RANGES:
+            found += _by_amount(kind, whole, catalogue, protocol)
         else:
             for name, images in labels[kind].items():
                 found += [one for setting, score in whole.items() if (one := _part(kind, name, setting, score, images))]
@@ -126,7 +126,7 @@ def _by_cameras(embeddings: Tensor, catalogue: Catalogue, protocol: RetrievalPro
 
 
 def _by_amount(
-    kind: str, ranges: Ranges, scores: Mapping[str, Scores], catalogue: Catalogue, protocol: RetrievalProtocol
+    kind: str, scores: Mapping[str, Scores], catalogue: Catalogue, protocol: RetrievalProtocol
 ) -> Iterator[Slice]:
     for search in protocol.searches(catalogue):
         for setting, (gallery, *_) in search.galleries.items():
@@ -138,7 +138,7 @@ def _by_amount(
                     amount[queries] = apart.where(matches & ~apart.isnan(), inf).amin(1)
                 else:
                     amount[queries] = matches.sum(1).double()
-            for name, (least, end) in ranges.items():
+            for name, (least, end) in RANGES[kind].items():
                 if part := _part(kind, name, setting, scores[setting], (amount >= least) & (amount < end)):
                     yield part
 
