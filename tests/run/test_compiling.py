@@ -19,10 +19,9 @@ def test_every_job_of_a_sweep_is_compiled(monkeypatch: pytest.MonkeyPatch) -> No
         return graph.forward
 
     monkeypatch.setattr(nn.Module, "compile", functools.partialmethod(nn.Module.compile, backend=counting))
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2)  # otherwise 8, and two graphs a job
     cfg = compose("train", [*SMALL, "data_dir=none", "compile=true"])
-    for job in range(1, 5):
-        with torch.no_grad():
+    with torch._dynamo.config.patch(recompile_limit=2), torch.no_grad():  # otherwise 8, and two graphs a job
+        for job in range(1, 5):
             build_module(cfg, 2).eval()(torch.zeros(2, 3, 64, 32))
-        assert len(graphs) == job
+            assert len(graphs) == job
     torch._dynamo.reset()
