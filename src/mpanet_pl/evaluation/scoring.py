@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from statistics import fmean, stdev
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +24,7 @@ from mpanet_pl.system.precision import at_least_float32, full_precision, precise
 from mpanet_pl.system.threads import on_threads
 
 START = 64  # numbers by which most embeddings differ
+NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 SIMILARITIES_AT_ONCE = 2**21  # 8 MB in float32: what follows stays in the cache
 
 AllPlacements = dict[str, list[list[Placements]]]  # setting -> trials x blocks of queries
@@ -227,7 +229,8 @@ class Retrieval:
         return Gallery(self.identities[images])
 
     def _as_they_are(self, rows: Tensor) -> Tensor:
-        return precise(self.embeddings.index_select(0, rows.to(self.embeddings.device)))
+        chosen = _empty(len(rows), self.embeddings.shape[1], self.embeddings)
+        return precise(torch.index_select(self.embeddings, 0, rows.to(self.embeddings.device), out=chosen))
 
     def embeddings_of(self, rows: Tensor) -> Tensor:
         """A copy of these rows as the protocol compares them, in float32 or better.
@@ -241,14 +244,22 @@ class Retrieval:
 
     def _similarity(self, queries: Tensor, gallery: Tensor) -> Tensor:
         """Cosines, or what orders each row as negative Euclidean distances do: the query's own square is left out."""
+        found = _empty(len(queries), len(gallery), queries)
         if self.protocol.normalise:
-            return queries @ gallery.T
-        return torch.addmm(-gallery.square().sum(1) / 2, queries, gallery.T)
+            return torch.mm(queries, gallery.T, out=found)
+        return torch.addmm(-gallery.square().sum(1) / 2, queries, gallery.T, out=found)
 
     def remove_ignored(self, similarity: Tensor, queries: Tensor, gallery: Catalogue) -> None:
         ignored = self.protocol.ignored(self.catalogue[queries], gallery)
         if ignored is not None:
             similarity.masked_fill_(ignored.to(similarity.device), REMOVED)
+
+
+def _empty(rows: int, columns: int, like: Tensor) -> Tensor:
+    """(rows, columns) to be filled. On CPU by numpy, which asks for huge pages: half of a large copy is waiting for
+    small ones."""
+    kind = NUMPY.get(like.dtype) if like.device.type == "cpu" else None
+    return torch.from_numpy(np.empty((rows, columns), kind)) if kind else like.new_empty(rows, columns)
 
 
 def _far_off(embeddings: Tensor) -> Tensor:

@@ -57,11 +57,13 @@ class Graph(nn.Module):
         self.register_buffer("components", projection.components if projection else None)
 
     def forward(self, images: Tensor, told: Tensor | None = None) -> Tensor:
-        infrared = () if told is None else (told,)
-        normalised = (images.float() / 255 - self.mean) / self.std
-        embeddings = self.network(normalised, *infrared)
+        seen = (images.float() / 255 - self.mean) / self.std
+        if self.flip:  # in one batch: exporters stumble over weights that are used twice
+            seen = torch.cat([seen, seen.flip(-1)])
+            told = None if told is None else torch.cat([told, told])
+        embeddings = self.network(seen) if told is None else self.network(seen, told)
         if self.flip:
-            embeddings = (embeddings + self.network(normalised.flip(-1), *infrared)) / 2
+            embeddings = embeddings.unflatten(0, (2, -1)).mean(0)
         embeddings = normalize(embeddings)
         if self.centre is not None and self.components is not None:
             embeddings = normalize((embeddings - self.centre) @ self.components)

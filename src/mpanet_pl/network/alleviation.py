@@ -49,7 +49,7 @@ class _Moments(torch.autograd.Function):
         for part in _parts(features):
             spread = part.to(at_least_float32(features.dtype), copy=True)
             means.append(spread.mean(POSITIONS, keepdim=True))
-            variances.append(spread.sub_(means[-1]).square_().mean(POSITIONS, keepdim=True))
+            variances.append((spread - means[-1]).square_().mean(POSITIONS, keepdim=True))
         return torch.cat(means), torch.cat(variances)
 
     @staticmethod
