@@ -245,7 +245,7 @@ def _variable(file: Path, name: str) -> np.ndarray:
     try:
         found: np.ndarray = loadmat(file, appendmat=False)[name]
         return found
-    except NotImplementedError as error:
+    except NotImplementedError as error:  # what scipy says of HDF5, which it does not read
         raise UserError(f"{file} is a MATLAB 7.3 file: save it with -v7.") from error
     except Exception as error:  # a damaged file fails in the parser in a dozen ways
         raise UserError(f"{file} holds no MATLAB variable '{name}', or is damaged: {error}") from error

@@ -21,6 +21,7 @@ from mpanet_pl.system import weights
 
 PREFIX = "timm/"
 SMALL = (1, 3, 64, 32)  # images to learn a model's layout by
+NO_LAST_STRIDE = "timm's {} has no last stride to change: set model.network.last_stride=2."
 
 
 class TimmTrunk(nn.Module):
@@ -76,7 +77,7 @@ class TimmTrunk(nn.Module):
         if features.ndim != 4:
             raise UserError(f"{name} has no feature maps, its last output is {tuple(features.shape)}.")
         if last_stride == 1 and features.shape[2] < SMALL[2] // 16:  # some releases pass over the keyword
-            raise UserError(f"{name} has no last stride to change: set model.network.last_stride=2.")
+            raise UserError(NO_LAST_STRIDE.format(name))
         trained = {name: weight for name, weight in self.named_parameters() if weight.requires_grad}
         used = torch.autograd.grad(features.sum(), [*trained.values()], allow_unused=True)
         for weight, gradient in zip(trained.values(), used, strict=True):
@@ -113,7 +114,7 @@ def _create(name: str, last_stride: int, pretrained: bool) -> Any:
         keywords["strict_img_size"] = False
     model = _construct(timm.create_model, name, keywords | ({"output_stride": 16} if last_stride == 1 else {}))
     if model is None and last_stride == 1 and _construct(timm.create_model, name, keywords) is not None:
-        raise UserError(f"timm's {name} has no last stride to change: set model.network.last_stride=2.")
+        raise UserError(NO_LAST_STRIDE.format(name))
     if model is None:
         raise UserError(f"timm's {name} takes images of one size alone and has no stages: it cannot be a trunk.")
     if len({info["reduction"] for info in getattr(model, "feature_info", [])}) < 3:
@@ -127,7 +128,7 @@ def _construct(create: Callable[..., Any], name: str, keywords: Mapping[str, Any
     """The model, or None where it does not take these keywords."""
     try:
         return create(name, pretrained=False, **keywords)
-    except (TypeError, NotImplementedError, AssertionError):
+    except (TypeError, NotImplementedError, AssertionError):  # three ways in which timm's models refuse a keyword
         return None
 
 

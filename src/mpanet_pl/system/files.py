@@ -74,8 +74,8 @@ def in_turn(lock: Path, waiting: str) -> Iterator[None]:
     except Timeout:
         logger.warning(waiting)
         turn.acquire()
-    except (OSError, NotImplementedError):
-        pass  # a file system without locks, or a folder that nobody can write to
+    except (OSError, NotImplementedError):  # the latter is filelock's word for a file system without locks
+        pass  # nor can one wait in a folder that nobody can write to
     try:
         yield
     finally:
