@@ -18,16 +18,11 @@ REMOVED = float("-inf")
 
 
 class Placements(NamedTuple):
-    """What became of each query that has a true match."""
+    """What became of each query; all of it is 0 where it has no true match."""
 
-    first: Tensor  # (M,) int64, place of the first true match, from 1
-    average_precision: Tensor  # (M,) float64, mean of precision at each true match
-    inverse_negative_penalty: Tensor  # (M,) float64, number of true matches / place of the last one
-    query: Tensor  # (M,) int64, which one it is
-
-    def of(self, rows: Tensor) -> Placements:
-        """The same, the queries called by their `rows` (Q,) of a catalogue, on CPU."""
-        return self._replace(query=rows[self.query.cpu()])
+    first: Tensor  # (Q,) int64, place of the first true match, from 1
+    average_precision: Tensor  # (Q,) float64, mean of precision at each true match
+    inverse_negative_penalty: Tensor  # (Q,) float64, number of true matches / place of the last one
 
 
 class Gallery:
@@ -61,7 +56,7 @@ class Gallery:
 
 
 def rank(similarity: Tensor, query_identities: Tensor, gallery: Gallery, cmc: CMC = "deduplicated") -> Placements:
-    """Placements of the queries (rows of `similarity`, (Q, G)) that have a true match, in their order.
+    """Placements of the queries, which are the rows of `similarity` (Q, G).
 
     `plain` counts places among images; `deduplicated` among identities, each at its best image. Only `first` differs.
 
@@ -79,15 +74,14 @@ def rank(similarity: Tensor, query_identities: Tensor, gallery: Gallery, cmc: CM
     true = matches > REMOVED
     precision = (number / (wrong + number).double()).where(true, 0)  # (Q, L)
     count = true.sum(1)
-    last = wrong.gather(1, count.clamp(min=1)[:, None] - 1).flatten() + count
+    some = count.clamp(min=1)
+    last = wrong.gather(1, some[:, None] - 1).flatten() + some
 
-    first = wrong[:, 0] + 1
+    first = (wrong[:, 0] + 1).where(true[:, 0], 0)
     if cmc == "deduplicated":  # one wrong image is one identity; of more, several may show the same
-        unsure = (true[:, 0] & (first > 2)).nonzero().flatten()
+        unsure = (first > 2).nonzero().flatten()
         first[unsure] = (gallery.best_of_each(similarity[unsure]) >= matches[unsure, :1]).sum(1)
-    matched = count.nonzero().flatten()
-    precisions, penalties = precision.sum(1) / count, count / last.double()
-    return Placements(first[matched], precisions[matched], penalties[matched], matched)
+    return Placements(first, precision.sum(1) / some, count / last.double())
 
 
 def cumulative_matches(first: Tensor, length: int) -> Tensor:

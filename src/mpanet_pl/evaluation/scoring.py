@@ -186,7 +186,7 @@ class Retrieval:
             identities = self.identities[rows]
             return [
                 [
-                    rank(similarity.index_select(1, columns), identities, gallery, self.protocol.cmc).of(rows)
+                    rank(similarity.index_select(1, columns), identities, gallery, self.protocol.cmc)
                     for columns, gallery in trials
                 ]
                 for trials in chosen.values()
@@ -219,7 +219,7 @@ class Retrieval:
                 similarity = rerank(queries, compared(images))
                 self.remove_ignored(similarity, search.queries, self.catalogue[images])
                 placed = rank(similarity, identities, self._gallery(images), self.protocol.cmc)
-                ranks[setting].append([placed.of(search.queries)])
+                ranks[setting].append([placed])
         return ranks
 
     def _by_identity(self, images: Tensor) -> Tensor:
@@ -341,30 +341,15 @@ def _nothing_to_score(setting: str) -> str:
 def _scores(ranks: AllPlacements, catalogue: Catalogue, queries: Tensor, measured: str) -> dict[str, Scores]:
     scores = {}
     for setting, trials in ranks.items():
-        whole = [Placements(*(torch.cat(column).cpu() for column in zip(*blocks, strict=True))) for blocks in trials]
-        if any(len(trial.first) == 0 for trial in whole):
+        whole = [[torch.cat(column).cpu() for column in zip(*blocks, strict=True)] for blocks in trials]
+        placed = (torch.stack(column) for column in zip(*whole, strict=True))  # each (T, Q)
+        outcomes = Outcomes(queries, catalogue.identities[queries], *placed)
+        matched = int((outcomes.first > 0).sum(1).min())
+        if matched == 0:
             raise UserError(_nothing_to_score(setting))
-        matched = min(len(trial.first) for trial in whole)
         left_out = f"; {matched} of {len(queries)} queries have a true match" if matched < len(queries) else ""
-        scores[setting] = Scores.of(_outcomes(whole, catalogue, queries), measured + left_out)
+        scores[setting] = Scores.of(outcomes.of((outcomes.first > 0).any(0)), measured + left_out)
     return scores
-
-
-def _outcomes(trials: Sequence[Placements], catalogue: Catalogue, asked: Tensor) -> Outcomes:
-    """Of the queries `asked` that some trial placed, in their order, which is no matter of the catalogue's."""
-    queries = asked[torch.isin(asked, torch.cat([trial.query for trial in trials]))]
-    place = torch.empty(len(catalogue), dtype=torch.int64).scatter_(0, queries, torch.arange(len(queries)))
-    outcomes = Outcomes(
-        queries,
-        catalogue.identities[queries],
-        torch.zeros(len(trials), len(queries), dtype=torch.int64),
-        torch.zeros(len(trials), len(queries), dtype=torch.float64),
-        torch.zeros(len(trials), len(queries), dtype=torch.float64),
-    )
-    for number, trial in enumerate(trials):
-        for column, placed in zip(outcomes[2:], trial[:3], strict=True):
-            column[number, place[trial.query]] = placed
-    return outcomes
 
 
 def _measured(protocol: RetrievalProtocol, reranking: str) -> str:
