@@ -7,6 +7,7 @@ everyone gains nothing by it. A pair that a protocol leaves out has similarity -
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -18,11 +19,11 @@ REMOVED = float("-inf")
 
 
 class Placements(NamedTuple):
-    """What became of each query; all of it is 0 where it has no true match."""
+    """What became of each query (Q,), or of each in T trials (T, Q); all is 0 where it has no true match."""
 
-    first: Tensor  # (Q,) int64, place of the first true match, from 1
-    average_precision: Tensor  # (Q,) float64, mean of precision at each true match
-    inverse_negative_penalty: Tensor  # (Q,) float64, number of true matches / place of the last one
+    first: Tensor  # int64, place of the first true match, from 1
+    average_precision: Tensor  # float64, mean of precision at each true match
+    inverse_negative_penalty: Tensor  # float64, number of true matches / place of the last one
 
 
 class Gallery:
@@ -82,6 +83,20 @@ def rank(similarity: Tensor, query_identities: Tensor, gallery: Gallery, cmc: CM
         unsure = (first > 2).nonzero().flatten()
         first[unsure] = (gallery.best_of_each(similarity[unsure]) >= matches[unsure, :1]).sum(1)
     return Placements(first, precision.sum(1) / some, count / last.double())
+
+
+def rank_trials(
+    similarity: Tensor, query_identities: Tensor, columns: Tensor, gallery: Gallery, cmc: CMC
+) -> Placements:
+    """(T, Q) each: of trials (T, G), each of which chooses `columns` of `similarity` (Q, U) that show these people."""
+    trials, images = columns.shape
+    chosen = similarity.index_select(1, columns.flatten()).view(-1, images)
+    placed = rank(chosen, query_identities.repeat_interleave(trials), gallery, cmc)
+    return Placements(*(column.view(-1, trials).T for column in placed))
+
+
+def joined(parts: Sequence[Placements], dim: int) -> Placements:
+    return Placements(*(torch.cat(column, dim) for column in zip(*parts, strict=True)))
 
 
 def cumulative_matches(first: Tensor, length: int) -> Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import groupby
 from statistics import fmean, stdev
 
 import numpy as np
@@ -18,7 +19,7 @@ from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.intervals import ratio_interval
 from mpanet_pl.evaluation.outcomes import NAMES, RANKS, RERANKED, Outcomes, by_person
 from mpanet_pl.evaluation.protocols import RetrievalProtocol, Search
-from mpanet_pl.evaluation.ranking import REMOVED, Gallery, Placements, cumulative_matches, rank
+from mpanet_pl.evaluation.ranking import REMOVED, Gallery, Placements, cumulative_matches, joined, rank, rank_trials
 from mpanet_pl.evaluation.rerank import Reranker
 from mpanet_pl.system.precision import at_least_float32, full_precision, precise
 from mpanet_pl.system.threads import on_threads
@@ -27,7 +28,7 @@ START = 64  # numbers by which most embeddings differ
 NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 SIMILARITIES_AT_ONCE = 2**21  # 8 MB in float32: what follows stays in the cache
 
-AllPlacements = dict[str, list[list[Placements]]]  # setting -> trials x blocks of queries
+AllPlacements = dict[str, Placements]  # setting -> what became of T trials x Q queries
 
 
 class Scores:
@@ -169,34 +170,32 @@ class Retrieval:
         galleries = [images for trials in search.galleries.values() for images in trials]
         used = torch.tensor(list(dict.fromkeys(torch.cat(galleries).tolist())))  # (U,)
         column = torch.empty(len(self.catalogue), dtype=torch.int64).scatter_(0, used, torch.arange(len(used)))
-        chosen = {
-            setting: [
-                (column[images].to(self.embeddings.device), self._gallery(images))
-                for images in map(self._by_identity, trials)
+        chosen = [
+            [
+                (column[images].to(self.embeddings.device), self._gallery(images[0]))
+                for same in self._of_the_same_people(trials)
+                for images in same.split(max(1, len(used) // same.shape[1]))  # no more numbers than `similarity`
             ]
-            for setting, trials in search.galleries.items()
-        }
+            for trials in search.galleries.values()
+        ]
         embeddings, who, alike = self.embeddings_of(used), self.catalogue[used], first_alike(self.embeddings, used)
 
-        def placed(block: tuple[Tensor, Tensor]) -> list[list[Placements]]:
+        def placed(block: tuple[Tensor, Tensor]) -> list[Placements]:
             rows, similarity = block
             if alike is not None:
                 similarity = similarity[:, alike]
             self.remove_ignored(similarity, rows, who)
             identities = self.identities[rows]
             return [
-                [
-                    rank(similarity.index_select(1, columns), identities, gallery, self.protocol.cmc)
-                    for columns, gallery in trials
-                ]
-                for trials in chosen.values()
+                joined([rank_trials(similarity, identities, *some, self.protocol.cmc) for some in trials], 0)
+                for trials in chosen
             ]
 
         each = on_threads if embeddings.device.type == "cpu" else map
         blocks = [found for many in self._blocks(search.queries, embeddings) for found in each(placed, many)]
         return {
-            setting: [list(trial) for trial in zip(*(block[number] for block in blocks), strict=True)]
-            for number, setting in enumerate(chosen)
+            setting: joined(found, 1)
+            for setting, found in zip(search.galleries, zip(*blocks, strict=True), strict=True)
         }
 
     def _blocks(self, queries: Tensor, gallery: Tensor) -> Iterator[list[tuple[Tensor, Tensor]]]:
@@ -213,17 +212,22 @@ class Retrieval:
         """The same after re-ranking, where a trial's similarities depend on its whole gallery."""
         compared = self._as_they_are if getattr(rerank, "compares_directions", False) else self.embeddings_of
         queries, identities = compared(search.queries), self.identities[search.queries]
-        ranks: AllPlacements = {setting: [] for setting in search.galleries}
-        for setting, trials in search.galleries.items():
-            for images in trials:
-                similarity = rerank(queries, compared(images))
-                self.remove_ignored(similarity, search.queries, self.catalogue[images])
-                placed = rank(similarity, identities, self._gallery(images), self.protocol.cmc)
-                ranks[setting].append([placed])
-        return ranks
 
-    def _by_identity(self, images: Tensor) -> Tensor:
-        return images[self.catalogue.identities[images].argsort(stable=True)]
+        def placed(images: Tensor) -> Placements:
+            similarity = rerank(queries, compared(images))
+            self.remove_ignored(similarity, search.queries, self.catalogue[images])
+            return rank(similarity, identities, self._gallery(images), self.protocol.cmc)
+
+        return {
+            setting: Placements(*map(torch.stack, zip(*map(placed, trials), strict=True)))
+            for setting, trials in search.galleries.items()
+        }
+
+    def _of_the_same_people(self, trials: Sequence[Tensor]) -> Iterator[Tensor]:
+        """The trials, those in one (T, G) whose galleries show the same people, column by column."""
+        by_identity = [images[self.catalogue.identities[images].argsort(stable=True)] for images in trials]
+        for _, same in groupby(by_identity, lambda images: self.catalogue.identities[images].tolist()):
+            yield torch.stack(list(same))
 
     def _gallery(self, images: Tensor) -> Gallery:
         return Gallery(self.identities[images])
@@ -340,10 +344,8 @@ def _nothing_to_score(setting: str) -> str:
 
 def _scores(ranks: AllPlacements, catalogue: Catalogue, queries: Tensor, measured: str) -> dict[str, Scores]:
     scores = {}
-    for setting, trials in ranks.items():
-        whole = [[torch.cat(column).cpu() for column in zip(*blocks, strict=True)] for blocks in trials]
-        placed = (torch.stack(column) for column in zip(*whole, strict=True))  # each (T, Q)
-        outcomes = Outcomes(queries, catalogue.identities[queries], *placed)
+    for setting, placed in ranks.items():
+        outcomes = Outcomes(queries, catalogue.identities[queries], *(column.cpu() for column in placed))
         matched = int((outcomes.first > 0).sum(1).min())
         if matched == 0:
             raise UserError(_nothing_to_score(setting))
