@@ -18,10 +18,12 @@ from mpanet_pl import MPANetModule
 from mpanet_pl.data.augment import normalise
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluate import evaluate, main
+from mpanet_pl.evaluation import Results
 from mpanet_pl.official import to_official
 from mpanet_pl.run.configuration import NOTHING_TYPED
 from mpanet_pl.run.evaluating import read_checkpoint
 from mpanet_pl.run.folder import reopen
+from mpanet_pl.run.repeats import Run
 from mpanet_pl.train import train
 
 ONE_EPOCH = ["trainer.max_epochs=1", "trainer.check_val_every_n_epoch=1", "validation.start=1"]
@@ -66,6 +68,26 @@ def test_saved_embeddings_give_the_same_scores(trained: Path, tmp_path: Path, mo
     assert rows(tmp_path / "two", "last") == rows(tmp_path / "one", "last")
     with np.load("e.npz", allow_pickle=False) as stored:
         assert len(stored["embeddings"]) == len(stored["paths"])
+
+
+def test_a_network_is_known_by_its_weights_wherever_they_lie(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = torch.load(trained / "checkpoints/last.ckpt", weights_only=True)
+    other["state_dict"]["network.neck.weight"] *= 2
+    for name, content in (("same", None), ("other", other)):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        if content:
+            torch.save(content, "last.ckpt")
+        else:
+            shutil.copy(trained / "checkpoints/last.ckpt", "last.ckpt")
+        assert run(["ckpt=last.ckpt", "run_dir=run"], monkeypatch) == 0
+    here, same, apart = (
+        Run(folder, Results.read(folder)).network("last")
+        for folder in (trained, tmp_path / "same/run", tmp_path / "other/run")
+    )
+    assert here == same != apart
 
 
 def test_parts_of_a_test_are_scored_by_themselves(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import repeat
@@ -25,6 +24,7 @@ from mpanet_pl.module import MPANetModule
 from mpanet_pl.run.configuration import packages
 from mpanet_pl.run.record import terms_of
 from mpanet_pl.system import weights
+from mpanet_pl.system.files import sha256
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 OF_A_CHECKPOINT = ("ckpt", "trust", "flip", "height", "width", "last_stride")  # what commands hand on to `load`
@@ -183,7 +183,7 @@ def load(
         embeddings = load("best.ckpt").embed(["night.jpg", "day.jpg"])  # (2, D)
     """
     content = weights.read(ckpt)
-    digest, place = _digest(Path(ckpt)), str(Path(ckpt).expanduser().absolute())
+    digest, place = sha256(ckpt), str(Path(ckpt).expanduser().absolute())
     if official.is_official(content):
         if height is None or width is None:
             raise UserError(f"{ckpt} is a released checkpoint, which does not say its image size: give height, width.")
@@ -229,11 +229,6 @@ def device_of(asked: torch.device | str) -> torch.device:
     except Exception as error:  # a device that this torch was not built for is an AssertionError
         raise UserError(f"device={asked} is not there: {str(error).splitlines()[0]}") from error
     return device
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _config(content: Mapping[str, Any], ckpt: str | Path) -> Mapping[str, Any]:

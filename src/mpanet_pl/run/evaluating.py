@@ -44,7 +44,7 @@ from mpanet_pl.run.record import Record
 from mpanet_pl.run.report import draw_pictures
 from mpanet_pl.run.trainer import build_trainer, exact_where_narrow, isolated, quiet
 from mpanet_pl.system import weights
-from mpanet_pl.system.files import written_aside
+from mpanet_pl.system.files import sha256, written_aside
 from mpanet_pl.system.processes import is_child_rank, rank_of_outer_launcher
 from mpanet_pl.system.trust import ran_here, targets
 
@@ -150,7 +150,7 @@ def measure_network(cfg: DictConfig, request: Request, subject: Subject, know: K
         flipped = ["each embedding is the mean over image and mirror image"] if cfg.flip else []
         notes = (f"network: {cfg.ckpt}, in {trainer.precision}", *subject.notes, *flipped)
         saved = Saved(tested.embeddings, data.test, examiner.knowledge is not None, Path(cfg.ckpt).stem, notes)
-        origin = _provenance(cfg, request, Record.of(trainer, **_of_run(cfg)))
+        origin = _provenance(cfg, request, Record.of(trainer, **_of_run(cfg))) | {"network": sha256(cfg.ckpt)}
         descriptors = examiner.descriptors(trainer, subject.module) if cfg.measure == "mixed" else None
         material = Material(tested.embeddings, data.test, protocol, examiner.held_out(), descriptors)
         report(folder, cfg, saved, material, tested, origin, subject.root, labels)

@@ -21,6 +21,7 @@ from mpanet_pl.evaluation.compare import Answers, interval_over_runs
 from mpanet_pl.evaluation.outcomes import NAMES, QUERIES, read_queries
 from mpanet_pl.evaluation.tables import Results, Value
 from mpanet_pl.run.old_names import translated_provenance
+from mpanet_pl.system.files import sha256
 
 REPEATED = ("trial", "seed")  # what the runs of one group may differ in
 RESOLVED = ("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.precision")
@@ -81,8 +82,9 @@ class Run:
         }
 
     def network(self, row: str) -> str:
-        """The checkpoint of a row of its results."""
-        return str(Path(self.config.get("ckpt") or self.folder / "checkpoints" / f"{row}.ckpt").absolute())
+        """The digest of a row's checkpoint, wherever that lies; without one, where it would."""
+        kept = self.folder / "checkpoints" / f"{row}.ckpt"
+        return str(self.provenance.get("network") or (sha256(kept) if kept.is_file() else kept.absolute()))
 
     @property
     def repetition(self) -> dict[str, Any]:

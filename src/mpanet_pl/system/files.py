@@ -1,5 +1,6 @@
 """Files that are whole or absent: written aside, then renamed. Folders that one process works in at a time."""
 
+import hashlib
 import logging
 import os
 from collections.abc import Iterator
@@ -18,6 +19,11 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+
+def sha256(path: str | Path) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
