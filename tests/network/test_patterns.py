@@ -51,7 +51,7 @@ def test_where_nothing_is_seen_the_generalised_mean_has_a_slope() -> None:
     assert pooling.p.grad.isfinite()
 
 
-def test_local_maps_are_softmaxes_over_positions_of_cosines_without_the_images_mean() -> None:
+def test_local_maps_are_softmaxes_of_cosines_without_the_images_mean_around_heights_of_their_own() -> None:
     torch.manual_seed(0)
     maps = LocalMaps(5, 3).eval().double()
     maps.sharpen(0.1)
@@ -59,10 +59,11 @@ def test_local_maps_are_softmaxes_over_positions_of_cosines_without_the_images_m
     assert seen.shape == (2, 3, 4, 3)
     for image in range(2):
         places = features[image].flatten(1).T  # (h·w, 64)
-        for pattern in range(3):
+        for pattern, own in enumerate((1 / 6, 3 / 6, 5 / 6)):
             logits = [
                 20 * 0.37 * torch.cosine_similarity(maps.directions[pattern], place - places.mean(0), dim=0)
-                for place in places
+                - (((number // 3 + 0.5) / 4 - own) / 0.1) ** 2 / 2
+                for number, place in enumerate(places)
             ]
             torch.testing.assert_close(seen[image, pattern].flatten(), torch.stack(logits).softmax(0))
     summed = gathered(features, seen)
@@ -81,6 +82,19 @@ def test_a_local_map_sees_a_small_part_of_the_image() -> None:
     assert after is not None
     same = (before == after).all(1)[0].all(1)
     assert same.tolist() == [True] * 6 + [False] * 10  # rows of 4 pixels: 12 below row 5 see no change
+
+
+def test_where_an_image_says_nothing_each_local_map_is_its_stripe() -> None:
+    maps, _ = LocalMaps(5, 4).eval()(torch.zeros(1, 5, 32, 12))
+    assert maps.sum(3).argmax(2).tolist() in ([[1, 5, 9, 13]], [[2, 6, 10, 14]])  # of 16 rows, around 2, 6, 10, 14
+    torch.testing.assert_close(maps[..., :1].expand_as(maps), maps)
+
+
+def test_local_maps_teach_the_trunk_nothing() -> None:
+    early = torch.randn(2, 5, 8, 6, requires_grad=True)
+    maps, features = LocalMaps(5, 3)(early)
+    (maps.square().sum() + features.sum()).backward()
+    assert early.grad is None
 
 
 @pytest.mark.parametrize(("progress", "factor"), [(0, 0.1), (1 / 6, 0.55), (1 / 3, 1), (1, 1)])

@@ -1,17 +1,21 @@
 """MPANet (Wu et al., CVPR 2021, figure 2): trunk with modality alleviation, pattern maps, descriptor, neck."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mpanet_pl.errors import UserError
 from mpanet_pl.network.patterns import WIDTH, GeneralisedMean, LocalMaps, PatternMaps, describe, gathered
 from mpanet_pl.network.timm_trunk import PREFIX, TimmTrunk
 from mpanet_pl.network.trunk import Trunk
 from mpanet_pl.system.precision import precise
+
+WITHHELD = 0.75  # share of training embeddings without their local features
 
 
 class Embedding(NamedTuple):
@@ -27,7 +31,8 @@ class MPANet(nn.Module):
     ImageNet weights, a path to a state dict, or False. `alleviation` names the stages, of layer1 to layer4, that it
     follows; `last_stride` is that of the last, 1 or 2. `pooling` is the paper's mean, or gem. With `two_stream`, the
     stem or a stage, each modality has weights of its own that far, and `forward` needs to know who is `infrared`.
-    `maps` are the paper's, deep, or local (`LocalMaps`): those look at what layer1 sees.
+    `maps` are the paper's, deep, or local (`LocalMaps`): those look at what layer1 sees. In training three in four
+    embeddings go without local features, or the deep ones would rely on them.
 
     Examples:
         >>> import torch
@@ -79,7 +84,10 @@ class MPANet(nn.Module):
             descriptor = precise(pool(features, maps))  # (B, D)
         else:
             descriptor = torch.cat([gathered(local, maps), precise(pool(features, features[:, :0]))], dim=1)
-        return Embedding(maps, descriptor, self.neck(descriptor))
+        embedding = self.neck(descriptor)
+        if local is not None and self.training:
+            embedding = embedding.masked_fill(self._withheld(embedding), 0)
+        return Embedding(maps, descriptor, embedding)
 
     def see(self, images: Tensor, infrared: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
         """Features (B, C, h, w), maps (B, P, h, w), and what local maps are maps of, on a grid of their own."""
@@ -89,8 +97,29 @@ class MPANet(nn.Module):
         features = self.trunk(images, infrared)
         return features, self.patterns(features), None
 
+    def _withheld(self, embedding: Tensor) -> Tensor:
+        """(B, D) bool: the local features of three in four rows."""
+        local = torch.arange(self.dimension, device=embedding.device) < self.dimension - self.trunk.channels
+        return local & (torch.rand(len(embedding), 1, device=embedding.device) < WITHHELD)
+
     def look(self, images: Tensor, infrared: Tensor | None = None) -> Tensor:
-        """The maps alone, by as little of the trunk as they need."""
-        if isinstance(self.patterns, LocalMaps):
-            return self.patterns(self.trunk.early(images, infrared))[0]
-        return self.patterns(self.trunk(images, infrared))
+        """The maps alone, by as little of the trunk as they need; its running statistics take no notice."""
+        with unnoticed(self):
+            if isinstance(self.patterns, LocalMaps):
+                with torch.no_grad():
+                    early = self.trunk.early(images, infrared)
+                return self.patterns(early)[0]
+            return self.patterns(self.trunk(images, infrared))
+
+
+@contextmanager
+def unnoticed(network: nn.Module) -> Iterator[None]:
+    """Batch normalisation goes on, but its running statistics stay as they are."""
+    rates = {layer: layer.momentum for layer in network.modules() if isinstance(layer, _BatchNorm)}
+    try:
+        for layer in rates:
+            layer.momentum = 0.0
+        yield
+    finally:
+        for layer, rate in rates.items():
+            layer.momentum = rate

@@ -8,6 +8,7 @@ from mpanet_pl.system.precision import precise
 
 WIDTH = 64  # of the local features
 SHARPEST = 20.0  # what multiplies a cosine before the softmax
+STRIPE = 0.1  # how far from its own height a local map looks, in heights: a standard deviation
 SMALLEST = 1e-6  # feature that a root is taken of: its slope is infinite at 0
 
 
@@ -33,8 +34,9 @@ def _attention(channels: int, patterns: int) -> nn.Conv2d:
 class LocalMaps(nn.Module):
     """P maps that each see a small part of the image, and the features they see; not MPANet's.
 
-    The trunk's early features become local ones, f. A map is the softmax over positions of a pattern's cosine with f,
-    of which the image's mean is taken, times 20; `sharpness`, from 0 to 1, weakens that factor (see `sharpen`).
+    The trunk's early features, which learn nothing from here, become local ones, f. A map is the softmax over positions
+    of a pattern's cosine with f, of which the image's mean is taken, times 20, less a parabola around the pattern's own
+    height, one of P stripes; `sharpness`, from 0 to 1, weakens the factor (see `sharpen`).
     """
 
     sharpness: Tensor
@@ -49,11 +51,20 @@ class LocalMaps(nn.Module):
 
     def forward(self, early: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, 2h, 2w) -> maps (B, P, h, w), each of sum 1, and local features (B, 64, h, w)."""
-        features = precise(self.features(early))
+        features = precise(self.features(early.detach()))
         deviation = normalize(features - features.mean((2, 3), keepdim=True), dim=1)
         with torch.autocast(features.device.type, enabled=False):  # a rounded cosine times 20 is no cosine
             cosines = torch.einsum("pc,bchw->bphw", normalize(self.directions, dim=1), deviation)
-        return (SHARPEST * self.sharpness * cosines).flatten(2).softmax(2).view_as(cosines), features
+            logits = SHARPEST * self.sharpness * cosines - self._distances(cosines).square() / 2
+        return logits.flatten(2).softmax(2).view_as(cosines), features
+
+    def _distances(self, cosines: Tensor) -> Tensor:
+        """(P, h, 1): how far each row is from each pattern's own, in standard deviations."""
+        own, rows = (
+            (torch.arange(count, dtype=cosines.dtype, device=cosines.device) + 0.5) / count
+            for count in cosines.shape[1:3]
+        )
+        return (own[:, None, None] - rows[:, None]) / STRIPE
 
     def sharpen(self, progress: float) -> None:
         """From a tenth at the run's start to the whole after a third of it; `progress` is its share gone by."""
