@@ -137,7 +137,7 @@ class MPANetModule(pl.LightningModule):
     def _moved(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Maps of the images moved at random, and the motions."""
         motions = draw_motions(len(batch.images), batch.images.device)
-        images = move(batch.images, motions)
+        images = move(batch.images, motions, continued=True)
         if isinstance(self.network, MPANet):
             return gather(self.network.look(images, batch.infrared)), gather(motions)
         return gather(self.embed(images, batch.infrared).maps), gather(motions)

@@ -19,21 +19,25 @@ def draw_motions(count: int, device: torch.device) -> Tensor:
     return torch.stack([slopes, shifts], dim=2)
 
 
-def move(pictures: Tensor, motions: Tensor) -> Tensor:
+def move(pictures: Tensor, motions: Tensor, *, continued: bool = False) -> Tensor:
     """Images or maps (B, C, h, w) by motions (B, 2, 2), bilinearly; from outside comes 0.
+
+    Where they are `continued`, the nearest place comes from there: an edge that moves along would be a place to look at.
 
     >>> mirror = torch.tensor([[[1.0, 0.0], [-1.0, 0.0]]])
     >>> move(torch.tensor([[[[1.0, 2.0, 3.0]]]]), mirror)
     tensor([[[[3., 2., 1.]]]])
     """
-    down, across = (_sources(size, motions[:, axis]) for axis, size in enumerate(pictures.shape[2:]))
+    down, across = (_sources(size, motions[:, axis], continued) for axis, size in enumerate(pictures.shape[2:]))
     with torch.autocast(pictures.device.type, enabled=False):
         return down[:, None] @ pictures @ across[:, None].mT
 
 
-def _sources(size: int, motions: Tensor) -> Tensor:
+def _sources(size: int, motions: Tensor, continued: bool) -> Tensor:
     """How much each place of one axis takes from each: (B, size, size)."""
     places = torch.arange(size, dtype=motions.dtype, device=motions.device)
     source = motions[:, :1] * ((2 * places + 1) / size - 1) + motions[:, 1:]  # (B, size) in [-1, 1]
     position = ((source + 1) * size - 1) / 2
+    if continued:
+        position = position.clamp(0, size - 1)
     return (1 - (position[:, :, None] - places).abs()).clamp(min=0)
