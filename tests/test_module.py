@@ -92,6 +92,17 @@ def test_equivariance_looks_at_moved_images_and_changes_no_other_term(maps: str)
     assert not any(name.startswith("criterion") for name in learned)
 
 
+def test_moved_images_have_no_edge_of_their_own() -> None:
+    network = {"trunk": "resnet18_thin", "pretrained": False, "alleviation": [], "patterns": 2, "maps": "local"}
+    module, seen = tiny(network=network, criterion={"equivariance": 5.0}), []
+    (batch,) = batches(1)
+    batch = batch._replace(images=torch.full_like(batch.images, 2.0))
+    look = module.network.look
+    module.network.look = lambda images, infrared: seen.append(images) or look(images, infrared)
+    module.losses(batch)
+    torch.testing.assert_close(seen[0], batch.images)
+
+
 def test_without_classifiers_nothing_behind_the_neck_is_trained() -> None:
     off = {"identity": 0.0, "modality_identity": 0.0, "mutual": 0.0}
     module = tiny(criterion=off)

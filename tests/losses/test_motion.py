@@ -1,18 +1,21 @@
+import pytest
 import torch
 from torch.nn.functional import affine_grid, grid_sample
 
 from mpanet_pl.losses.motion import draw_motions, move
 
 
-def test_moving_is_bilinear_sampling() -> None:
+@pytest.mark.parametrize(("continued", "padding"), [(False, "zeros"), (True, "border")])
+def test_moving_is_bilinear_sampling(continued: bool, padding: str) -> None:
     """Against torch's, which has no deterministic gradient on a GPU."""
     torch.manual_seed(0)
     motions, pictures = draw_motions(6, torch.device("cpu")).double(), torch.rand(6, 3, 12, 7, dtype=torch.float64)
     affine = torch.zeros(6, 2, 3, dtype=torch.float64)
     affine[:, 0, 0], affine[:, 0, 2] = motions[:, 1].T  # across comes first there
     affine[:, 1, 1], affine[:, 1, 2] = motions[:, 0].T
-    expected = grid_sample(pictures, affine_grid(affine, [6, 3, 12, 7], align_corners=False), align_corners=False)
-    torch.testing.assert_close(move(pictures, motions), expected)
+    grid = affine_grid(affine, [6, 3, 12, 7], align_corners=False)
+    expected = grid_sample(pictures, grid, padding_mode=padding, align_corners=False)
+    torch.testing.assert_close(move(pictures, motions, continued=continued), expected)
 
 
 def test_motions_keep_their_bounds_and_half_of_them_mirror() -> None:

@@ -22,7 +22,7 @@ def draw_motions(count: int, device: torch.device) -> Tensor:
 def move(pictures: Tensor, motions: Tensor, *, continued: bool = False) -> Tensor:
     """Images or maps (B, C, h, w) by motions (B, 2, 2), bilinearly; from outside comes 0.
 
-    Where they are `continued`, the nearest place comes from there: an edge that moves along would be a place to look at.
+    Where they are `continued`, the nearest place comes from there: an edge that moved along would be a place to see.
 
     >>> mirror = torch.tensor([[[1.0, 0.0], [-1.0, 0.0]]])
     >>> move(torch.tensor([[[[1.0, 2.0, 3.0]]]]), mirror)
