@@ -18,6 +18,7 @@ from mpanet_pl.evaluation import (
     RegDBProtocol,
     RetrievalProtocol,
     Scores,
+    Search,
     SYSUProtocol,
     check_matches,
     evaluate,
@@ -161,6 +162,23 @@ def test_the_catalogues_order_changes_no_bit(protocol: SYSUProtocol) -> None:
     one, other = evaluate(embeddings, catalogue, protocol), evaluate(embeddings[order], catalogue[order], protocol)
     for setting, score in one.items():
         assert score.trials == other[setting].trials
+
+
+@pytest.mark.parametrize("sizes", [(9, 9, 9, 9), (9, 4, 9, 1)])
+def test_trials_may_hold_other_people_each(sizes: tuple[int, ...]) -> None:
+    embeddings, catalogue = made.small(0)
+    queries, images = of_modality(catalogue, True), of_modality(catalogue, False)
+    galleries = [random.Random(trial).sample(images, size) for trial, size in enumerate(sizes)]
+    galleries += [galleries[0][::-1]]  # and the same people again
+
+    class Own(RetrievalProtocol):
+        draw = "by hand"
+
+        def searches(self, catalogue: Catalogue) -> list[Search]:
+            return [Search(torch.tensor(queries), {"own": [torch.tensor(gallery) for gallery in galleries]})]
+
+    unit = torch.nn.functional.normalize(embeddings)
+    check(evaluate(embeddings, catalogue, Own())["own"], unit @ unit.T, catalogue, queries, galleries)
 
 
 def test_blocks_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
