@@ -90,10 +90,20 @@ def test_numbers_that_are_not_finite_are_named(tmp_path: Path) -> None:
         read_features(tmp_path / "f", infrared_cameras=INFRARED)
 
 
-def test_a_file_that_matlab_did_not_write_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"nothing of the kind", r"made_cam2\.mat holds no MATLAB variable 'feature', or is damaged"),
+        (
+            b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM\x89HDF",
+            r"made_cam2\.mat is a MATLAB 7\.3 file: save it with -v7",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(content: bytes, sentence: str, tmp_path: Path) -> None:
     shutil.copytree(OFFICIAL, tmp_path / "f")
-    (tmp_path / "f/made_cam2.mat").write_bytes(b"nothing of the kind")
-    with pytest.raises(UserError, match=r"made_cam2\.mat holds no MATLAB variable 'feature', or is damaged"):
+    (tmp_path / "f/made_cam2.mat").write_bytes(content)
+    with pytest.raises(UserError, match=sentence):
         read_features(tmp_path / "f", infrared_cameras=INFRARED)
 
 

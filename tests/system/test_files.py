@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from mpanet_pl.errors import UserError
 from mpanet_pl.system import files
@@ -52,6 +53,20 @@ def test_a_holder_that_dies_lets_go(tmp_path: Path) -> None:
 def test_where_nothing_can_be_locked_it_goes_on(tmp_path: Path) -> None:
     with in_turn(tmp_path / "missing/lock", "unsaid"):
         pass
+
+
+@pytest.mark.parametrize("fault", [OSError("no locks"), NotImplementedError("FileSystem does not support flock")])
+def test_a_file_system_without_locks_keeps_nobody_waiting(
+    fault: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: FileLock, **keywords: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    done = []
+    with in_turn(tmp_path / "lock", "unsaid"):
+        done.append("the work")
+    assert done
 
 
 def test_what_fails_leaves_the_old_file(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def _construct(create: Callable[..., Any], name: str, keywords: Mapping[str, Any
     """The model, or None where it does not take these keywords."""
     try:
         return create(name, pretrained=False, **keywords)
-    except (TypeError, NotImplementedError, AssertionError):  # three ways in which timm's models refuse a keyword
+    except (TypeError, AssertionError):  # the two ways in which timm's models refuse a keyword
         return None
 
 

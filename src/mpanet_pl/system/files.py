@@ -80,7 +80,7 @@ def in_turn(lock: Path, waiting: str) -> Iterator[None]:
     except Timeout:
         logger.warning(waiting)
         turn.acquire()
-    except (OSError, NotImplementedError):  # the latter is filelock's word for a file system without locks
+    except (OSError, NotImplementedError):  # the latter is filelock 3's word for a file system without locks
         pass  # nor can one wait in a folder that nobody can write to
     try:
         yield
