@@ -10,12 +10,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mpanet_pl.errors import UserError
-from mpanet_pl.network.patterns import WIDTH, GeneralisedMean, LocalMaps, PatternMaps, describe, gathered
+from mpanet_pl.network.patterns import WIDTH, GeneralisedMean, LocalMaps, PatternMaps, describe, gathered, withhold
 from mpanet_pl.network.timm_trunk import PREFIX, TimmTrunk
 from mpanet_pl.network.trunk import Trunk
 from mpanet_pl.system.precision import precise
-
-WITHHELD = 0.75  # share of training embeddings without their local features
 
 
 class Embedding(NamedTuple):
@@ -86,7 +84,7 @@ class MPANet(nn.Module):
             descriptor = torch.cat([gathered(local, maps), precise(pool(features, features[:, :0]))], dim=1)
         embedding = self.neck(descriptor)
         if local is not None and self.training:
-            embedding = embedding.masked_fill(self._withheld(embedding), 0)
+            embedding = withhold(embedding, self.dimension - self.trunk.channels)
         return Embedding(maps, descriptor, embedding)
 
     def see(self, images: Tensor, infrared: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -96,11 +94,6 @@ class MPANet(nn.Module):
             return self.trunk.late(early, infrared), *self.patterns(early)
         features = self.trunk(images, infrared)
         return features, self.patterns(features), None
-
-    def _withheld(self, embedding: Tensor) -> Tensor:
-        """(B, D) bool: the local features of three in four rows."""
-        local = torch.arange(self.dimension, device=embedding.device) < self.dimension - self.trunk.channels
-        return local & (torch.rand(len(embedding), 1, device=embedding.device) < WITHHELD)
 
     def look(self, images: Tensor, infrared: Tensor | None = None) -> Tensor:
         """The maps alone, by as little of the trunk as they need; its running statistics take no notice."""

@@ -9,6 +9,7 @@ from mpanet_pl.system.precision import precise
 WIDTH = 64  # of the local features
 SHARPEST = 20.0  # what multiplies a cosine before the softmax
 STRIPE = 0.1  # how far from its own height a local map looks, in heights: a standard deviation
+WITHHELD = 0.75  # share of training embeddings without their local features
 SMALLEST = 1e-6  # feature that a root is taken of: its slope is infinite at 0
 
 
@@ -80,6 +81,13 @@ def _layer(incoming: int, width: int, size: int, *, stride: int = 1, padding: in
 def gathered(features: Tensor, maps: Tensor) -> Tensor:
     """Sum of the features (B, C, h, w) weighted by each map (B, P, h, w): (B, P · C)."""
     return (maps.flatten(2) @ features.flatten(2).transpose(1, 2)).flatten(1)
+
+
+def withhold(embedding: Tensor, local: int) -> Tensor:
+    """The embeddings (B, D), three in four of them with 0 for their first `local` numbers."""
+    places = torch.arange(embedding.shape[1], device=embedding.device) < local
+    rows = torch.rand(len(embedding), 1, device=embedding.device) < WITHHELD
+    return embedding.masked_fill(rows & places, 0)
 
 
 def describe(features: Tensor, maps: Tensor) -> Tensor:
