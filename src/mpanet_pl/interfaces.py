@@ -1,0 +1,103 @@
+"""The sockets: what a part must be, so that the package takes it without knowing its name.
+
+A part is a class of this package or of anybody's, named by `_target_` in a configuration or given as an object.
+Nothing has to be inherited: a part has what its Protocol lists, and what it leaves out is as the Protocol says.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor
+
+
+class Embedding(NamedTuple):
+    """What a network makes of B images.
+
+    A network may give a NamedTuple of its own that has these three fields first and more tensors behind them, a row an
+    image each; they are gathered over ranks, and reach the criterion, like these.
+    """
+
+    maps: Tensor  # (B, P, h, w) from 0 to 1: where each of P patterns looks; P may be 0
+    descriptor: Tensor  # (B, D): what metric losses see
+    embedding: Tensor  # (B, D): the descriptor behind the neck, what classifiers and the ranking see
+
+
+class Network(Protocol):
+    """Images to embeddings: a `torch.nn.Module` with `dimension`.
+
+    Its constructor takes its own keywords. Where it names `height` and `width`, it gets the images' size.
+    """
+
+    dimension: int
+    """Width of the descriptor and the embedding in training; in evaluation they may be wider."""
+
+    branches: int = 1
+    """Rows an image in training, branch by branch: row r shows image r mod B. Labels are repeated likewise."""
+
+    asks: tuple[str, ...] = ()
+    """What it cannot do without: `infrared` (streams or necks of each modality). Then everyone who embeds says it."""
+
+    def __call__(self, images: Tensor, infrared: Tensor | None = None) -> Embedding:
+        """Normalised images (B, 3, H, W), infrared (B,) bool; one row an image in evaluation."""
+        ...
+
+    def looks(self, images: Tensor, infrared: Tensor | None = None) -> Tensor:
+        """The maps (B, P, h, w) alone, without updating running statistics. By default those of a whole pass."""
+        ...
+
+    def shows(self, images: Tensor, infrared: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Features (B, C, h, w) and maps (B, P, h, w), for pictures. By default the maps stand for both."""
+        ...
+
+
+class Criterion(Protocol):
+    """Embeddings to named loss terms: a `torch.nn.Module`, made of (dimension, num_identities, …).
+
+    Whatever its forward names of `Step`'s fields it gets by keyword.
+    """
+
+    def __call__(self, embedding: Embedding, identities: Tensor, infrared: Tensor, **step: Any) -> dict[str, Tensor]:
+        """Scalar terms by name, before their weights, and their weighted sum `total`.
+
+        Rows are those of every rank, branch by branch; identities (N,) count from 0, infrared (N,) is bool.
+        """
+        ...
+
+    def follow(self, epoch: int) -> None:
+        """Called before each step of the optimiser, in an epoch counted from 1. By default nothing moves."""
+        ...
+
+    def follow_rate(self, epoch: int) -> float:
+        """The rate of what `follow` moves, for the log as `alpha`. By default it is not logged."""
+        ...
+
+    def accuracy(self, embedding: Tensor, identities: Tensor) -> Tensor | None:
+        """Share of rows that a classifier gets right, for the log; None where there is no classifier, by default."""
+        ...
+
+
+class Term(Protocol):
+    """A loss of one's own beside a criterion's: a `torch.nn.Module`, under `model.criterion.extra`.
+
+    Its constructor gets `dimension` and `num_identities` where it names them. It sets `classifies` where it looks
+    behind the neck, which then learns its scale.
+    """
+
+    def __call__(self, embedding: Embedding, identities: Tensor, infrared: Tensor, **step: Any) -> Tensor:
+        """A scalar. Whatever it names of `Step`'s fields it gets by keyword."""
+        ...
+
+
+class Step(NamedTuple):
+    """What criteria and terms may ask of a training step, by keyword."""
+
+    cameras: Tensor  # (N,), every rank's
+    index: Tensor  # (N,) rows of the training catalogue, every rank's
+    epoch: int  # counted from 1
+    progress: float  # share of the run's optimiser steps that are done, from 0
+    images: Tensor  # (B, 3, H, W), this rank's alone
+    look: Callable[[Tensor], Tensor]  # this rank's images (B, 3, H, W) to every rank's maps (N, P, h, w)
+    criterion: Any  # the criterion that a term belongs to: its classifiers, its twins
