@@ -13,6 +13,7 @@ from string import Template
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 from PIL import Image
@@ -24,6 +25,7 @@ from mpanet_pl.gallery.store import Gallery
 from mpanet_pl.system.files import written_aside
 
 THUMBNAIL = (96, 192)  # at most, width and height
+KNOWN = {None: "", True: " known", False: " unknown"}
 CALENDAR = 1e8  # seconds since 1970 beyond which a time is a date
 
 
@@ -36,9 +38,24 @@ def write_answers(
     with written_aside(folder / "results.parquet") as aside:
         pq.write_table(table, aside)
     with written_aside(folder / "results.csv") as aside:
-        pyarrow.csv.write_csv(table, aside)
+        pyarrow.csv.write_csv(for_spreadsheets(table), aside)
     with written_aside(folder / "sheet.html") as aside:
         aside.write_text(page(gallery, queries, table, sheet, remark), encoding="utf-8")
+
+
+def for_spreadsheets(table: pa.Table) -> pa.Table:
+    """Texts that a spreadsheet would take for a formula begin with an apostrophe.
+
+    >>> for_spreadsheets(pa.table({"path": ["=cmd|x", "@a", "1.png"], "score": [-1.0, 0, 1]})).to_pydict()
+    {'path': ["'=cmd|x", "'@a", '1.png'], 'score': [-1.0, 0.0, 1.0]}
+    """
+    for place, field in enumerate(table.schema):
+        if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
+            texts = table[field.name]
+            risky = pc.match_substring_regex(texts, r"^\s*[=+\-@\t\r\n]")
+            quoted = pc.binary_join_element_wise(pa.scalar("'", field.type), texts, pa.scalar("", field.type))
+            table = table.set_column(place, field, pc.if_else(risky, quoted, texts))
+    return table
 
 
 def page(gallery: Gallery, queries: Queries, table: pa.Table, most: int, remark: str = "") -> str:
@@ -60,10 +77,9 @@ def page(gallery: Gallery, queries: Queries, table: pa.Table, most: int, remark:
 
 
 def _section(number: int, of: int, query: Mapping[str, Any], answers: list[dict[str, Any]], root: Path) -> str:
-    unknown = {False: " unknown"}
     cards = "".join(
-        f"<li>{_picture(root / row['path'], row)}<b>{row['place']}</b> {row['score']:.3f}"
-        f"{unknown.get(row['known'], '')}{_said(row)}</li>"
+        f"<li{_mark(query, row)}>{_picture(root / row['path'], row)}<b>{row['place']}</b> {row['score']:.3f}"
+        f"{KNOWN[row['known']]}{_said(row)}</li>"
         for row in answers
     )
     return (
@@ -71,6 +87,13 @@ def _section(number: int, of: int, query: Mapping[str, Any], answers: list[dict[
         f"{_picture(Path(query['path']), query)}<figcaption><b>Query {number}</b>{_said(query)}</figcaption></figure>"
         f"<ol>{cards or '<li>nobody may answer</li>'}</ol></section>"
     )
+
+
+def _mark(query: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    """Right or wrong, where the identities of the query and of who answers are known."""
+    if None in (query["identity"], row["identity"]):
+        return ""
+    return ' class="right"' if query["identity"] == row["identity"] else ' class="wrong"'
 
 
 def _said(row: Mapping[str, Any]) -> str:
