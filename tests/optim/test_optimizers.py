@@ -27,14 +27,32 @@ def test_the_default_is_the_published_one() -> None:
 
 def test_the_trunk_may_have_a_learning_rate_of_its_own() -> None:
     whole = module()
-    optimizer = build_optimizer(whole, {"name": "sgd", "lr": 0.1, "trunk_lr": 0.01})
-    rates = {id(weight): group["lr"] for group in optimizer.param_groups for weight in group["params"]}
-    assert {name: rates.get(id(weight)) for name, weight in whole.named_parameters()} == {
+    assert rates_of(build_optimizer(whole, {"name": "sgd", "lr": 0.1, "trunk_lr": 0.01}), whole) == {
         "network.trunk.conv1.weight": 0.01,
         "network.trunk.alleviation.layer4.weight": 0.1,
         "head.weight": 0.1,
         "head.bias": None,
     }
+
+
+def test_parts_may_have_learning_rates_of_their_own() -> None:
+    """The innermost part decides; None is everyone's rate."""
+    lr_of = {"network": {"trunk": 0.01, "trunk.conv1": None}, "head": 0.3}
+    rates = rates_of(build_optimizer(whole := module(), {"name": "sgd", "lr": 0.1, "lr_of": lr_of}), whole)
+    assert rates == {
+        "network.trunk.conv1.weight": 0.1,
+        "network.trunk.alleviation.layer4.weight": 0.01,
+        "head.weight": 0.3,
+        "head.bias": None,
+    }
+    both = {"name": "sgd", "lr": 0.1, "trunk_lr": 0.02, "lr_of": {"head": 0.3}}
+    rates = rates_of(build_optimizer(whole, both), whole)
+    assert [*rates.values()] == [0.02, 0.1, 0.3, None]
+
+
+def rates_of(optimizer: torch.optim.Optimizer, whole: nn.Module) -> dict[str, float | None]:
+    rates = {id(weight): group["lr"] for group in optimizer.param_groups for weight in group["params"]}
+    return {name: rates.get(id(weight)) for name, weight in whole.named_parameters()}
 
 
 def test_ones_own_by_name() -> None:
@@ -53,6 +71,11 @@ def test_ones_own_by_name() -> None:
         ({"lr": 1.0, "speed": 3}, "unexpected keyword argument 'speed'"),
         ({"fused": "maybe"}, "fused is true, false or null, got maybe"),
         ({"trunk_lr": -1.0}, "trunk_lr is 0 or more, got -1.0"),
+        ({"lr_of": {"head": -1.0}}, "lr_of.head is 0 or more, got -1.0"),
+        ({"lr_of": {"head": "fast"}}, "lr_of.head is 0 or more, got fast"),
+        ({"lr_of": 0.1}, "lr_of maps parts to learning rates, such as {criterion: 0.1}, got 0.1"),
+        ({"lr_of": {"neck": 0.1}}, "neck has a learning rate, and no weights. There are network.trunk"),
+        ({"lr_of": {"head.bias": 0.1}}, "head.bias has a learning rate, but all of its 1 weights are frozen"),
         ({"_target_": "my_lab.Lion"}, "model.optimizer: my_lab.Lion cannot be found"),
         ({"_target_": "builtins.list"}, "is no torch.optim.Optimizer"),
         ({"_target_": "torch.optim.SGD", "speed": 3}, "model.optimizer: torch.optim.SGD is refused"),
@@ -64,5 +87,12 @@ def test_what_is_wrong_is_said(settings: dict, sentence: str) -> None:
 
 
 def test_a_network_without_a_trunk_has_no_rate_for_it() -> None:
-    with pytest.raises(UserError, match="this network has none"):
+    with pytest.raises(UserError, match=r"network\.trunk has a learning rate, and no weights"):
         build_optimizer(nn.Linear(1, 1), {"trunk_lr": 0.1})
+
+
+def test_a_frozen_trunk_is_said_to_be_frozen() -> None:
+    whole = module()
+    whole.network.trunk.requires_grad_(False)
+    with pytest.raises(UserError, match=r"network\.trunk has a learning rate, but all of its 2 weights are frozen"):
+        build_optimizer(whole, {"trunk_lr": 0.1})

@@ -1,11 +1,14 @@
 import math
+from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch.optim.lr_scheduler import MultiStepLR
 
 from mpanet_pl.errors import UserError
 from mpanet_pl.optim import Span, build_schedule
+from mpanet_pl.run.trainer import quiet
 
 EPOCHS, STEPS = 6, 40
 CONFIGURED = {"milestones": None, "gamma": None}
@@ -14,14 +17,15 @@ NAMED = {
     "steps_warm": {"milestones": [3, 5], "gamma": 0.1, "warmup": 2},
     "cosine": {"name": "cosine", "warmup": 2, "end": 0.1, **CONFIGURED},
     "onecycle": {"name": "onecycle", "warmup": 0.1, "start": 0.05, "end": 0.01, **CONFIGURED},
+    "none": {"name": "none", **CONFIGURED},
 }
 
 
-def build(settings: dict) -> tuple[torch.optim.Optimizer, dict]:
+def build(settings: dict, times: int = 1) -> tuple[torch.optim.Optimizer, dict]:
     weight = torch.nn.Parameter(torch.ones(1))
     weight.grad = torch.zeros(1)
     optimizer = torch.optim.SGD([weight], lr=2.0)
-    return optimizer, build_schedule(optimizer, settings, Span(lambda: EPOCHS, lambda: STEPS))
+    return optimizer, build_schedule(optimizer, settings, Span(lambda: times * EPOCHS, lambda: times * STEPS))
 
 
 def factors(settings: dict, count: int) -> list[float]:
@@ -76,6 +80,85 @@ def test_a_restored_schedule_goes_on_where_it_was(name: str) -> None:
     assert rates == whole[3:]
 
 
+@pytest.mark.parametrize("name", ["cosine", "onecycle"])
+def test_a_longer_run_goes_on_along_its_own_curve(name: str) -> None:
+    """A run that ended, resumed to be twice as long: no epoch at the rate that the shorter run had come to."""
+    optimizer, configured = build(NAMED[name])
+    length = EPOCHS if name == "cosine" else STEPS
+    for _ in range(length):
+        optimizer.step()
+        configured["scheduler"].step()
+    whole, (again, restored) = rates_of(*build(NAMED[name], times=2), 2 * length), build(NAMED[name], times=2)
+    again.load_state_dict(optimizer.state_dict())
+    restored["scheduler"].load_state_dict(configured["scheduler"].state_dict())
+    assert rates_of(again, restored, length) == pytest.approx(whole[length:])
+    assert whole[length] > 0.1
+
+
+class Rates(pl.LightningModule):
+    """Trains nothing much; remembers the learning rate of each step."""
+
+    def __init__(self, schedule: dict) -> None:
+        super().__init__()
+        self.layer, self.schedule, self.rates = torch.nn.Linear(1, 1), schedule, []
+
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+        self.rates.append(self.trainer.optimizers[0].param_groups[0]["lr"])
+        return self.layer(batch).sum()
+
+    def configure_optimizers(self) -> dict:
+        optimizer = torch.optim.SGD(self.parameters(), lr=2.0)
+        span = Span(lambda: self.trainer.max_epochs, lambda: self.trainer.estimated_stepping_batches)
+        return {"optimizer": optimizer, "lr_scheduler": build_schedule(optimizer, self.schedule, span)}
+
+
+@pytest.mark.parametrize("name", ["cosine", "onecycle"])
+def test_a_trainer_resumes_along_the_longer_curve(name: str, tmp_path: Path) -> None:
+    loader = torch.utils.data.DataLoader(torch.ones(4, 1, 1), batch_size=None)
+    still = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+
+    def fitted(epochs: int, path: Path | None = None) -> pl.Trainer:
+        with quiet():
+            trainer = pl.Trainer(max_epochs=epochs, enable_checkpointing=False, **still)
+            trainer.fit(Rates(NAMED[name]), loader, ckpt_path=path)
+        return trainer
+
+    fitted(3).save_checkpoint(tmp_path / "short.ckpt")
+    longer = fitted(6, tmp_path / "short.ckpt").lightning_module.rates
+    assert longer == pytest.approx(fitted(6).lightning_module.rates[len(longer) :])
+    assert len(longer) == 12
+
+
+def rates_of(optimizer: torch.optim.Optimizer, configured: dict, count: int) -> list[float]:
+    found = []
+    for _ in range(count):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        configured["scheduler"].step()
+    return found
+
+
+def test_none_keeps_the_rate() -> None:
+    assert factors(NAMED["none"], EPOCHS) == [1.0] * EPOCHS
+
+
+def test_a_plateau_watches_a_logged_value() -> None:
+    settings = {"name": "plateau", "monitor": "val/all/single/r1", "frequency": 5, "patience": 1, "gamma": 0.5}
+    optimizer, configured = build(settings)
+    assert (configured["monitor"], configured["frequency"], configured["interval"]) == ("val/all/single/r1", 5, "epoch")
+    rates = []
+    for score in (50, 60, 60, 59, 60, 61):
+        configured["scheduler"].step(score)
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates == [2, 2, 2, 1, 1, 1]
+
+
+def test_torchs_own_plateau_by_its_name() -> None:
+    own = {"_target_": "torch.optim.lr_scheduler.ReduceLROnPlateau", "monitor": "train/total", "frequency": 2}
+    _, configured = build(own)
+    assert (configured["monitor"], configured["frequency"]) == ("train/total", 2)
+
+
 def test_ones_own_by_name() -> None:
     own = {"_target_": "torch.optim.lr_scheduler.ExponentialLR", "gamma": 0.5, "interval": "step", "milestones": None}
     assert build(own)[1]["interval"] == "step"
@@ -85,7 +168,7 @@ def test_ones_own_by_name() -> None:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"name": "poly"}, "model.schedule.name is one of steps, cosine, onecycle, got poly"),
+        ({"name": "poly"}, "model.schedule.name is one of none, steps, cosine, onecycle, plateau, got poly"),
         ({"milestones": [1], "gamma": -1.0}, "gamma is 0 or more, got -1.0"),
         ({"milestones": [1], "gamma": math.nan}, "gamma is 0 or more, got nan"),
         ({"milestones": [-1]}, "milestones is a list of epochs, got -1"),
@@ -96,6 +179,14 @@ def test_ones_own_by_name() -> None:
             {"_target_": "torch.optim.lr_scheduler.ExponentialLR", "gamma": 1, "interval": "day"},
             "epoch or step, got day",
         ),
+        ({"name": "plateau", "monitor": "x", "mode": "more"}, "mode is max or min, got more"),
+        ({"name": "plateau", "monitor": "x", "frequency": 0}, "frequency is a number of epochs, got 0"),
+        ({"name": "plateau"}, "plateau missing 1 required positional argument: 'monitor'"),
+        (
+            {"_target_": "torch.optim.lr_scheduler.ReduceLROnPlateau"},
+            "monitor is a logged value, such as val/all/single/r1, got None",
+        ),
+        ({"_target_": "torch.optim.lr_scheduler.ExponentialLR", "gamma": 1, "monitor": "x"}, "watches nothing"),
         ({"_target_": "collections.OrderedDict"}, "is refused|is no torch.optim"),
     ],
 )

@@ -220,10 +220,11 @@ class _Optimizer:
     name: str
     lr: float = number(above=0)
     trunk_lr: float | None = number(above=0)
+    lr_of: Any = by_target({})
     weight_decay: float = number(0)
     fused: bool | None
-    momentum: float = number(0, 1)
-    nesterov: bool
+    momentum: float | None = number(0, 1)
+    nesterov: bool | None
     betas: list[float] = each("numbers from 0 to below 1", lambda beta: 0 <= beta < 1)
     eps: float = number(above=0)
 
@@ -233,9 +234,13 @@ class _Schedule:
     name: str
     milestones: list[int] | None = each("epochs from 1 on", lambda epoch: epoch >= 1)
     gamma: float | None = number(above=0, most=1)
-    warmup: int | float = number(0)
+    warmup: int | float | None = number(0)
     start: float | None = number(0, 1)
     end: float | None = number(0, 1)
+    monitor: str | None
+    mode: str | None = is_one_of("max", "min")
+    frequency: int | None = number(1)
+    patience: int | None = number(0)
 
 
 @dataclass(kw_only=True)

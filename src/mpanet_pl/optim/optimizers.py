@@ -1,4 +1,4 @@
-"""Optimisers by name, or the user's own; a pretrained trunk may have a learning rate of its own."""
+"""Optimisers by name, or the user's own; parts of the module may have learning rates of their own."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
     "adamw": torch.optim.AdamW,
     "sgd": torch.optim.SGD,
 }
+TRUNK = "network.trunk"
 LR = 1e-3  # torch's default for each of them
 
 
 def build_optimizer(module: nn.Module, settings: Mapping[str, Any], *, fused: bool = True) -> Optimizer:
     """Over the weights of `module` that learn.
 
-    `settings` hold `name` (adam, adamw or sgd; adam unless given) or `_target_`, the optimiser's own keywords, and
-    `trunk_lr`, the learning rate of `network.trunk`'s weights where it is another. None leaves a keyword out. `fused`
-    is whether a named one steps fused where the settings do not say.
+    `settings` hold `name` (adam, adamw or sgd; adam unless given) or `_target_`, and the optimiser's own keywords.
+    `lr_of` maps parts of the module, `{network: {neck: 0.1}, criterion: 0.1}`, to learning rates of their own; the
+    innermost part decides. `trunk_lr` is short for one: `network.trunk`, but for the alleviation in the trunk. None
+    leaves a keyword out. `fused` is whether a named optimiser steps fused where the settings do not say.
 
     Examples:
         >>> build_optimizer(nn.Linear(2, 1), {"name": "sgd", "lr": 0.1, "momentum": 0.9}).param_groups[0]["momentum"]
@@ -38,7 +40,7 @@ def build_optimizer(module: nn.Module, settings: Mapping[str, Any], *, fused: bo
         f"{key}={value}" for key, value in given.items() if isinstance(value, float) and not math.isfinite(value)
     ]:
         raise UserError(f"model.optimizer takes finite numbers, got {', '.join(wrong)}.")
-    groups = _groups(module, given.pop("trunk_lr", None))
+    groups = _groups(module, _rates(given.pop("lr_of", None), given.pop("trunk_lr", None)))
     if TARGET in given:
         own = build(given, "model.optimizer", groups)
         if not isinstance(own, Optimizer):
@@ -58,18 +60,61 @@ def build_optimizer(module: nn.Module, settings: Mapping[str, Any], *, fused: bo
     return optimizer
 
 
-def _groups(module: nn.Module, trunk_lr: float | None) -> list[dict[str, Any]]:
-    """One group; or what is new first and the trunk, but for the alleviation in it, second."""
-    trained = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
-    if trunk_lr is None:
-        return [{"params": [*trained.values()]}]
-    if not trunk_lr >= 0:
-        raise UserError(f"model.optimizer.trunk_lr is 0 or more, got {trunk_lr}.")
-    trunk = [name for name in trained if name.startswith("network.trunk.") and ".alleviation." not in name]
-    if not trunk:
-        raise UserError("model.optimizer.trunk_lr is of the weights of network.trunk, and this network has none.")
-    others = [trained[name] for name in trained if name not in set(trunk)]
-    return [{"params": others}, {"params": [trained[name] for name in trunk], "lr": trunk_lr}]
+def _groups(module: nn.Module, rates: Mapping[str, float | None]) -> list[dict[str, Any]]:
+    """What no rate of its own is given to first, then each part that has one."""
+    parts: dict[str | None, list[nn.Parameter]] = {None: [], **{part: [] for part in rates}}
+    for name, weight in module.named_parameters():
+        if weight.requires_grad:
+            within = [part for part in rates if _is_within(name, part)]
+            parts[max(within, key=len, default=None)].append(weight)
+    for part in rates:
+        _check_part(module, part)
+    shared = [None, *(part for part, rate in rates.items() if rate is None)]
+    groups: list[dict[str, Any]] = [{"params": [weight for part in shared for weight in parts[part]]}]
+    groups += [{"params": parts[part], "lr": rate} for part, rate in rates.items() if rate is not None]
+    return [group for group in groups if group["params"]]
+
+
+def _rates(lr_of: Any, trunk_lr: float | None) -> dict[str, float | None]:
+    """Learning rates by the beginnings of names; None is everyone's."""
+    if lr_of is not None and not isinstance(lr_of, Mapping):
+        raise UserError(f"model.optimizer.lr_of maps parts to learning rates, such as {{criterion: 0.1}}, got {lr_of}.")
+    of_parts = _flat(lr_of or {})
+    for key, rate in {"trunk_lr": trunk_lr, **{f"lr_of.{part}": rate for part, rate in of_parts.items()}}.items():
+        if rate is not None and not (isinstance(rate, int | float) and 0 <= rate < math.inf):
+            raise UserError(f"model.optimizer.{key} is 0 or more, got {rate}.")
+    return ({} if trunk_lr is None else {TRUNK: trunk_lr, f"{TRUNK}.alleviation": None}) | of_parts
+
+
+def _flat(nested: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """
+    >>> _flat({"network": {"neck": 0.1}, "criterion": 0.2})
+    {'network.neck': 0.1, 'criterion': 0.2}
+    """
+    flat: dict[str, Any] = {}
+    for name, value in nested.items():
+        flat |= _flat(value, f"{before}{name}.") if isinstance(value, Mapping) else {f"{before}{name}": value}
+    return flat
+
+
+def _check_part(module: nn.Module, part: str) -> None:
+    if part == f"{TRUNK}.alleviation":
+        return  # a trunk may have none
+    named = {name: weight for name, weight in module.named_parameters() if _is_within(name, part)}
+    if not named:
+        known = ", ".join(
+            f"{name}.{child}" for name, half in module.named_children() for child, _ in half.named_children()
+        )
+        raise UserError(f"model.optimizer: {part} has a learning rate, and no weights. There are {known}.")
+    if not any(weight.requires_grad for weight in named.values()):
+        raise UserError(
+            f"model.optimizer: {part} has a learning rate, but all of its {len(named)} weights are frozen "
+            "(requires_grad=False): drop the rate, or let them learn."
+        )
+
+
+def _is_within(name: str, part: str) -> bool:
+    return name == part or name.startswith(f"{part}.")
 
 
 def _keep_fused(fused: bool, _: Optimizer, state: dict[str, Any]) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiStepLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiStepLR, ReduceLROnPlateau
 
 from mpanet_pl.errors import UserError
 from mpanet_pl.system.targets import TARGET, build
@@ -24,6 +24,49 @@ class Span(NamedTuple):
     steps: Callable[[], float]  # of the optimiser
 
 
+class Curve(LambdaLR):
+    """Rates that are a function of the epoch or the step; a run that is resumed to be longer is on its own curve at
+    once, where the rate that was stored is the shorter run's."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        factors = [factor(self.last_epoch) for factor in self.lr_lambdas]
+        self._last_lr = [base * factor for base, factor in zip(self.base_lrs, factors, strict=True)]
+        for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+            group["lr"] = rate
+
+
+def _none(optimizer: Optimizer, span: Span) -> Any:
+    """The optimiser's own rate, from the first step to the last."""
+    return Curve(optimizer, lambda _: 1.0), {"interval": "epoch"}
+
+
+def _plateau(
+    optimizer: Optimizer,
+    span: Span,
+    monitor: str,
+    frequency: int = 1,
+    mode: Literal["max", "min"] = "max",
+    gamma: float = 0.1,
+    patience: int = 10,
+) -> Any:
+    """Times `gamma` once `monitor`, a logged value, got no better in more than `patience` looks.
+
+    It looks each `frequency` epochs. A score is there once it is validated: `frequency` is the period of validation,
+    trainer.check_val_every_n_epoch, or a multiple.
+    """
+    _check("mode", mode, mode in ("max", "min"), "max or min")
+    _check("gamma", gamma, 0 <= gamma < 1, "at least 0 and below 1")
+    _check("patience", patience, isinstance(patience, int) and patience >= 0, "a number of looks")
+    return ReduceLROnPlateau(optimizer, mode, gamma, patience), _watched(monitor, frequency)
+
+
+def _watched(monitor: Any, frequency: Any) -> dict[str, Any]:
+    _check("monitor", monitor, isinstance(monitor, str) and bool(monitor), "a logged value, such as val/all/single/r1")
+    _check("frequency", frequency, isinstance(frequency, int) and frequency >= 1, "a number of epochs")
+    return {"interval": "epoch", "monitor": monitor, "frequency": frequency}
+
+
 def _steps(optimizer: Optimizer, span: Span, milestones: Sequence[int], gamma: float = 0.1, warmup: int = 0) -> Any:
     """Times `gamma` at the end of each epoch of `milestones`; before, linearly up over the first `warmup` epochs."""
     _check("gamma", gamma, 0 <= gamma < math.inf, "0 or more")
@@ -31,13 +74,13 @@ def _steps(optimizer: Optimizer, span: Span, milestones: Sequence[int], gamma: f
     for milestone in milestones:
         _check("milestones", milestone, isinstance(milestone, int) and milestone >= 0, "a list of epochs")
     if not warmup:
-        return MultiStepLR(optimizer, list(milestones), gamma), "epoch"
+        return MultiStepLR(optimizer, list(milestones), gamma), {"interval": "epoch"}
     passed = sorted(milestones)
 
     def factor(epoch: int) -> float:
         return min((epoch + 1) / warmup, 1.0) * gamma ** bisect.bisect_right(passed, epoch)
 
-    return LambdaLR(optimizer, factor), "epoch"
+    return Curve(optimizer, factor), {"interval": "epoch"}
 
 
 def _cosine(optimizer: Optimizer, span: Span, warmup: int = 0, end: float = 0.0) -> Any:
@@ -50,7 +93,7 @@ def _cosine(optimizer: Optimizer, span: Span, warmup: int = 0, end: float = 0.0)
             return (epoch + 1) / (warmup + 1)
         return half_cosine((epoch - warmup) / max(span.epochs() - 1 - warmup, 1), end) if epoch > warmup else 1.0
 
-    return LambdaLR(optimizer, factor), "epoch"
+    return Curve(optimizer, factor), {"interval": "epoch"}
 
 
 def _onecycle(optimizer: Optimizer, span: Span, warmup: float = 0.1, start: float = 0.05, end: float = 0.01) -> Any:
@@ -64,13 +107,15 @@ def _onecycle(optimizer: Optimizer, span: Span, warmup: float = 0.1, start: floa
             return start + (1 - start) * progress / warmup
         return half_cosine((progress - warmup) / (1 - warmup), end) if warmup < 1 else 1.0
 
-    return LambdaLR(optimizer, factor), "step"
+    return Curve(optimizer, factor), {"interval": "step"}
 
 
-SCHEDULES: dict[str, Callable[..., tuple[LRScheduler, str]]] = {
+SCHEDULES: dict[str, Callable[..., tuple[LRScheduler, dict[str, Any]]]] = {
+    "none": _none,
     "steps": _steps,
     "cosine": _cosine,
     "onecycle": _onecycle,
+    "plateau": _plateau,
 }
 
 
@@ -86,26 +131,40 @@ def half_cosine(progress: float, end: float) -> float:
 def build_schedule(optimizer: Optimizer, settings: Mapping[str, Any], span: Span) -> dict[str, Any]:
     """What Lightning calls a scheduler's configuration.
 
-    `settings` hold `name` (steps, cosine or onecycle; steps unless given) and its keywords: see these functions. Or
-    `_target_` with keywords of its own, and `interval` ("epoch" or "step") for how often it moves. None leaves a
+    `settings` hold `name` (none, steps, cosine, onecycle or plateau; steps unless given) and its keywords: see these
+    functions. Or `_target_` with keywords of its own, and `interval` ("epoch" or "step") for how often it moves, and
+    `frequency`, in such intervals; ReduceLROnPlateau needs `monitor`, the logged value that it watches. None leaves a
     keyword out.
     """
     given = {key: value for key, value in settings.items() if value is not None}
     if TARGET in given:
-        interval = given.pop("interval", "epoch")
-        _check("interval", interval, interval in ("epoch", "step"), "epoch or step")
-        schedule = build(given, "model.schedule", optimizer)
-        if not isinstance(schedule, LRScheduler):
-            raise UserError(f"model.schedule: {given[TARGET]} is no torch.optim.lr_scheduler.LRScheduler.")
-    else:
-        name = given.pop("name", "steps")
-        if name not in SCHEDULES:
-            raise UserError(f"model.schedule.name is one of {', '.join(SCHEDULES)}, got {name}.")
-        try:
-            schedule, interval = SCHEDULES[name](optimizer, span, **given)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"model.schedule is refused: {str(error).replace('()', '', 1).lstrip('_')}") from error
-    return {"scheduler": schedule, "interval": interval}
+        return _own(optimizer, given)
+    name = given.pop("name", "steps")
+    if name not in SCHEDULES:
+        raise UserError(f"model.schedule.name is one of {', '.join(SCHEDULES)}, got {name}.")
+    try:
+        schedule, moves = SCHEDULES[name](optimizer, span, **given)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"model.schedule is refused: {str(error).replace('()', '', 1).lstrip('_')}") from error
+    return {"scheduler": schedule, **moves}
+
+
+def _own(optimizer: Optimizer, given: dict[str, Any]) -> dict[str, Any]:
+    words = {word: given.pop(word) for word in ("interval", "monitor", "frequency") if word in given}
+    interval = words.get("interval", "epoch")
+    _check("interval", interval, interval in ("epoch", "step"), "epoch or step")
+    schedule = build(given, "model.schedule", optimizer)
+    if isinstance(schedule, ReduceLROnPlateau):
+        return {
+            "scheduler": schedule,
+            **_watched(words.get("monitor"), words.get("frequency", 1)),
+            "interval": interval,
+        }
+    if not isinstance(schedule, LRScheduler):
+        raise UserError(f"model.schedule: {given[TARGET]} is no torch.optim.lr_scheduler.LRScheduler.")
+    if "monitor" in words:
+        raise UserError(f"model.schedule.monitor is for ReduceLROnPlateau; {given[TARGET]} watches nothing.")
+    return {"scheduler": schedule, "interval": interval, "frequency": words.get("frequency", 1)}
 
 
 def _check(name: str, value: Any, fits: bool, expected: str) -> None:
