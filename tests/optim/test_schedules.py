@@ -181,7 +181,7 @@ def test_ones_own_by_name() -> None:
         ),
         ({"name": "plateau", "monitor": "x", "mode": "more"}, "mode is max or min, got more"),
         ({"name": "plateau", "monitor": "x", "frequency": 0}, "frequency is a number of epochs, got 0"),
-        ({"name": "plateau"}, "plateau missing 1 required positional argument: 'monitor'"),
+        ({"name": "plateau"}, "monitor is a logged value, such as val/all/single/r1, got None"),
         (
             {"_target_": "torch.optim.lr_scheduler.ReduceLROnPlateau"},
             "monitor is a logged value, such as val/all/single/r1, got None",

@@ -44,7 +44,7 @@ def _none(optimizer: Optimizer, span: Span) -> Any:
 def _plateau(
     optimizer: Optimizer,
     span: Span,
-    monitor: str,
+    monitor: str | None = None,
     frequency: int = 1,
     mode: Literal["max", "min"] = "max",
     gamma: float = 0.1,
