@@ -11,11 +11,12 @@ from mpanet_pl.cli.schema import COMMANDS
 
 PACKAGE = Path(__file__).parents[1] / "src/mpanet_pl"
 FLOORS = [  # from the ground up; a room may import its own floor's earlier rooms and all below
-    ["errors"],
+    ["errors", "interfaces"],
     ["system"],
     ["data"],
     ["network"],
     ["losses", "optim"],
+    ["methods"],
     ["evaluation"],
     ["module"],
     ["official"],
@@ -28,7 +29,7 @@ FLOORS = [  # from the ground up; a room may import its own floor's earlier room
 HEIGHT = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 DOORS = {"train", "evaluate", "compare", "summarize", "prepare", "synthesize", "embed", "search", "forget", "export"}
 DOORS |= {"serve", "__init__", "__main__"}
-AT_THE_ROOT = DOORS | {"errors", "module", "official"}
+AT_THE_ROOT = DOORS | {"errors", "interfaces", "module", "official"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 

@@ -1,13 +1,18 @@
 import json
+import pkgutil
+import sys
 from pathlib import Path
+from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from mpanet_pl.errors import UserError
 from mpanet_pl.module import MPANetModule
-from mpanet_pl.official import is_official, module_from_official, to_official
+from mpanet_pl.network.architecture import resnet_of
+from mpanet_pl.official import from_official, is_official, module_from_official, to_official
 from mpanet_pl.system import weights
 
 KEYS = json.loads((Path(__file__).parent / "golden" / "official_keys.json").read_text())
@@ -91,3 +96,51 @@ def test_a_released_file_is_told_from_others(released: dict[str, Tensor], tmp_pa
     assert is_official({f"module.{key}": value for key, value in released.items()})
     assert not is_official({"state_dict": {}, "epoch": 3})
     assert not is_official({"conv1.weight": torch.ones(1)})
+
+
+def test_scores_beside_the_weights_are_passed_over(tmp_path: Path) -> None:
+    """As released trainers write them: the state dict under `net`, numpy's numbers beside it."""
+    torch.save({"net": small(), "cmc": np.arange(3.0), "mAP": np.float64(0.5), "epoch": 3}, tmp_path / "best.t")
+    content = weights.read(tmp_path / "best.t")
+    assert is_official(content)
+    assert to_official(module_from_official(content).state_dict()).keys() == small().keys()
+
+
+@pytest.fixture
+def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A method whose release calls MPANet's parts by other names, and stores a layer that it never uses."""
+    file = ModuleType("mpanet_pl.methods.made_up")
+    file.RELEASED = [("base.", "network.trunk."), ("fc.", "criterion.identity_classifier.")]
+    file.DROPPED = ["spare."]
+    file.architecture = lambda ours: {
+        "network": {"trunk": resnet_of(ours), "last_stride": 2, "alleviation": [], "patterns": 0},
+        "criterion": {"modality_identity": 0, "mutual": 0, "separation": 0},
+    }
+    monkeypatch.setitem(sys.modules, file.__name__, file)
+    iterate = pkgutil.iter_modules
+    there = [pkgutil.ModuleInfo(None, "made_up", False)]
+    monkeypatch.setattr(pkgutil, "iter_modules", lambda path: [*iterate(path), *there])
+
+
+@pytest.mark.usefixtures("made_up")
+def test_another_methods_file_is_read_by_its_own_names() -> None:
+    ours = small(alleviation=[], patterns=0)
+    theirs = {f"base.{key.removeprefix('backbone.')}": value for key, value in ours.items() if "backbone" in key}
+    neck = {f"network.neck.{key.removeprefix('bn_neck.')}": value for key, value in ours.items() if "bn_neck" in key}
+    state = theirs | neck | {"fc.weight": ours["classifier.weight"], "spare.weight": torch.ones(3)}
+    module = module_from_official(state, "made_up")
+    assert module.hparams["network"]["last_stride"] == 2
+    assert torch.equal(module.criterion.identity_classifier.weight, ours["classifier.weight"])
+    assert to_official(module.state_dict(), "made_up").keys() == state.keys() - {"spare.weight"}
+    with pytest.raises(UserError, match=r"missing: base\.conv1\.weight"):
+        module_from_official({key: value for key, value in state.items() if key != "base.conv1.weight"}, "made_up")
+
+
+@pytest.mark.usefixtures("made_up")
+def test_whose_file_it_is_has_to_be_said() -> None:
+    state = {"base.conv1.weight": torch.ones(1), "fc.weight": torch.ones(1)}
+    assert is_official(state)
+    with pytest.raises(UserError, match="say method=made_up, not mpanet"):
+        module_from_official(state)
+    with pytest.raises(UserError, match=r"released checkpoints of mpanet.*made_up, got method=os"):
+        from_official(state, "os")

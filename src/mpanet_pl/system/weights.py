@@ -15,10 +15,27 @@ from torch import Tensor, nn
 from mpanet_pl.errors import UserError
 
 
+class _PassedOver:
+    """What stands for a number of numpy's: released files hold their scores beside the weights."""
+
+    def __init__(self, *state: object) -> None:
+        pass
+
+    __setstate__ = __init__
+
+
+NUMPYS: list[Any] = [
+    (_PassedOver, f"numpy.{name}")
+    for core in ("core.multiarray", "_core.multiarray")
+    for name in (f"{core}._reconstruct", f"{core}.scalar", "ndarray", "dtype")
+]
+
+
 def read(path: str | Path) -> dict[str, Any]:
     """The mapping that a file of weights or a checkpoint holds, on the CPU."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(NUMPYS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except pickle.UnpicklingError as error:

@@ -1,0 +1,1 @@
+"""Other people's methods on this package's sockets, a file each, by the name that `method=NAME` has."""
