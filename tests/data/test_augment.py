@@ -67,6 +67,45 @@ def test_equals_torchvision_image_by_image_under_the_same_decisions():
         assert torch.equal(result, by_torchvision(COLOURFUL, image, Draws(*draw), Boxes(*erased)))
 
 
+def test_infrared_images_turn_grey_by_a_probability_of_their_own():
+    images, infrared = photographs(400), every_other(400)
+    still = {"flip": 0, "pad": 0, "erase": 0}
+    for augmentation in (
+        Augmentation(**still, grayscale=0.3, grayscale_infrared=0.6),
+        Augmentation(**still, grayscale_infrared=0.6),
+    ):
+        result = augmented(augmentation, images)
+        scaled = result * torch.tensor(IMAGENET_STD)[:, None, None] + torch.tensor(IMAGENET_MEAN)[:, None, None]
+        grey = (scaled - scaled[:, :1]).abs().amax((1, 2, 3)) < 1e-5
+        assert grey[infrared].float().mean() == pytest.approx(0.6, abs=0.12)
+        assert grey[~infrared].float().mean() == pytest.approx(float(augmentation.grayscale), abs=0.12)
+
+
+@pytest.mark.parametrize(("area", "ratio"), [((0.02, 0.4), (0.3, 1 / 0.3)), ((0.2, 0.8), (0.3, 1 / 0.3))])
+def test_boxes_of_a_uniform_aspect_are_drawn_as_most_releases_draw_them(area, ratio):
+    """By rejection: an area and an aspect, both uniform, until the box is strictly smaller than the image."""
+    height, width, rng = 384, 144, np.random.default_rng(5)
+    expected = []
+    while len(expected) < 4000:
+        size, aspect = height * width * rng.uniform(*area), rng.uniform(*ratio)
+        box = round(np.sqrt(size * aspect)), round(np.sqrt(size / aspect))
+        if box[0] < height and box[1] < width:
+            expected.append(box)
+    law = Augmentation(erase=1, erase_area=area, erase_ratio=ratio, erase_aspect="uniform")
+    boxes = erased_of(law, 4000, height, width)
+    for ours, theirs in zip((boxes.height, boxes.width), zip(*expected, strict=True), strict=True):
+        assert ks_2samp(ours.numpy(), theirs).pvalue > 0.001
+    logarithmic = erased_of(Augmentation(erase=1, erase_area=area, erase_ratio=ratio), 4000, height, width)
+    assert ks_2samp(logarithmic.width.numpy(), boxes.width.numpy()).pvalue < 1e-6
+
+
+def test_erased_boxes_have_the_colour_that_is_asked_for():
+    colour = (0.485, 0.456, 0.406)
+    erasing = Augmentation(flip=0, pad=0, erase=1, erase_area=(0.9, 0.9), erase_ratio=(2, 2), erase_fill=colour)
+    erased = augmented(erasing, photographs(3))[:, :, HEIGHT // 2, WIDTH // 2]
+    assert torch.equal(erased, torch.tensor(colour).expand(3, 3))
+
+
 def test_without_randomness_it_is_normalisation():
     images = photographs()
     theirs = torch.stack([functional.normalize(image / 255, IMAGENET_MEAN, IMAGENET_STD) for image in images])

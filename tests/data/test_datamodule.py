@@ -222,6 +222,34 @@ def test_cajs_streams_are_its_two_views(root):
     assert not torch.equal(first[~visible], second[~visible])
 
 
+def test_further_views_may_be_of_the_visible_images_alone(root):
+    data = module_of(root, views=3, views_of="visible")
+    data.setup()
+    batch = next(iter(data.train_dataloader()))
+    visible = ~batch.infrared
+    streams, whole = data.augment_batch(batch, epoch=3), module_of(root, views=3)
+    first, second, third = whole.augment_batch(batch, epoch=3).images.chunk(3)
+    assert torch.equal(streams.images, torch.cat((first, second[visible], third[visible])))
+    for column, single in zip(streams[1:], batch[1:], strict=True):
+        assert torch.equal(column, torch.cat((single, single[visible], single[visible])))
+
+
+class Named:
+    """Paints an image by whom and where it shows."""
+
+    def __call__(self, images, index, infrared, *, seed, epoch, occurrence=None, view=None, identities, cameras):
+        return torch.stack((identities, cameras, infrared), 1)[:, :, None, None].float().expand(images.shape)
+
+
+def test_an_augmentation_gets_identities_and_cameras_where_it_names_them(root):
+    data = module_of(root, augment=Named(), views=2, views_of="visible")
+    data.setup()
+    batch = data.augment_batch(next(iter(data.train_dataloader())), epoch=0)
+    assert (
+        batch.images[:, :, 0, 0].tolist() == torch.stack((batch.identities, batch.cameras, batch.infrared), 1).tolist()
+    )
+
+
 class Mirror:
     """An augmentation of one's own."""
 
@@ -380,6 +408,7 @@ def test_nobody_elses_filters_are_touched(root):
     ("settings", "sentence"),
     [
         ({"height": 32.5}, r"data.height must be a whole number, got 32.5"),
+        ({"views_of": "infrared"}, "data.views_of is one of all, visible, got 'infrared'"),
         ({"views": 0}, "data.views must be at least 1, got 0"),
         ({"seed": 2**63}, r"data.seed must be less than 2\^63"),
         ({"validation": "train"}, "data.validation is one of test, held_out, got 'train'"),

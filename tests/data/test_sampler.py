@@ -1,7 +1,9 @@
 """The batches' laws, on SYSU-MM01's own structure and on lopsided made-up ones."""
 
+import json
 import pickle
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,6 +41,7 @@ def batches_of(catalogue: Catalogue, p: int, k: int, **settings) -> TrainingBatc
     return TrainingBatches(catalogue, identities_per_batch=p, images_per_identity=k, **settings)
 
 
+GOLDEN = Path(__file__).parents[1] / "golden" / "methods"
 LOPSIDED = [(9, 30), (30, 9), (4, 4), (1, 1), (1, 12), (12, 1), (3, 2), (16, 16), (5, 8)]
 
 
@@ -176,6 +179,66 @@ def test_random_is_half_infrared_and_never_repeats(sysu):
     assert (sysu.infrared[torch.from_numpy(rows)].sum(1) == 64).all()
 
 
+SCHEDULES = {method: json.loads((GOLDEN / method / "schedule.json").read_text()) for method in ("agw", "deen")}
+MEASURED = [
+    pytest.param(measured, id=f"{method}-{dataset}")
+    for method, schedule in SCHEDULES.items()
+    for dataset, measured in schedule["sampler"].items()
+]
+
+
+@pytest.mark.parametrize("measured", MEASURED)
+def test_drawn_with_replacement_an_epoch_is_as_long_as_the_release_was_measured(measured):
+    visible, thermal = measured["visible"], measured["thermal"]
+    people = 20
+    counts = [(visible // people, thermal // people)] * (people - 1)
+    counts.append((visible - sum(count for count, _ in counts), thermal - sum(count for _, count in counts)))
+    p, k = measured["identities"], 2 * measured["per_modality"]
+    assert len(batches_of(catalogue_of(counts), p, k, sampler="with_replacement")) == measured["batches"]
+
+
+def test_with_replacement_every_identity_and_image_has_the_same_chance():
+    """And both halves of a batch are of the same identities; images come again within one, identities do not."""
+    owners, infrared = rows_of(LOPSIDED)
+    drawn = np.concatenate(
+        [DRAWS["with_replacement"](owners, infrared, 3, 8, np.random.default_rng(seed)) for seed in range(600)]
+    )
+    of = owners[drawn].reshape(-1, 3, 8)
+    assert (of == of[:, :, :1]).all()
+    assert (np.diff(np.sort(of[:, :, 0]), axis=1) > 0).all()
+    assert (infrared[drawn] == np.tile([1, 0], 12)).all()
+    times = np.bincount(drawn.ravel(), minlength=len(owners))
+    counts = np.array(LOPSIDED)[owners, infrared]
+    assert times * counts == pytest.approx(len(drawn) * 4 * 3 / len(LOPSIDED), rel=0.25)
+    assert any(len(set(batch)) < len(batch) for batch in drawn.tolist())
+
+
+def every_row(owners, infrared, p, k, rng):
+    return rng.permutation(len(owners))[: len(owners) // (p * k) * p * k].reshape(-1, p * k)
+
+
+def test_ones_own_draw_is_seeded_shared_and_resumed_like_ours():
+    catalogue = catalogue_of([(6, 6)] * 6)
+    whole = batches_of(catalogue, 2, 4, sampler=every_row)
+    halves = [batches_of(catalogue, 2, 4, sampler=every_row, rank=rank, world=2) for rank in range(2)]
+    assert sorted(row for rows in whole for row in rows) == list(range(72))
+    for of_one, *of_ranks in zip(whole, *halves, strict=True):
+        assert [row for rows in of_ranks for row in rows] == of_one
+    first = list(whole)
+    whole.set_epoch(1)
+    assert list(whole) != first
+    whole.set_epoch(0)
+    assert list(whole) == first
+
+
+@pytest.mark.parametrize(
+    "wrong", [np.zeros((3, 7), int), np.zeros((0, 8), int), np.full((1, 8), 72), np.zeros((1, 8)), np.zeros(8, int)]
+)
+def test_what_is_no_epoch_of_batches_is_said(wrong):
+    with pytest.raises(UserError, match=r"data.sampler gave an array .* rows from 0 to 71, \(at least 1, 8\)"):
+        len(batches_of(catalogue_of([(6, 6)] * 6), 2, 4, sampler=lambda *_: wrong))
+
+
 def test_random_needs_no_identity_with_both_modalities():
     lonely = catalogue_of([(4, 0), (0, 3), (5, 0)])
     assert len(list(batches_of(lonely, 1, 2, sampler="random"))) == 3
@@ -189,7 +252,10 @@ def test_random_needs_no_identity_with_both_modalities():
         ({"p": 10}, "takes 10 different identities, but the training split has 9: set .* at most 9"),
         ({"p": 8, "world": 3}, "8 identities per batch cannot be shared equally by 3 ranks: set .* to 6 or 9"),
         ({"p": 2, "world": 3}, "by 3 ranks: set identities_per_batch to 3"),
-        ({"sampler": "fair"}, "sampler is one of balanced, uniform, random, got 'fair'"),
+        (
+            {"sampler": "fair"},
+            "sampler is one of balanced, uniform, random, with_replacement, or a class by _target_, got 'fair'",
+        ),
     ],
 )
 def test_what_cannot_be_drawn_is_said_at_once(settings, sentence):

@@ -160,7 +160,10 @@ class _Augmentation:
     erase: float = number(0, 1)
     erase_area: list[float]
     erase_ratio: list[float]
+    erase_fill: list[float]
+    erase_aspect: str = is_one_of("log_uniform", "uniform")
     grayscale: bool | int | float = chance()
+    grayscale_infrared: float = number(0, 1)
     channel_exchange: bool | int | float = chance()
     tone: float = number(0, 1)
     tone_knots: int = number(2, 256)
@@ -176,9 +179,10 @@ class _Data:
     width: int = number(1)
     identities_per_batch: int = number(1)
     images_per_identity: int = number(1)
-    sampler: str
+    sampler: Any = by_target({})
     augment: Any = by_target({None: _Augmentation})
     views: int = number(1, 16)
+    views_of: str = is_one_of("all", "visible")
     validation: str
     eval_batch_size: int = number(1)
     workers: int | None = number(*WORKERS)

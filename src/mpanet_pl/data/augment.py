@@ -8,6 +8,7 @@ They are a hash of (seed, epoch, row, occurrence, view), so neither workers, ran
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -33,7 +34,8 @@ RELEASED_FILL = (0.4914, 0.4822, 0.4465)  # CAJ's and RLE's, whether pixels are 
 class Augment(Protocol):
     """What `data.augment` may be: a class of your own with this call.
 
-    Whatever is drawn should be a function of the arguments (`randomness.image_keys` and `uniforms` make it so).
+    Whatever is drawn should be a function of the arguments (`randomness.image_keys` and `uniforms` make it so). Where
+    the call names `identities` or `cameras`, it gets those of the images, (B,), by keyword.
     """
 
     def __call__(
@@ -74,6 +76,11 @@ class Augmentation:
     image once as it is and once so changed (grayscale: HAT, TIFS 2020; exchange: CAJ, ICCV 2021). They pass both to the
     network at once, here an epoch sees one of the two.
 
+    `grayscale_infrared` is the probability that an infrared image turns to its luminance.
+
+    Erased boxes have the colour `erase_fill`, of normalised pixels. Their aspect is `log_uniform`, as torchvision draws
+    it in 10 tries, or `uniform`, as most releases of the field do in 100; `erase_area` and `erase_ratio` bound both.
+
     `tone` is the probability of a tone curve of `tone_knots`, in either modality, before all else. `caj` and `rle` are
     those methods' released augmentations after the crop, with their erasing in place of the recipe's; both also pad
     with black (`fill=0`). With two views CAJ's are as released: the first shows visible images as they are.
@@ -85,7 +92,10 @@ class Augmentation:
     erase: float = 0.5
     erase_area: tuple[float, float] = (0.02, 0.33)
     erase_ratio: tuple[float, float] = (0.3, 3.3)
+    erase_fill: tuple[float, float, float] = MEAN_COLOUR
+    erase_aspect: str = "log_uniform"
     grayscale: bool | float = False
+    grayscale_infrared: float = 0.0
     channel_exchange: bool | float = False
     tone: float = 0.0
     tone_knots: int = 5
@@ -93,7 +103,7 @@ class Augmentation:
     rle: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("flip", "erase", "grayscale", "channel_exchange", "tone"):
+        for name in ("flip", "erase", "grayscale", "grayscale_infrared", "channel_exchange", "tone"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"augment.{name} is a probability between 0 and 1, got {getattr(self, name)}")
         if self.pad < 0 or not 0 <= self.fill <= 255:
@@ -105,6 +115,10 @@ class Augmentation:
                 "augment.erase_area and augment.erase_ratio are (least, most), the area within 0 to 1, "
                 f"got {self.erase_area} and {self.erase_ratio}"
             )
+        if self.erase_aspect not in ("log_uniform", "uniform"):
+            raise UserError(f"augment.erase_aspect is log_uniform or uniform, got {self.erase_aspect}")
+        if len(self.erase_fill) != 3 or not all(map(math.isfinite, self.erase_fill)):
+            raise UserError(f"augment.erase_fill is three numbers, got {self.erase_fill}")
         if not 2 <= self.tone_knots <= 256:
             raise UserError(f"augment.tone_knots is within 2 to 256, got {self.tone_knots}")
         if self.caj and self.rle:
@@ -134,7 +148,7 @@ class Augmentation:
             shown = channels.draw(keys, infrared, view)
             result = channels.show(erased.fill_(normalised(pixels), RELEASED_FILL), shown)
         else:
-            result = erased.fill_(normalised(pixels), MEAN_COLOUR)
+            result = erased.fill_(normalised(pixels), self.erase_fill)
         return result.permute(0, 3, 1, 2)
 
     def draw(self, keys: Tensor, infrared: Tensor) -> Draws:
@@ -143,16 +157,20 @@ class Augmentation:
             flip=flip < self.flip,
             top=integer_below(top, 2 * self.pad + 1),
             left=integer_below(left, 2 * self.pad + 1),
-            grayscale=~infrared & (grayscale < _share(self.grayscale)),
+            grayscale=torch.where(infrared, grayscale < self.grayscale_infrared, grayscale < _share(self.grayscale)),
             channel=torch.where(~infrared & (exchange < _share(self.channel_exchange)), integer_below(channel, 3), -1),
         )
 
     def draw_erased(self, keys: Tensor, height: int, width: int) -> Boxes:
         """What is erased in each image, if anything."""
-        law = RELEASED if self.caj or self.rle else Law(self.erase_area, self.erase_ratio, ERASE_TRIES, True)
+        law = RELEASED if self.caj or self.rle else self._law()
         drawn = uniforms(keys, 3 + 2 * law.tries, purpose=ERASING)
         boxes = law.one(drawn[:, 1:], height, width)
         return boxes._replace(height=boxes.height * (drawn[:, 0] < self.erase))
+
+    def _law(self) -> Law:
+        by_logarithm = self.erase_aspect == "log_uniform"
+        return Law(self.erase_area, self.erase_ratio, ERASE_TRIES if by_logarithm else RELEASED.tries, by_logarithm)
 
     def move(self, pixels: Tensor, draws: Draws) -> Tensor:
         """uint8 (B, H, W, 3) -> the same, recoloured, flipped and cropped."""
@@ -189,7 +207,7 @@ class Augmentation:
         return cropped.masked_fill_(~inside[..., None], self.fill)
 
     def _recoloured(self, pixels: Tensor, draws: Draws) -> Tensor:
-        if self.grayscale:
+        if self.grayscale or self.grayscale_infrared:
             pixels = torch.where(draws.grayscale[:, None, None, None], _luminance(pixels), pixels)
         if self.channel_exchange:
             channel = draws.channel[:, None, None, None]

@@ -14,6 +14,7 @@ the device.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
@@ -28,11 +29,12 @@ from mpanet_pl.data.augment import Augment, Augmentation, normalise
 from mpanet_pl.data.cache import open_images
 from mpanet_pl.data.catalogue import Batch, Catalogue, Dataset
 from mpanet_pl.data.images import Images
-from mpanet_pl.data.sampler import EvaluationBatches, Rows, TrainingBatches
+from mpanet_pl.data.sampler import Draw, EvaluationBatches, Rows, TrainingBatches
 from mpanet_pl.errors import UserError
 from mpanet_pl.system.cores import usable_cores
 
 VALIDATIONS = ("test", "held_out")
+VIEWED = ("all", "visible")
 MOST = 2**63 - 1
 
 
@@ -51,10 +53,13 @@ class ReIDDataModule(LightningDataModule):
         width: see `height`.
         identities_per_batch: P, over all ranks, who share them equally; at least 1.
         images_per_identity: K, an even number: half of them visible, half infrared.
-        sampler: "balanced" (published), "uniform" (each identity equally often) or "random".
+        sampler: "balanced" (published), "uniform" (each identity equally often), "random", "with_replacement" (AGW's),
+            or a draw of your own (`TrainingBatches`).
         augment: `Augmentation`'s fields by name, or an augmentation of your own (`Augment`); None: the recipe's.
         views: at least 1. With 2 a training batch holds every image twice, augmented differently: its second half
             repeats the rows of the first, in order.
+        views_of: "all" or "visible": whose further views a batch holds. With "visible" and 2 views it is half as long
+            again (CAJ's third stream).
         validation: on "test" (the released recipe chooses its best epoch on the test images) or "held_out": the
             training images of some identities, who are then not trained on (`Splits.hold_out`).
         eval_batch_size: images in a batch of validation and test, at least 1.
@@ -95,9 +100,10 @@ class ReIDDataModule(LightningDataModule):
         width: int,
         identities_per_batch: int,
         images_per_identity: int,
-        sampler: str = "balanced",
+        sampler: str | Draw = "balanced",
         augment: Augment | Mapping[str, Any] | None = None,
         views: int = 1,
+        views_of: str = "all",
         validation: str = "test",
         eval_batch_size: int = 128,
         workers: int | None = None,
@@ -123,6 +129,8 @@ class ReIDDataModule(LightningDataModule):
                 raise UserError(f"data.{name} must be less than 2^63, got {value}.")
         if validation not in VALIDATIONS:
             raise UserError(f"data.validation is one of {', '.join(VALIDATIONS)}, got {validation!r}.")
+        if views_of not in VIEWED:
+            raise UserError(f"data.views_of is one of {', '.join(VIEWED)}, got {views_of!r}.")
         self.dataset = dataset
         self.height = height
         self.width = width
@@ -130,7 +138,9 @@ class ReIDDataModule(LightningDataModule):
         self.images_per_identity = images_per_identity
         self.sampler = sampler
         self.augmentation = augment if callable(augment) else _augmentation(augment or {})
-        self.views = views
+        self.views, self.views_of = views, views_of
+        taken = inspect.signature(self.augmentation).parameters
+        self._asked = [column for column in ("identities", "cameras") if column in taken]
         self.validation = validation
         self.eval_batch_size = eval_batch_size
         self.workers = workers
@@ -206,23 +216,27 @@ class ReIDDataModule(LightningDataModule):
         return self.normalise_batch(batch)
 
     def augment_batch(self, batch: Batch, epoch: int) -> Batch:
-        """A training batch as the loader yields it -> normalised and augmented, `views` times as long."""
-        views = [
-            self.augmentation(
-                batch.images,
-                batch.index,
-                batch.infrared,
-                seed=self.seed,
-                epoch=epoch,
-                occurrence=batch.occurrence,
-                view=view if self.views > 1 else None,
-            )
-            for view in range(self.views)
-        ]
-        if self.views == 1:
-            return batch._replace(images=views[0])
-        repeated = (None if column is None else column.repeat(self.views) for column in batch[1:])
-        return Batch(torch.cat(views), *repeated)  # type: ignore[arg-type]
+        """A training batch as the loader yields it -> normalised and augmented, with its further views behind it."""
+        views = [self._view(batch, epoch, 0)]
+        if self.views > 1:
+            rows = (~batch.infrared).nonzero()[:, 0] if self.views_of == "visible" else slice(None)
+            again = Batch(*(None if column is None else column[rows] for column in batch))  # type: ignore[arg-type]
+            views += [self._view(again, epoch, view) for view in range(1, self.views)]
+        columns = zip(*views, strict=True)
+        return Batch(*(None if column[0] is None else torch.cat(column) for column in columns))  # type: ignore[arg-type]
+
+    def _view(self, batch: Batch, epoch: int, view: int) -> Batch:
+        images = self.augmentation(
+            batch.images,
+            batch.index,
+            batch.infrared,
+            seed=self.seed,
+            epoch=epoch,
+            occurrence=batch.occurrence,
+            view=view if self.views > 1 else None,
+            **{name: getattr(batch, name) for name in self._asked},
+        )
+        return batch._replace(images=images)
 
     def normalise_batch(self, batch: Batch) -> Batch:
         """An evaluation batch as the loader yields it -> normalised."""

@@ -6,6 +6,7 @@ them and cut groups of K/2 infrared + K/2 visible images; a batch is one group e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from functools import cached_property
 
@@ -59,7 +60,35 @@ def draw_random(owners: Integers, infrared: Integers, p: int, k: int, rng: np.ra
     return groups
 
 
-DRAWS: dict[str, Draw] = {"balanced": draw_balanced, "uniform": draw_uniform, "random": draw_random}
+def draw_with_replacement(owners: Integers, infrared: Integers, p: int, k: int, rng: np.random.Generator) -> Integers:
+    """AGW's sampler: each batch `p` identities, whoever came before, and of each k/2 + k/2 images with replacement.
+
+    There are as many batches as would show each image of the richer modality once, and one more.
+
+    >>> owners, infrared = np.repeat([0, 1, 2], 4), np.tile([0, 0, 0, 1], 3)
+    >>> draw_with_replacement(owners, infrared, p=2, k=4, rng=np.random.default_rng(1)).shape  # 9 // (2 * 2) + 1
+    (3, 8)
+    """
+    half = k // 2
+    lists = 2 * owners + infrared  # (N,) one list per owner and modality
+    in_lists = np.argsort(lists, kind="stable")
+    counts = np.bincount(lists, minlength=2 * (owners.max() + 1))
+    batches = np.bincount(infrared).max() // (p * half) + 1
+    chosen = rng.random((batches, len(counts) // 2)).argsort(axis=1)[:, :p]  # (batches, p)
+
+    def halves(modality: int) -> Integers:
+        of = (2 * chosen + modality)[..., None]
+        return in_lists[(np.cumsum(counts) - counts)[of] + rng.integers(counts[of], size=(batches, p, half))]
+
+    return np.stack((halves(1), halves(0)), axis=3).reshape(batches, p * k)
+
+
+DRAWS: dict[str, Draw] = {
+    "balanced": draw_balanced,
+    "uniform": draw_uniform,
+    "random": draw_random,
+    "with_replacement": draw_with_replacement,
+}
 
 
 def _cut_groups(owners: Integers, infrared: Integers, size: int, rng: np.random.Generator) -> tuple[Integers, Integers]:
@@ -114,6 +143,10 @@ class TrainingBatches(DistributedSampler[Rows]):
     The declared length is the first epoch's number of batches, whatever the later ones draw: a trainer reads it once.
     A longer draw is cut, a shorter one continued with a further draw.
 
+    `sampler` names a draw of this file, or is one of your own, called as draw(owners, infrared, p, k, rng): images'
+    identities from 0 and modality as integers (N,), the two sizes, a generator of (seed, epoch); it returns rows
+    (batches, p * k), where an identity's k rows follow each other.
+
     A `DistributedSampler`, because a Lightning trainer leaves that alone and tells it the epoch.
     """
 
@@ -123,7 +156,7 @@ class TrainingBatches(DistributedSampler[Rows]):
         *,
         identities_per_batch: int,
         images_per_identity: int,
-        sampler: str = "balanced",
+        sampler: str | Draw = "balanced",
         seed: int = 1,
         rank: int = 0,
         world: int = 1,
@@ -133,7 +166,7 @@ class TrainingBatches(DistributedSampler[Rows]):
         _, owners = np.unique(catalogue.identities.numpy(), return_inverse=True)
         self._rows = owners.astype(np.int64), catalogue.infrared.numpy().astype(np.int64)
         self._shape = identities_per_batch, images_per_identity
-        self._draw = DRAWS[sampler]
+        self._draw = DRAWS[sampler] if isinstance(sampler, str) else sampler
 
     def __len__(self) -> int:
         return self._length
@@ -156,7 +189,15 @@ class TrainingBatches(DistributedSampler[Rows]):
 
     def _draw_part(self, epoch: int, part: int) -> Integers:
         rng = np.random.default_rng([self.seed, epoch, part])
-        return self._draw(*self._rows, *self._shape, rng)
+        batches = np.asarray(self._draw(*self._rows, *self._shape, rng))
+        count, width = len(self._rows[0]), math.prod(self._shape)
+        fits = batches.ndim == 2 and len(batches) and batches.shape[1] == width and batches.dtype.kind in "iu"
+        if not fits or batches.min() < 0 or batches.max() >= count:
+            raise UserError(
+                f"data.sampler gave an array {batches.shape} of {batches.dtype}: an epoch's batches are rows from 0 to "
+                f"{count - 1}, (at least 1, {width})."
+            )
+        return batches.astype(np.int64, copy=False)
 
 
 def occurrences(batches: Integers) -> Integers:
@@ -196,10 +237,10 @@ class EvaluationBatches(DistributedSampler[list[int]]):
             yield batch.tolist()
 
 
-def _check(catalogue: Catalogue, p: int, k: int, sampler: str, world: int) -> None:
+def _check(catalogue: Catalogue, p: int, k: int, sampler: str | Draw, world: int) -> None:
     """Every mistake that would show in the middle of an epoch, before the first."""
-    if sampler not in DRAWS:
-        raise UserError(f"The sampler is one of {', '.join(DRAWS)}, got {sampler!r}")
+    if not callable(sampler) and sampler not in DRAWS:
+        raise UserError(f"The sampler is one of {', '.join(DRAWS)}, or a class by _target_, got {sampler!r}")
     if k < 2 or k % 2:
         raise UserError(f"images_per_identity is even (half infrared, half visible) and at least 2, got {k}")
     if p < 1:
@@ -212,7 +253,7 @@ def _check(catalogue: Catalogue, p: int, k: int, sampler: str, world: int) -> No
         )
     if sampler == "random":
         _check_both_modalities(catalogue)
-    else:
+    elif not callable(sampler):
         _check_identities(catalogue, p)
 
 
