@@ -200,7 +200,7 @@ def test_views_are_the_same_rows_augmented_differently(root, tmp_path):
     batch = next(iter(two.train_dataloader()))
     both, alone = two.augment_batch(batch, epoch=3), one.augment_batch(batch, epoch=3)
     assert both.images.shape == (32, 3, 24, 12)
-    for column, single in zip(both[1:], batch[1:], strict=True):
+    for column, single in zip(both[1:-1], batch[1:-1], strict=True):
         assert torch.equal(column, torch.cat((single, single)))
     first, second = both.images.chunk(2)
     assert torch.equal(first, alone.images)
@@ -371,7 +371,7 @@ def test_spawned_workers_yield_the_same(root):
         loader.multiprocessing_context = context
         batches.append(list(loader))
     for here, there in zip(*batches, strict=True):
-        assert all(torch.equal(*columns) for columns in zip(here, there, strict=True))
+        assert all(torch.equal(*columns) for columns in zip(here[:-1], there[:-1], strict=True))
 
 
 def test_the_dataset_is_read_once_for_preparing_and_setting_up(root, monkeypatch):

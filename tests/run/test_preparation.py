@@ -204,3 +204,9 @@ def test_who_is_held_out_is_the_users_choice(
     with pytest.raises(SystemExit):
         prepare(monkeypatch, "dataset=folder", f"data_dir={folder}", "data.dataset.test_share=1e-9")
     assert "too few people to hold some out by data.dataset.test_share" in capsys.readouterr().err
+
+
+def test_a_card_says_sizes_and_terms(sysu: Path) -> None:
+    sizes, terms = check(SYSU(sysu)).card
+    assert sizes.startswith("sizes (width x height): 18 x 33 to 24 x 52; most often ")
+    assert terms == "terms: its owners' agreement"

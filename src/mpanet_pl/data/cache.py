@@ -20,9 +20,10 @@ from pathlib import Path
 import numpy as np
 import PIL
 
+from mpanet_pl.data.catalogue import Splits
 from mpanet_pl.data.decode import Unreadable, in_threads
 from mpanet_pl.data.faults import listed
-from mpanet_pl.data.images import Files, Images, MappedFile
+from mpanet_pl.data.images import Files, Images, Joined, MappedFile
 from mpanet_pl.data.listing import missing_files
 from mpanet_pl.errors import UserError
 from mpanet_pl.system.files import in_turn
@@ -52,6 +53,28 @@ def open_images(
     files = Files(root, sorted(set(paths)), height, width)
     pixels = files if cache is False else _open_or_build(cache_folder(root, cache), files, workers)
     return Images(pixels, {path: row for row, path in enumerate(files.paths)}, paths)
+
+
+def open_splits(
+    root: Path,
+    splits: Splits,
+    height: int,
+    width: int,
+    *,
+    cache: bool | str | os.PathLike[str] = True,
+    workers: int | None = None,
+) -> Images:
+    """The images of the training and the test split. Of several datasets each has the cache that it has alone."""
+    paths = (*splits.train.paths, *splits.test.paths)
+    if splits.roots is None:
+        return open_images(root, paths, height, width, cache=cache, workers=workers)
+    parts = [
+        open_images(root.folder, root.paths, height, width, cache=cache, workers=workers)
+        for root in splits.roots.values()
+    ]
+    every = (f"{name}/{path}" for name, root in splits.roots.items() for path in root.paths)
+    row_of = {path: row for row, path in enumerate(every)}
+    return Images(Joined(parts, (height, width, 3)), row_of, paths)
 
 
 def cache_folder(root: Path, cache: bool | str | os.PathLike[str]) -> Path:

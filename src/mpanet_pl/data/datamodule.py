@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Sampler
 from torch.utils.data import Dataset as TorchDataset
 
 from mpanet_pl.data.augment import Augment, Augmentation, normalise
-from mpanet_pl.data.cache import open_images
+from mpanet_pl.data.cache import open_splits
 from mpanet_pl.data.catalogue import Batch, Catalogue, Dataset
 from mpanet_pl.data.images import Images
 from mpanet_pl.data.sampler import Draw, EvaluationBatches, Rows, TrainingBatches
@@ -179,8 +179,7 @@ class ReIDDataModule(LightningDataModule):
         self.val = splits.test
         if self.validation == "held_out":
             self.train, self.val = splits.hold_out()
-        paths = splits.train.paths + splits.test.paths
-        self._images = open_images(self.dataset.root, paths, self.height, self.width, cache=self.cache)
+        self._images = open_splits(self.dataset.root, splits, self.height, self.width, cache=self.cache)
 
     def training_batches(self, rank: int = 0, world: int = 1) -> TrainingBatches:
         """A rank's rows of each batch; raises a `UserError` where the training split cannot fill such batches."""
@@ -220,10 +219,11 @@ class ReIDDataModule(LightningDataModule):
         views = [self._view(batch, epoch, 0)]
         if self.views > 1:
             rows = (~batch.infrared).nonzero()[:, 0] if self.views_of == "visible" else slice(None)
-            again = Batch(*(None if column is None else column[rows] for column in batch))  # type: ignore[arg-type]
+            again = batch.each(lambda column: column[rows])
             views += [self._view(again, epoch, view) for view in range(1, self.views)]
-        columns = zip(*views, strict=True)
-        return Batch(*(None if column[0] is None else torch.cat(column) for column in columns))  # type: ignore[arg-type]
+        columns = zip(*(view[:-1] for view in views), strict=True)
+        joined = (None if column[0] is None else torch.cat(column) for column in columns)
+        return Batch(*joined, frames=batch.frames)  # type: ignore[arg-type]
 
     def _view(self, batch: Batch, epoch: int, view: int) -> Batch:
         images = self.augmentation(

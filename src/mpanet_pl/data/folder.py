@@ -45,6 +45,10 @@ class Folder(DatasetOnDisk):
         self.test_share = test_share
         self.seed = seed
 
+    @property
+    def source(self) -> str:
+        return ""  # two folders may each have an Anna
+
     def list_splits(self, faults: Faults) -> Splits:
         if (self.root / "train").is_dir() or (self.root / "test").is_dir():
             train, test = self._images("train/", faults), self._images("test/", faults)

@@ -53,6 +53,22 @@ class Images:
         return Images(self._pixels, self._row_of, paths)
 
 
+class Joined:
+    """The images of several, one after another."""
+
+    def __init__(self, parts: Sequence[Images], size: tuple[int, int, int]) -> None:
+        self.parts = parts
+        self.starts = np.cumsum([0, *map(len, parts)])
+        self.shape = (int(self.starts[-1]), *size)
+
+    def gather(self, rows: np.ndarray, out: np.ndarray) -> None:
+        whose = np.searchsorted(self.starts, rows, side="right") - 1
+        for part in np.unique(whose):
+            mine = np.flatnonzero(whose == part)
+            found = self.parts[part][torch.from_numpy(rows[mine] - self.starts[part])]
+            out[mine] = found.permute(0, 2, 3, 1).numpy()
+
+
 class Files:
     """The image files under a root, decoded at every use."""
 

@@ -6,8 +6,9 @@ import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from mpanet_pl.data.catalogue import Catalogue, Splits
 from mpanet_pl.data.faults import BrokenDataset, Faults
@@ -54,9 +55,23 @@ class DatasetOnDisk(ABC):
     trials: ClassVar[range | None] = None  # the numbers of its trials, where its results are means over such
     chosen_by: ClassVar[tuple[str, ...]] = ()  # the constructor's keywords that decide who is trained on
     published: ClassVar[Mapping[str, Sequence[Counts]]] = {}  # what each split holds, in each of its editions
+    terms: ClassVar[str] = "whatever its owner says"  # whose they are, on which conditions
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root).expanduser()
+
+    @property
+    def source(self) -> str:
+        """By which its people are known beside their numbers; empty where the numbers are this folder's alone."""
+        return self.config
+
+    def person(self, path: str) -> str:
+        """Who an image shows in the dataset's own words, whatever the split: by default its folder's name."""
+        return own_number(PurePosixPath(path).parent.name)
+
+    def source_of(self, path: str) -> str:
+        """`source/person` of an image; another dataset's, where the image was taken from there."""
+        return f"{self.source}/{self.person(path)}"
 
     @abstractmethod
     def list_splits(self, faults: Faults) -> Splits:
@@ -72,6 +87,10 @@ class DatasetOnDisk(ABC):
             if len(catalogue) and editions and found not in editions:
                 yield f"the {split} split has {found}; published are {', or '.join(map(str, editions))}."
 
+    def oddities(self, splits: Splits) -> Iterator[str]:
+        """What is odd about the files, for the card that `prepare` prints."""
+        yield from ()
+
     def read(self) -> Splits:
         """The splits, or one `BrokenDataset` with every structural fault."""
         faults = Faults()
@@ -79,9 +98,12 @@ class DatasetOnDisk(ABC):
         if not self.root.is_dir():
             faults.add("missing folders", [self.root])
         else:
-            splits = self.list_splits(faults)
+            splits = self._with_sources(self.list_splits(faults))
             for catalogue in (splits.train, splits.test):
-                often = (path for path, count in Counter(catalogue.paths).items() if count > 1)
+                listed = [*zip(catalogue.paths, catalogue.infrared.tolist(), strict=True)]
+                if catalogue.tracks is not None:  # a frame may be in two of them
+                    listed = sorted(set(listed))
+                often = (path for path, count in Counter(path for path, _ in listed).items() if count > 1)
                 faults.add("images listed as visible and as infrared", often)
             if not faults:
                 faults.add("splits without images of a modality", _missing_modalities(splits))
@@ -90,6 +112,14 @@ class DatasetOnDisk(ABC):
             message = f"{self.name} in {self.root} cannot be used:\n{faults}{full_check}"
             raise BrokenDataset(message, faults, splits)
         return splits
+
+    def _with_sources(self, splits: Splits) -> Splits:
+        def sourced(catalogue: Catalogue) -> Catalogue:
+            if not self.source or catalogue.sources is not None:
+                return catalogue
+            return replace(catalogue, sources=tuple(map(self.source_of, catalogue.paths)))
+
+        return replace(splits, train=sourced(splits.train), test=sourced(splits.test))
 
     @property
     def check_command(self) -> str:
@@ -105,11 +135,21 @@ def _missing_modalities(splits: Splits) -> Iterator[str]:
             yield f"no infrared {split} image"
 
 
-def relabelled(rows: Iterable[Row]) -> Catalogue:
+def relabelled(rows: Iterable[Row], **columns: Any) -> Catalogue:
     """A training catalogue: the identities present become 0 … C−1, in their own order."""
     rows = list(rows)
     label = {identity: number for number, identity in enumerate(sorted({row[1] for row in rows}))}
-    return Catalogue.from_rows([(path, label[identity], camera, infrared) for path, identity, camera, infrared in rows])
+    numbered = [(path, label[identity], camera, infrared) for path, identity, camera, infrared in rows]
+    return Catalogue.from_rows(numbered, **columns)
+
+
+def own_number(name: str) -> str:
+    """A name as one would say it: numbers without their leading zeros.
+
+    >>> own_number("0012"), own_number("0000"), own_number("anna")
+    ('12', '0', 'anna')
+    """
+    return str(int(name)) if name.isdecimal() else name
 
 
 def person_folders(rows: Iterable[Row]) -> set[int]:

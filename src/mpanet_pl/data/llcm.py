@@ -21,6 +21,7 @@ class LLCM(DatasetOnDisk):
     name = "LLCM"
     config = "llcm"
     protocol = "mpanet_pl.evaluation.LLCMProtocol"
+    terms = "its owners' agreement"
     published: ClassVar = {"train": [Counts(713, 16946, 13975)], "test": [Counts(351, 8680, 7166)]}
 
     def list_splits(self, faults: Faults) -> Splits:

@@ -23,6 +23,7 @@ class RegDB(DatasetOnDisk):
     protocol = "mpanet_pl.evaluation.RegDBProtocol"
     trials = TRIALS
     chosen_by = ("trial",)
+    terms = "its owners' agreement"
     published: ClassVar = {"train": [Counts(206, 2060, 2060)], "test": [Counts(206, 2060, 2060)]}
 
     def __init__(self, root: str | os.PathLike[str], *, trial: int = 1) -> None:

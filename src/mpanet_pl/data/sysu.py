@@ -25,6 +25,7 @@ class SYSU(DatasetOnDisk):
     config = "sysu"
     protocol = "mpanet_pl.evaluation.SYSUProtocol"
     infrared_cameras = INFRARED_CAMERAS
+    terms = "its owners' agreement"
     published: ClassVar = {"train": [Counts(395, 22258, 11909)], "test": [Counts(96, 6775, 3803)]}
 
     def list_splits(self, faults: Faults) -> Splits:

@@ -349,6 +349,7 @@ def save_features(path: Path, saved: Saved, cfg: DictConfig, trained: Mapping[st
             embeddings=saved.embeddings.cpu().numpy(),
             paths=np.array(catalogue.paths),
             **{name: column.numpy() for name in COLUMNS if (column := getattr(catalogue, name)) is not None},
+            **({"sources": np.array(catalogue.sources)} if catalogue.sources is not None else {}),
             drawn=np.array(saved.drawn),
             name=np.array(saved.name),
             notes=np.array(saved.notes),
@@ -363,7 +364,8 @@ def read_features(path: Path) -> Subject:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             columns = {name: torch.from_numpy(stored[name]) for name in COLUMNS if name in stored}
-            catalogue = Catalogue(tuple(stored["paths"].tolist()), **columns)
+            sources = tuple(stored["sources"].tolist()) if "sources" in stored else None
+            catalogue = Catalogue(tuple(stored["paths"].tolist()), **columns, sources=sources)
             embeddings = torch.from_numpy(stored["embeddings"])
             if embeddings.ndim != 2 or len(embeddings) != len(catalogue) or not embeddings.is_floating_point():
                 raise ValueError(f"{tuple(embeddings.shape)} {embeddings.dtype} for {len(catalogue)} images")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -12,8 +13,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from mpanet_pl.data import Catalogue, Dataset, DatasetOnDisk, ReIDDataModule, Splits, open_images
-from mpanet_pl.data.cache import cache_folder
+from mpanet_pl.data import Catalogue, Dataset, DatasetOnDisk, ReIDDataModule, Splits
+from mpanet_pl.data.cache import cache_folder, open_splits
 from mpanet_pl.data.decode import Unreadable, in_threads, read_rgb
 from mpanet_pl.data.faults import BrokenDataset, Faults, listed
 from mpanet_pl.errors import UserError
@@ -23,11 +24,15 @@ from mpanet_pl.run.configuration import NOTHING_TYPED, Request
 from mpanet_pl.run.datasets import build_data, build_protocol, settle_trial
 from mpanet_pl.system.progress import track
 
+Size = tuple[int, int]  # width, height
+SECONDS_A_DAY = 86400
+
 
 class Report(NamedTuple):
     splits: Splits  # as far as they could be read
     faults: Faults  # what keeps a run from using the dataset
     warnings: list[str]  # what a user should know of its results
+    card: list[str] = []  # noqa: RUF012  # what else is known of it, a line a fact
 
 
 def prepare(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
@@ -39,21 +44,23 @@ def prepare(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
         protocol, refused = build_protocol(cfg.protocol, dataset), []
     except (HydraException, UserError) as error:
         protocol, refused = None, [(isinstance(error, HydraException) and error.__cause__) or error]
-    splits, faults, warnings = check(dataset, protocol, workers=workers)
+    splits, faults, warnings, card = check(dataset, protocol, workers=workers)
     faults.add("what the protocol asks for", refused)
     if splits.train.paths:
         warnings.extend(_untrainable(data, splits.train))
     if splits.train.paths or splits.test.paths:
         console.print(table(splits))
+        for line in card:
+            console.print(line, markup=False)
     for warning in warnings:
         console.print(f"Warning: {warning}", markup=False)
     if faults:
         raise UserError(f"{dataset.root} cannot be used:\n{faults.in_full()}")
     if data.cache:
-        paths = [*splits.train.paths, *splits.test.paths]
-        open_images(dataset.root, paths, data.height, data.width, cache=data.cache, workers=workers)
-        where = cache_folder(dataset.root, data.cache)
-        console.print(f"Ready: {len(paths)} images are cached at {data.height}x{data.width} in {where}", markup=False)
+        open_splits(dataset.root, splits, data.height, data.width, cache=data.cache, workers=workers)
+        for folder, paths in _folders(dataset, splits):
+            where = f"at {data.height}x{data.width} in {cache_folder(folder, data.cache)}"
+            console.print(f"Ready: {len(paths)} images are cached {where}", markup=False)
     else:
         console.print("Ready: the image files are read at every use (data.cache=false)")
 
@@ -64,7 +71,8 @@ def check(dataset: Dataset, protocol: RetrievalProtocol | None = None, *, worker
         splits, faults = dataset.read(), Faults()
     except BrokenDataset as broken:
         splits, faults = broken.splits, broken.faults
-    faults.add("images that cannot be read", _unreadable(dataset.root, splits, workers))
+    sizes, unreadable = _look_at(dataset, splits, workers)
+    faults.add("images that cannot be read", unreadable)
     if protocol is not None and not faults:
         try:
             check_matches(splits.test, protocol)
@@ -72,7 +80,7 @@ def check(dataset: Dataset, protocol: RetrievalProtocol | None = None, *, worker
             faults.add("what the protocol asks for", [error])
     of_dataset = dataset.warnings(splits, protocol) if isinstance(dataset, DatasetOnDisk) else ()
     warnings = [*of_dataset, *_unmatched(splits.test)]
-    return Report(splits, faults, warnings)
+    return Report(splits, faults, warnings, [*card_of(dataset, splits, sizes)])
 
 
 def table(splits: Splits) -> Table:
@@ -86,20 +94,53 @@ def table(splits: Splits) -> Table:
     return drawn
 
 
-def _unreadable(root: Path, splits: Splits, workers: int | None) -> list[str]:
+def card_of(dataset: Dataset, splits: Splits, sizes: Mapping[Size, int]) -> Iterator[str]:
+    """What the table of the splits does not say, a line a fact: tracklets, sources, sizes, days, what is odd, terms."""
+    for split, catalogue in (("train", splits.train), ("test", splits.test)):
+        if catalogue.tracks is not None and len(catalogue):
+            lengths = catalogue.tracks.unique(return_counts=True)[1]
+            spread = f"{int(lengths.min())} to {int(lengths.max())} frames, half of them up to {int(lengths.median())}"
+            yield f"{split} tracklets: {len(lengths)}, of {spread}"
+        if catalogue.times is not None and catalogue.times.isfinite().any():
+            days = catalogue.times[catalogue.times.isfinite()].div(SECONDS_A_DAY).floor().unique()
+            yield f"{split} days: {len(days)}"
+        if splits.roots and catalogue.sources:
+            people = Counter(source.partition("/")[0] for source in set(catalogue.sources))
+            yield f"{split} people by dataset: {', '.join(f'{name} {count}' for name, count in sorted(people.items()))}"
+    if sizes:
+        (width, height), often = max(sizes.items(), key=lambda item: (item[1], item[0]))
+        low, high = (" x ".join(map(str, map(pick, zip(*sizes, strict=True)))) for pick in (min, max))
+        share = 100 * often / sum(sizes.values())
+        yield f"sizes (width x height): {low} to {high}; most often {width} x {height} ({share:.0f} %)"
+    if isinstance(dataset, DatasetOnDisk):
+        for oddity in dataset.oddities(splits):
+            yield f"odd: {oddity}"
+        yield f"terms: {dataset.terms}"
+
+
+def _look_at(dataset: Dataset, splits: Splits, workers: int | None) -> tuple[Counter[Size], list[str]]:
+    """How often each size is met, and which images cannot be read."""
     paths = sorted({*splits.train.paths, *splits.test.paths})
     if not paths:
-        return []
-    reasons = track(in_threads(partial(_why_unreadable, root), paths, workers), f"Reading {root}", len(paths))
-    return [f"{path} ({reason})" for path, reason in zip(paths, reasons, strict=True) if reason]
+        return Counter(), []
+    look = partial(_size_or_reason, dataset.root, splits)
+    seen = [*track(in_threads(look, paths, workers), f"Reading {dataset.root}", len(paths))]
+    sizes = Counter(size for size in seen if not isinstance(size, str))
+    return sizes, [f"{path} ({why})" for path, why in zip(paths, seen, strict=True) if isinstance(why, str)]
 
 
-def _why_unreadable(root: Path, path: str) -> str | None:
+def _size_or_reason(root: Path, splits: Splits, path: str) -> Size | str:
     try:
-        read_rgb(root / path)
+        return read_rgb(splits.file(root, path)).size
     except Unreadable as error:
         return str(error)
-    return None
+
+
+def _folders(dataset: Dataset, splits: Splits) -> list[tuple[Path, Sequence[str]]]:
+    """Each folder that the images lie in, and those images."""
+    if splits.roots is None:
+        return [(dataset.root, sorted({*splits.train.paths, *splits.test.paths}))]
+    return [(root.folder, root.paths) for root in splits.roots.values()]
 
 
 def _unmatched(test: Catalogue) -> Iterator[str]:

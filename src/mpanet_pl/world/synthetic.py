@@ -22,6 +22,7 @@ class Synthetic(SYSU):
     config = "synthetic"
     chosen_by = ("identities", "test_share")
     published = {}  # noqa: RUF012
+    terms = "none: this package draws these people"
 
     def __init__(
         self,
@@ -49,6 +50,10 @@ class Synthetic(SYSU):
         )
         self.workers = workers or usable_cores()
         super().__init__(Path(root) / self.world.name)
+
+    @property
+    def source(self) -> str:
+        return f"{self.config}{self.world.look.seed}"  # another seed draws other people
 
     @property
     def check_command(self) -> str:
