@@ -230,7 +230,7 @@ def test_further_views_may_be_of_the_visible_images_alone(root):
     streams, whole = data.augment_batch(batch, epoch=3), module_of(root, views=3)
     first, second, third = whole.augment_batch(batch, epoch=3).images.chunk(3)
     assert torch.equal(streams.images, torch.cat((first, second[visible], third[visible])))
-    for column, single in zip(streams[1:], batch[1:], strict=True):
+    for column, single in zip(streams[1:-1], batch[1:-1], strict=True):
         assert torch.equal(column, torch.cat((single, single[visible], single[visible])))
 
 
