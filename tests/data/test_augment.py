@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy.stats import ks_2samp
+from scipy.stats import ks_2samp, kstest
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 from torchvision import transforms
@@ -13,11 +13,12 @@ from torchvision.transforms import functional
 from mpanet_pl.data.augment import IMAGENET_MEAN, IMAGENET_STD, Augmentation, Draws
 from mpanet_pl.data.boxes import Boxes
 from mpanet_pl.data.normalisation import Normalise, normalise, normalised
-from mpanet_pl.data.randomness import image_keys
+from mpanet_pl.data.randomness import image_keys, normals_at
 from mpanet_pl.errors import UserError
 
 HEIGHT, WIDTH = 48, 24
 COLOURFUL = Augmentation(pad=6, grayscale=0.5, channel_exchange=0.5)
+MIRRORING = Augmentation(pad=WIDTH, fill="mirror", single_channel=0.5)
 STILL = Augmentation(flip=0, pad=0, erase=0)
 
 
@@ -52,19 +53,23 @@ def by_torchvision(augmentation: Augmentation, image: Tensor, draw: Draws, erase
         picture = Image.merge("RGB", [picture.split()[draw.channel]] * 3)
     if draw.flip:
         picture = functional.hflip(picture)
-    picture = functional.pad(picture, augmentation.pad, fill=augmentation.fill)
+    if augmentation.fill == "mirror":
+        picture = functional.pad(picture, augmentation.pad, padding_mode="symmetric")
+    else:
+        picture = functional.pad(picture, augmentation.pad, fill=augmentation.fill)
     picture = functional.crop(picture, draw.top, draw.left, HEIGHT, WIDTH)
     pixels = functional.normalize(functional.to_tensor(picture), IMAGENET_MEAN, IMAGENET_STD)
     return functional.erase(pixels, *erased, torch.zeros(1))
 
 
-def test_equals_torchvision_image_by_image_under_the_same_decisions():
+@pytest.mark.parametrize("augmentation", [COLOURFUL, MIRRORING])
+def test_equals_torchvision_image_by_image_under_the_same_decisions(augmentation):
     images = photographs(64)
-    draws, boxes = draws_of(COLOURFUL, len(images)), erased_of(COLOURFUL, len(images), HEIGHT, WIDTH)
-    ours = augmented(COLOURFUL, images)
+    draws, boxes = draws_of(augmentation, len(images)), erased_of(augmentation, len(images), HEIGHT, WIDTH)
+    ours = augmented(augmentation, images)
     decided = zip(torch.stack(draws, 1).tolist(), torch.stack(boxes, 1).tolist(), strict=True)
     for image, result, (draw, erased) in zip(images, ours, decided, strict=True):
-        assert torch.equal(result, by_torchvision(COLOURFUL, image, Draws(*draw), Boxes(*erased)))
+        assert torch.equal(result, by_torchvision(augmentation, image, Draws(*draw), Boxes(*erased)))
 
 
 def test_infrared_images_turn_grey_by_a_probability_of_their_own():
@@ -113,7 +118,7 @@ def test_without_randomness_it_is_normalisation():
     assert torch.equal(normalise(images), theirs)
 
 
-@pytest.mark.parametrize("augmentation", [Augmentation(), COLOURFUL, Augmentation(grayscale=True), STILL])
+@pytest.mark.parametrize("augmentation", [Augmentation(), COLOURFUL, Augmentation(grayscale=True), MIRRORING, STILL])
 def test_the_accelerators_way_is_the_processors_bit_for_bit(augmentation):
     images = photographs()
     draws, boxes = draws_of(augmentation, len(images)), erased_of(augmentation, len(images), HEIGHT, WIDTH)
@@ -237,6 +242,25 @@ def test_where_no_try_fits_nothing_is_erased():
     )
 
 
+def test_one_channel_is_shown_in_either_modality():
+    draws = draws_of(Augmentation(single_channel=3 / 11), 20_000)
+    for rows in (every_other(20_000), ~every_other(20_000)):
+        shares = (draws.channel[rows] + 1).bincount().float() / 10_000
+        assert shares == pytest.approx(torch.tensor([8, 1, 1, 1]) / 11, abs=0.01)
+
+
+def test_an_erased_rectangle_may_be_noise():
+    images, noisy = photographs(), Augmentation(flip=0, pad=0, erase=1, erase_fill="noise")
+    result, boxes = augmented(noisy, images), erased_of(noisy, len(images), HEIGHT, WIDTH)
+    inside = boxes.mask(HEIGHT, WIDTH).permute(0, 3, 1, 2).expand_as(images)
+    assert torch.equal(result[~inside], normalise(images)[~inside])
+    assert kstest(result[inside].numpy(), "norm").pvalue > 0.01
+    assert len(result[inside].unique()) > 0.99 * inside.sum()  # each channel and image by itself
+    keys = image_keys(1, 0, torch.arange(len(images)))
+    everywhere = normals_at(keys, torch.arange(HEIGHT * WIDTH * 3), 5).view(-1, HEIGHT, WIDTH, 3).permute(0, 3, 1, 2)
+    assert torch.equal(result[inside], everywhere[inside].float())  # the accelerator's way
+
+
 def test_colours_change_on_visible_images_alone():
     draws = draws_of(Augmentation(grayscale=True, channel_exchange=0.2), 20_000)
     infrared = every_other(20_000)
@@ -260,20 +284,28 @@ def test_colours_stay_by_default():
         ({"flip": 1.5}, "augment.flip is a probability between 0 and 1, got 1.5"),
         ({"grayscale": -0.1}, "augment.grayscale is a probability"),
         ({"pad": -1}, "augment.pad is at least 0"),
-        ({"fill": 256}, "augment.fill within 0 to 255, got 10 and 256"),
+        ({"fill": 256}, "within 0 to 255, or mirror, got 10 and 256"),
         ({"erase_area": (0.5, 0.2)}, "erase_area and augment.erase_ratio are"),
         ({"erase_ratio": (0, 1)}, r"got \(0.02, 0.33\) and \(0, 1\)"),
         ({"tone": 2}, "augment.tone is a probability"),
         ({"tone_knots": 1}, "augment.tone_knots is within 2 to 256, got 1"),
         ({"tone_knots": 257}, "augment.tone_knots is within 2 to 256, got 257"),
         ({"erase_area": (0.2, 1.1)}, r"the area within 0 to 1, got \(0.2, 1.1\)"),
-        ({"fill": -1}, "augment.fill within 0 to 255, got 10 and -1"),
+        ({"fill": "grey"}, "within 0 to 255, or mirror, got 10 and grey"),
+        ({"erase_fill": "grey"}, "three numbers, or noise, got grey"),
+        ({"single_channel": 2}, "augment.single_channel is a probability"),
+        ({"fill": -1}, "within 0 to 255, or mirror, got 10 and -1"),
         ({"caj": True, "rle": True}, "switch one of them off"),
     ],
 )
 def test_what_cannot_be_is_refused(settings, sentence):
     with pytest.raises(UserError, match=sentence):
         Augmentation(**settings)
+
+
+def test_no_more_is_mirrored_than_there_is():
+    with pytest.raises(UserError, match="fill=mirror has no 25 pixels to mirror in images of 48 x 24"):
+        augmented(Augmentation(pad=25, fill="mirror"), photographs())
 
 
 def test_the_edges_of_what_can_be():

@@ -156,15 +156,18 @@ PROTOCOLS: dict[str | None, type] = {
 class _Augmentation:
     flip: float = number(0, 1)
     pad: int = number(0)
-    fill: int = number(0, 255)
+    fill: int | str = key(
+        "a number from 0 to 255, or mirror", lambda value: value == "mirror" or 0 <= int(value) <= 255
+    )
     erase: float = number(0, 1)
     erase_area: list[float]
     erase_ratio: list[float]
-    erase_fill: list[float]
+    erase_fill: Any = key("three numbers, or noise", lambda value: value == "noise" or type(value) is list)
     erase_aspect: str = is_one_of("log_uniform", "uniform")
     grayscale: bool | int | float = chance()
     grayscale_infrared: float = number(0, 1)
     channel_exchange: bool | int | float = chance()
+    single_channel: float = number(0, 1)
     tone: float = number(0, 1)
     tone_knots: int = number(2, 256)
     caj: bool

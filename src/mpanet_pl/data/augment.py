@@ -9,6 +9,7 @@ They are a hash of (seed, epoch, row, occurrence, view), so neither workers, ran
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -26,7 +27,8 @@ from mpanet_pl.errors import UserError
 
 PUBLISHED_COLOUR_SHARE = 0.5
 ERASE_TRIES = 10
-ERASING = 3  # purpose of the draws, beside 0 of the others here, tone's, channels' and those of enhancement
+ERASING, SINGLE, NOISE = 3, 4, 5  # purposes of draws, beside 0 of the others here, tone's, channels' and enhancement's
+MIRROR = "mirror"
 MEAN_COLOUR = (0.0, 0.0, 0.0)  # of normalised pixels
 RELEASED_FILL = (0.4914, 0.4822, 0.4465)  # CAJ's and RLE's, whether pixels are normalised by then or not
 
@@ -76,10 +78,13 @@ class Augmentation:
     image once as it is and once so changed (grayscale: HAT, TIFS 2020; exchange: CAJ, ICCV 2021). They pass both to the
     network at once, here an epoch sees one of the two.
 
-    `grayscale_infrared` is the probability that an infrared image turns to its luminance.
+    `grayscale_infrared` is the probability that an infrared image turns to its luminance, `single_channel` that an
+    image of either modality has its three channels replaced by one of them. `fill` is the padding's grey, or `mirror`:
+    the image goes on mirrored at its border.
 
-    Erased boxes have the colour `erase_fill`, of normalised pixels. Their aspect is `log_uniform`, as torchvision draws
-    it in 10 tries, or `uniform`, as most releases of the field do in 100; `erase_area` and `erase_ratio` bound both.
+    Erased boxes have the colour `erase_fill`, of normalised pixels, or are `noise`, standard normal. Their aspect is
+    `log_uniform`, as torchvision draws it in 10 tries, or `uniform`, as most releases of the field do in 100;
+    `erase_area` and `erase_ratio` bound both.
 
     `tone` is the probability of a tone curve of `tone_knots`, in either modality, before all else. `caj` and `rle` are
     those methods' released augmentations after the crop, with their erasing in place of the recipe's; both also pad
@@ -88,27 +93,28 @@ class Augmentation:
 
     flip: float = 0.5
     pad: int = 10
-    fill: int = 127
+    fill: int | str = 127
     erase: float = 0.5
     erase_area: tuple[float, float] = (0.02, 0.33)
     erase_ratio: tuple[float, float] = (0.3, 3.3)
-    erase_fill: tuple[float, float, float] = MEAN_COLOUR
+    erase_fill: tuple[float, float, float] | str = MEAN_COLOUR
     erase_aspect: str = "log_uniform"
     grayscale: bool | float = False
     grayscale_infrared: float = 0.0
     channel_exchange: bool | float = False
+    single_channel: float = 0.0
     tone: float = 0.0
     tone_knots: int = 5
     caj: bool = False
     rle: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("flip", "erase", "grayscale", "grayscale_infrared", "channel_exchange", "tone"):
+        for name in ("flip", "erase", "grayscale", "grayscale_infrared", "channel_exchange", "single_channel", "tone"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"augment.{name} is a probability between 0 and 1, got {getattr(self, name)}")
-        if self.pad < 0 or not 0 <= self.fill <= 255:
+        if self.pad < 0 or not (self.fill == MIRROR if isinstance(self.fill, str) else 0 <= self.fill <= 255):
             raise UserError(
-                f"augment.pad is at least 0 and augment.fill within 0 to 255, got {self.pad} and {self.fill}"
+                f"augment.pad is at least 0 and augment.fill within 0 to 255, or mirror, got {self.pad} and {self.fill}"
             )
         if not (0 <= self.erase_area[0] <= self.erase_area[1] <= 1 and 0 < self.erase_ratio[0] <= self.erase_ratio[1]):
             raise UserError(
@@ -117,8 +123,8 @@ class Augmentation:
             )
         if self.erase_aspect not in ("log_uniform", "uniform"):
             raise UserError(f"augment.erase_aspect is log_uniform or uniform, got {self.erase_aspect}")
-        if len(self.erase_fill) != 3 or not all(map(math.isfinite, self.erase_fill)):
-            raise UserError(f"augment.erase_fill is three numbers, got {self.erase_fill}")
+        if self.erase_fill != "noise" and not _is_colour(self.erase_fill):
+            raise UserError(f"augment.erase_fill is three numbers, or noise, got {self.erase_fill}")
         if not 2 <= self.tone_knots <= 256:
             raise UserError(f"augment.tone_knots is within 2 to 256, got {self.tone_knots}")
         if self.caj and self.rle:
@@ -147,6 +153,8 @@ class Augmentation:
         elif self.caj:
             shown = channels.draw(keys, infrared, view)
             result = channels.show(erased.fill_(normalised(pixels), RELEASED_FILL), shown)
+        elif isinstance(self.erase_fill, str):
+            result = erased.fill_with_noise_(normalised(pixels), keys, NOISE)
         else:
             result = erased.fill_(normalised(pixels), self.erase_fill)
         return result.permute(0, 3, 1, 2)
@@ -158,8 +166,16 @@ class Augmentation:
             top=integer_below(top, 2 * self.pad + 1),
             left=integer_below(left, 2 * self.pad + 1),
             grayscale=torch.where(infrared, grayscale < self.grayscale_infrared, grayscale < _share(self.grayscale)),
-            channel=torch.where(~infrared & (exchange < _share(self.channel_exchange)), integer_below(channel, 3), -1),
+            channel=self._one_channel(
+                keys, torch.where(~infrared & (exchange < _share(self.channel_exchange)), integer_below(channel, 3), -1)
+            ),
         )
+
+    def _one_channel(self, keys: Tensor, exchanged: Tensor) -> Tensor:
+        if not self.single_channel:
+            return exchanged
+        share, which = uniforms(keys, 2, SINGLE).unbind(1)
+        return torch.where(share < self.single_channel, integer_below(which, 3), exchanged)
 
     def draw_erased(self, keys: Tensor, height: int, width: int) -> Boxes:
         """What is erased in each image, if anything."""
@@ -174,13 +190,16 @@ class Augmentation:
 
     def move(self, pixels: Tensor, draws: Draws) -> Tensor:
         """uint8 (B, H, W, 3) -> the same, recoloured, flipped and cropped."""
+        if self.fill == MIRROR and self.pad > min(height_and_width := pixels.shape[1:3]):
+            size = " x ".join(map(str, height_and_width))
+            raise UserError(f"augment.fill=mirror has no {self.pad} pixels to mirror in images of {size}.")
         return (self._by_slicing if pixels.device.type == "cpu" else self._by_gathering)(pixels, draws)
 
     def _by_slicing(self, pixels: Tensor, draws: Draws) -> Tensor:
         """Image by image, which stays in a core's cache: many times the speed of gathering on a CPU."""
         _, height, width, _ = pixels.shape
         pad = self.pad
-        canvas = pixels.new_full((height + 2 * pad, width + 2 * pad, 3), self.fill)
+        canvas = pixels.new_full((height + 2 * pad, width + 2 * pad, 3), 0 if isinstance(self.fill, str) else self.fill)
         inner = canvas[pad : pad + height, pad : pad + width]
         output = torch.empty_like(pixels)
         for source, target, decisions in zip(pixels, output, torch.stack(draws, dim=1).tolist(), strict=True):
@@ -190,6 +209,8 @@ class Augmentation:
             if draw.channel >= 0:
                 source = source[..., draw.channel, None]
             inner.copy_(source.flip(1) if draw.flip else source)
+            if self.fill == MIRROR:
+                _mirror_border_(canvas, pad)
             target.copy_(canvas[draw.top : draw.top + height, draw.left : draw.left + width])
         return output
 
@@ -199,20 +220,39 @@ class Augmentation:
         rows = torch.arange(height, device=pixels.device) + draws.top[:, None] - self.pad  # (B, H) whence a row comes
         columns = torch.arange(width, device=pixels.device) + draws.left[:, None] - self.pad  # (B, W)
         inside = within(rows, 0, height)[:, :, None] & within(columns, 0, width)[:, None, :]  # (B, H, W)
+        if self.fill == MIRROR:
+            rows, columns = _mirrored(rows, height), _mirrored(columns, width)
         columns = torch.where(draws.flip[:, None], width - 1 - columns, columns)
         image = torch.arange(batch, device=pixels.device)[:, None, None]
         cropped = self._recoloured(pixels, draws)[
             image, rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None, :]
         ]
-        return cropped.masked_fill_(~inside[..., None], self.fill)
+        return cropped if isinstance(self.fill, str) else cropped.masked_fill_(~inside[..., None], self.fill)
 
     def _recoloured(self, pixels: Tensor, draws: Draws) -> Tensor:
         if self.grayscale or self.grayscale_infrared:
             pixels = torch.where(draws.grayscale[:, None, None, None], _luminance(pixels), pixels)
-        if self.channel_exchange:
+        if self.channel_exchange or self.single_channel:
             channel = draws.channel[:, None, None, None]
             pixels = torch.where(channel >= 0, torch.take_along_dim(pixels, channel.clamp(min=0), dim=3), pixels)
         return pixels
+
+
+def _mirrored(positions: Tensor, size: int) -> Tensor:
+    """Positions beyond either border of `size` pixels, reflected so that the border's own pixel comes twice."""
+    positions = torch.where(positions < 0, -1 - positions, positions)
+    return torch.where(positions >= size, 2 * size - 1 - positions, positions)
+
+
+def _mirror_border_(canvas: Tensor, pad: int) -> None:
+    """Fill the border, `pad` wide, of (H, W, 3)."""
+    for side in (canvas, canvas.transpose(0, 1)):
+        side[:pad] = side[pad : 2 * pad].flip(0)
+        side[len(side) - pad :] = side[len(side) - 2 * pad : len(side) - pad].flip(0)
+
+
+def _is_colour(value: object) -> bool:
+    return isinstance(value, Sequence) and len(value) == 3 and all(map(math.isfinite, value))
 
 
 def _luminance(pixels: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mpanet_pl.data.randomness import integer_below
+from mpanet_pl.data.randomness import integer_below, normals_at
 
 
 class Boxes(NamedTuple):
@@ -33,6 +33,19 @@ class Boxes(NamedTuple):
             return pixels.copy_(torch.where(self.mask(*pixels.shape[1:3]), colour, pixels))
         for image, (top, left, height, width) in zip(pixels, torch.stack(self, 1).tolist(), strict=True):
             image[top : top + height, left : left + width] = colour
+        return pixels
+
+    def fill_with_noise_(self, pixels: Tensor, keys: Tensor, purpose: int) -> Tensor:
+        """In place, in (B, H, W, 3): each number of a box by a standard normal one of its own."""
+        places = torch.arange(pixels[0].numel(), device=pixels.device).view(pixels.shape[1:])
+        if pixels.device.type != "cpu":
+            noise = normals_at(keys, places.flatten(), purpose).view(pixels.shape).to(pixels.dtype)
+            return pixels.copy_(torch.where(self.mask(*pixels.shape[1:3]), noise, pixels))
+        boxes = torch.stack(self, 1).tolist()
+        for image, key, (top, left, height, width) in zip(pixels, keys[:, None], boxes, strict=True):
+            box = image[top : top + height, left : left + width]
+            inside = places[top : top + height, left : left + width]
+            box.copy_(normals_at(key, inside.flatten(), purpose).view(box.shape))
         return pixels
 
 

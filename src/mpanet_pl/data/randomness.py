@@ -3,6 +3,8 @@
 A generator would give a row other numbers in another batch, on another rank or after a resume; a hash does not.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -27,8 +29,23 @@ def uniforms(keys: Tensor, count: int, purpose: int = 0) -> Tensor:
     >>> torch.equal(uniforms(keys, 9)[2:], uniforms(keys[2:], 9))
     True
     """
-    columns = torch.arange(1, count + 1, device=keys.device) + (purpose << 32)
-    return _shifted(_mix(keys[:, None] + columns * GOLDEN), 11).double() * 2.0**-53  # 53 bits, as float64 holds
+    return _uniforms_at(keys, torch.arange(count, device=keys.device), purpose)
+
+
+def normals_at(keys: Tensor, columns: Tensor, purpose: int) -> Tensor:
+    """(B, N) float64, standard normal (Box and Muller, 1958): of any columns (N,), the same whichever others are drawn.
+
+    >>> keys = image_keys(1, 0, torch.arange(4))
+    >>> torch.equal(normals_at(keys, torch.arange(9), 0)[:, 5:6], normals_at(keys, torch.tensor([5]), 0))
+    True
+    """
+    radius = (-2 * torch.log1p(-_uniforms_at(keys, 2 * columns, purpose))).sqrt()
+    return radius * torch.cos(2 * math.pi * _uniforms_at(keys, 2 * columns + 1, purpose))
+
+
+def _uniforms_at(keys: Tensor, columns: Tensor, purpose: int) -> Tensor:
+    numbers = columns + 1 + (purpose << 32)
+    return _shifted(_mix(keys[:, None] + numbers * GOLDEN), 11).double() * 2.0**-53  # 53 bits, as float64 holds
 
 
 def betas(keys: Tensor, count: int, beta: float, purpose: int) -> Tensor:
