@@ -18,19 +18,18 @@ def save_checkpoint(
     height: int = HEIGHT,
     width: int = WIDTH,
     patterns: int = 1,
-    two_stream: str | None = None,
-    maps: str = "deep",
+    trunk: str | dict = "resnet18",
+    target: str = "mpanet_pl.network.MPANet",
 ) -> Path:
     torch.manual_seed(seed)
     module = MPANetModule(
         4,
         network={
-            "trunk": "resnet18",
+            "_target_": target,
+            "trunk": trunk,
             "pretrained": False,
             "alleviation": ["layer4"],
             "patterns": patterns,
-            "maps": maps,
-            "two_stream": two_stream,
         },
         criterion={},
         optimizer={"lr": 1e-3},

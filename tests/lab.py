@@ -49,7 +49,7 @@ class Net(nn.Module):
         super().__init__()
         self.layer, self.dimension = nn.Linear(3, width), width
 
-    def forward(self, images):
+    def forward(self, images, infrared=None):
         described = self.layer(images.mean((2, 3)))
         return Embedding(images[:, :0], described, described)
 

@@ -87,7 +87,7 @@ def make_module(normalisation: str) -> MPANetModule:
     module = MPANetModule(
         4,
         network={"trunk": "resnet18", "pretrained": False, "patterns": 2},
-        criterion={"triplet": 1.0, "margin": 30.0, "extra": OWN},
+        criterion={"margin": 30.0, "extra": OWN},
         optimizer={},
         schedule={},
     ).double()

@@ -7,8 +7,8 @@ Nothing has to be inherited: a part has what its Protocol lists, and what it lea
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypedDict
 
 from torch import Tensor
 
@@ -38,14 +38,15 @@ class Network(Protocol):
     """Rows an image in training, branch by branch: row r shows image r mod B. Labels are repeated likewise."""
 
     asks: tuple[str, ...] = ()
-    """What it cannot do without: `infrared` (streams or necks of each modality). Then everyone who embeds says it."""
+    """What it cannot do without. `infrared`: streams or necks of each modality, so that whoever embeds has to say it.
+    `cameras`: it is also called with the keyword `cameras` (B,)."""
 
     def __call__(self, images: Tensor, infrared: Tensor | None = None) -> Embedding:
         """Normalised images (B, 3, H, W), infrared (B,) bool; one row an image in evaluation."""
         ...
 
     def looks(self, images: Tensor, infrared: Tensor | None = None) -> Tensor:
-        """The maps (B, P, h, w) alone, without updating running statistics. By default those of a whole pass."""
+        """The maps (B, P, h, w) alone, where that costs less than a whole pass."""
         ...
 
     def shows(self, images: Tensor, infrared: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -56,8 +57,12 @@ class Network(Protocol):
 class Criterion(Protocol):
     """Embeddings to named loss terms: a `torch.nn.Module`, made of (dimension, num_identities, …).
 
-    Whatever its forward names of `Step`'s fields it gets by keyword.
+    Whatever its forward, or its attribute `asks`, names of `Step`'s fields it gets by keyword.
+    `mpanet_pl.losses.Terms` is a base that adds up terms.
     """
+
+    classifies: bool = True
+    """Whether any term looks behind the neck; where none does, the neck does not learn."""
 
     def __call__(self, embedding: Embedding, identities: Tensor, infrared: Tensor, **step: Any) -> dict[str, Tensor]:
         """Scalar terms by name, before their weights, and their weighted sum `total`.
@@ -80,18 +85,21 @@ class Criterion(Protocol):
 
 
 class Term(Protocol):
-    """A loss of one's own beside a criterion's: a `torch.nn.Module`, under `model.criterion.extra`.
+    """A loss beside a criterion's own: a `torch.nn.Module`, under `model.criterion.extra` or by `Terms.add_term`.
 
-    Its constructor gets `dimension` and `num_identities` where it names them. It sets `classifies` where it looks
-    behind the neck, which then learns its scale.
+    Its constructor gets `dimension` and `num_identities` where it names them. It has what it gets in float32 or better,
+    and of every rank but for `images`; what it draws for these it gathers (`mpanet_pl.system.collective.gather`).
     """
 
+    classifies: bool = False
+    """Whether it looks behind the neck, which then learns its scale."""
+
     def __call__(self, embedding: Embedding, identities: Tensor, infrared: Tensor, **step: Any) -> Tensor:
-        """A scalar. Whatever it names of `Step`'s fields it gets by keyword."""
+        """A scalar. What its forward names of `Step`'s fields it gets by keyword, and `criterion`: the one it is in."""
         ...
 
 
-class Step(NamedTuple):
+class Step(TypedDict):
     """What criteria and terms may ask of a training step, by keyword."""
 
     cameras: Tensor  # (N,), every rank's
@@ -100,4 +108,43 @@ class Step(NamedTuple):
     progress: float  # share of the run's optimiser steps that are done, from 0
     images: Tensor  # (B, 3, H, W), this rank's alone
     look: Callable[[Tensor], Tensor]  # this rank's images (B, 3, H, W) to every rank's maps (N, P, h, w)
-    criterion: Any  # the criterion that a term belongs to: its classifiers, its twins
+
+
+STEP = tuple(Step.__annotations__)
+
+
+def asked_by(network: Any) -> tuple[str, ...]:
+    """What a network, or a trunk, cannot do without (see `Network.asks`)."""
+    return tuple(getattr(network, "asks", Network.asks))
+
+
+def branches_of(network: Any) -> int:
+    return int(getattr(network, "branches", Network.branches))
+
+
+def looks(network: Any, images: Tensor, infrared: Tensor | None = None) -> Tensor:
+    """The maps (B, P, h, w) of images."""
+    own = getattr(network, "looks", None)
+    return own(images, infrared) if own else network(images, infrared).maps
+
+
+def shows(network: Any, images: Tensor, infrared: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Features (B, C, h, w) and maps (B, P, h, w) of images; a network without maps is even everywhere."""
+    if own := getattr(network, "shows", None):
+        features, maps = own(images, infrared)
+        return features, maps
+    maps = network(images, infrared).maps
+    return maps if maps.shape[1] else maps.new_ones(len(maps), 1, *maps.shape[2:]), maps
+
+
+def named_by(callee: Callable[..., Any], offered: tuple[str, ...]) -> tuple[str, ...]:
+    """Which of the offered keywords a signature names; what is built in may have none.
+
+    >>> named_by(lambda embedding, *, epoch: None, ("cameras", "epoch"))
+    ('epoch',)
+    """
+    try:
+        parameters = inspect.signature(callee).parameters
+    except ValueError:
+        return ()
+    return tuple(word for word in offered if word in parameters)

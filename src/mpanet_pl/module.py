@@ -1,9 +1,8 @@
-"""MPANet as a Lightning module: one training step, its optimiser, what it logs."""
+"""A cross-modality network as a Lightning module: one training step, its optimiser, what it logs."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytorch_lightning as pl
 import torch
@@ -13,58 +12,33 @@ from torch import Tensor, nn
 from mpanet_pl.data.catalogue import Batch
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.callback import RetrievalScoring
+from mpanet_pl.interfaces import Embedding, asked_by
 from mpanet_pl.losses import MPANetLoss
-from mpanet_pl.losses.motion import draw_motions, move
-from mpanet_pl.network import Embedding, MPANet
-from mpanet_pl.network.patterns import LocalMaps
+from mpanet_pl.network import MPANet
 from mpanet_pl.optim import Span, build_optimizer, build_schedule
 from mpanet_pl.optim.optimizers import LR
+from mpanet_pl.step import asked_of_step, everyone
+from mpanet_pl.stored import dotted, restored
 from mpanet_pl.system import weights
-from mpanet_pl.system.collective import gather
-from mpanet_pl.system.targets import TARGET, build, fitting, named
-from mpanet_pl.system.trust import check, ran_here
+from mpanet_pl.system.targets import TARGET, build, fitting
 
 
 class MPANetModule(pl.LightningModule):
-    """MPANet, its losses, its optimiser and what it logs; trained, validated and tested by any `pl.Trainer`.
+    """MPANet, or another network and criterion, trained, validated and tested by any `pl.Trainer`.
 
     It takes plain mappings, because a checkpoint remembers plain values: what it saves rebuilds it.
 
     Args:
         num_identities: people in the training split, at least 1; a batch's identities are below it.
-        network: `MPANet`'s keywords:
-
-            - `trunk`: a torchvision ResNet, `resnet18_thin` or `timm/NAME` (`resnet50`)
-            - `pretrained`: true for ImageNet's weights, a path to a state dict, false (true)
-            - `last_stride`: 1 or 2 (1)
-            - `alleviation`: stages of layer1 … layer4, `[]` for none (`[layer3, layer4]`)
-            - `patterns`: 0 or more (6)
-            - `maps`: deep or local (deep)
-            - `pooling`: mean or gem (mean)
-            - `two_stream`: stem, layer1 … layer4 or None (None)
-        criterion: `MPANetLoss`'s keywords. Weights, 0 or more, where 0 removes a term: `identity` (1),
-            `modality_identity` (1), `mutual` (2.5), `center_cluster` (1), `separation` (0.5), `triplet`, `overlap`,
-            `concentration`, `equivariance` (0). And `mean_rate`, 0 to 1 (0.2); `margin` (0.7) and `triplet_margin`
-            (0.3), 0 or more; `extra`, terms of your own.
-        optimizer: `build_optimizer`'s settings: `name` (adam, adamw or sgd; adam), its keywords such as `lr` (0.001)
-            and `weight_decay`, 0 or more, and `trunk_lr`; or `_target_`.
-        schedule: `build_schedule`'s settings: `name` (steps, cosine or onecycle; steps) and its keywords, such as
-            `milestones`, a list of epochs; or `_target_`.
+        network: `mpanet_pl.network.MPANet`'s keywords, or `_target_` and its keywords (`mpanet_pl.interfaces.Network`).
+        criterion: `mpanet_pl.losses.MPANetLoss`'s keywords, or `_target_` and its keywords
+            (`mpanet_pl.interfaces.Criterion`).
+        optimizer: `mpanet_pl.optim.build_optimizer`'s settings.
+        schedule: `mpanet_pl.optim.build_schedule`'s settings.
 
     Raises:
         UserError: a value outside its range, in a sentence that names it; those of the optimiser and the schedule when
             a trainer asks for them.
-        TypeError: a keyword that `MPANet` or `MPANetLoss` does not have.
-
-    `network` and `criterion` may be classes of your own, by `_target_`:
-
-    - a network maps normalised images (B, 3, H, W) to an `Embedding(maps, descriptor, embedding)` and has `dimension`,
-      the width of the last two; `maps` (B, P, h, w) may be of no pattern. With a true attribute `two_stream` it is
-      called with (images, infrared);
-    - a criterion is made of (dimension, num_identities, …), maps (embedding, identities, infrared) to named scalar
-      terms with their weighted sum `total`; has `weights` by name, `follow(epoch)`, called before each step of the
-      optimiser, `follow_rate(epoch)`, and `accuracy(embedding, identities)` where it has a weight for "identity".
-      `MPANetLoss` is a base that has them all.
 
     Examples:
         >>> module = MPANetModule(
@@ -78,6 +52,8 @@ class MPANetModule(pl.LightningModule):
         torch.Size([2, 384])
     """
 
+    scored = "embedding"  # the field of an embedding that is given to search; "descriptor" is what lies before the neck
+
     def __init__(
         self,
         num_identities: int,
@@ -88,7 +64,7 @@ class MPANetModule(pl.LightningModule):
         schedule: Mapping[str, Any],
     ) -> None:
         super().__init__()
-        own = {} if type(self) is MPANetModule else {TARGET: _name(type(self))}
+        own = {} if type(self) is MPANetModule else {TARGET: dotted(type(self))}
         self.save_hyperparameters(
             {
                 **own,  # a subclass: what a checkpoint makes again
@@ -104,67 +80,45 @@ class MPANetModule(pl.LightningModule):
         if not getattr(self.criterion, "classifies", True) and hasattr(self.network, "neck"):
             self.network.neck.requires_grad_(False)  # no term sees what is behind it
 
-    def forward(self, images: Tensor, infrared: Tensor | None = None) -> Tensor:
-        return self.embed(images, infrared).embedding
+    def forward(self, images: Tensor, infrared: Tensor | None = None, cameras: Tensor | None = None) -> Tensor:
+        """What search compares of images, one row each in evaluation."""
+        return getattr(self.embed(images, infrared, cameras), self.scored)
 
-    def embed(self, images: Tensor, infrared: Tensor | None = None) -> Embedding:
-        """What the network makes of images; of which of them are infrared it is told where it has two streams."""
-        return self.network(images, infrared) if self.two_stream else self.network(images)
+    def embed(self, images: Tensor, infrared: Tensor | None = None, cameras: Tensor | None = None) -> Embedding:
+        asked = {"cameras": cameras} if "cameras" in self.asks else {}
+        return self.network(images, infrared, **asked)
 
     @property
-    def two_stream(self) -> bool:
-        """Whether the network has to be told which images are infrared."""
-        return bool(getattr(self.network, "two_stream", None))
+    def asks(self) -> tuple[str, ...]:
+        """What has to be said of images beside their pixels: `infrared`, `cameras`."""
+        return asked_by(self.network)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The loss terms of the batch, together with the batches of the other ranks, and their weighted `total`."""
-        return self.criterion(*self._everyone(batch), **self._context(batch))
+        return self._terms(batch, *everyone(self, batch))
 
-    def _everyone(self, batch: Batch) -> tuple[Embedding, Tensor, Tensor]:
-        embedding = Embedding(*map(gather, self.embed(batch.images, batch.infrared)))
-        return embedding, gather(batch.identities), gather(batch.infrared)
-
-    def _context(self, batch: Batch) -> dict[str, Any]:
-        """What the criterion asks for beyond embeddings, identities and modality."""
-        known = {
-            "cameras": lambda: gather(batch.cameras),
-            "index": lambda: gather(batch.index),
-            "epoch": lambda: self.current_epoch + 1,
-            "moved": lambda: self._moved(batch),
-        }
-        return {name: known[name]() for name in getattr(self.criterion, "wants", ())}
-
-    def _moved(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Maps of the images moved at random, and the motions."""
-        motions = draw_motions(len(batch.images), batch.images.device)
-        images = move(batch.images, motions, continued=True)
-        if isinstance(self.network, MPANet):
-            return gather(self.network.look(images, batch.infrared)), gather(motions)
-        return gather(self.embed(images, batch.infrared).maps), gather(motions)
+    def _terms(self, batch: Batch, seen: Embedding, identities: Tensor, infrared: Tensor) -> dict[str, Tensor]:
+        return self.criterion(seen, identities, infrared, **asked_of_step(self, batch))
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        epoch = self.current_epoch + 1
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
-            self.criterion.follow(epoch)
-            if isinstance(getattr(self.network, "patterns", None), LocalMaps):
-                self.network.patterns.sharpen(self.trainer.global_step / self._steps())
-        embedding, identities, infrared = self._everyone(batch)
-        terms = self.criterion(embedding, identities, infrared, **self._context(batch))
+            self.criterion.follow(self.current_epoch + 1)
+        seen, identities, infrared = everyone(self, batch)
+        terms = self._terms(batch, seen, identities, infrared)
         detached = {name: term.detach() for name, term in terms.items()}
-        self._log(detached | self._accuracy(embedding, identities), epoch)
+        self._log(detached, seen.embedding, identities)
         return {"loss": terms["total"], "terms": detached}
 
-    def _accuracy(self, embedding: Embedding, identities: Tensor) -> dict[str, Tensor]:
-        if not self.criterion.weights.get("identity"):
-            return {}
-        return {"accuracy": self.criterion.accuracy(embedding.embedding, identities)}
-
-    def _log(self, values: dict[str, Tensor], epoch: int) -> None:
-        plain = {"alpha": self.criterion.follow_rate(epoch)}
+    def _log(self, values: dict[str, Tensor], embedding: Tensor, identities: Tensor) -> None:
+        plain = {}
+        if rate := getattr(self.criterion, "follow_rate", None):
+            plain["alpha"] = rate(self.current_epoch + 1)
         if optimizers := self.trainer.optimizers:
             plain["lr"] = optimizers[0].param_groups[0]["lr"]
         on_cpu = {name: torch.tensor(value) for name, value in plain.items()}  # a float would be copied to the device
-        self.log_dict({f"train/{name}": value for name, value in (values | on_cpu).items()}, on_step=True)
+        accuracy = getattr(self.criterion, "accuracy", lambda *_: None)(embedding, identities)
+        values = values | ({} if accuracy is None else {"accuracy": accuracy}) | on_cpu
+        self.log_dict({f"train/{name}": value for name, value in values.items()}, on_step=True)
 
     def configure_callbacks(self) -> list[pl.Callback]:
         """Scores of validation and test by the protocol of the data module's dataset, unless the trainer has some."""
@@ -172,36 +126,19 @@ class MPANetModule(pl.LightningModule):
         return [] if given else [RetrievalScoring()]
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
-        return self(batch.images, batch.infrared)
+        return self(batch.images, batch.infrared, batch.cameras)
 
-    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
-        return self(batch.images, batch.infrared)
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return self(batch.images, batch.infrared)
+    test_step = predict_step = validation_step
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        settings = self.hparams["optimizer"]
-        if settings.get("fused") and self._clips() and self._is_mixed():
+        settings, clips = self.hparams["optimizer"], self._trainer is not None and bool(self.trainer.gradient_clip_val)
+        if settings.get("fused") and clips and "mixed" in str(self.trainer.precision):  # which Lightning refuses
             raise UserError(
                 "model.optimizer.fused=true does not go with trainer.gradient_clip_val in mixed precision: drop it."
             )
-        optimizer = build_optimizer(self, settings, fused=not self._clips())
-        span = Span(epochs=self._epochs, steps=self._steps)
-        return {"optimizer": optimizer, "lr_scheduler": build_schedule(optimizer, self.hparams["schedule"], span)}  # type: ignore[typeddict-item]
-
-    def _clips(self) -> bool:
-        """Whether gradients are clipped, which Lightning refuses for a fused optimiser in mixed precision."""
-        return self._trainer is not None and bool(self._trainer.gradient_clip_val)
-
-    def _is_mixed(self) -> bool:
-        return self._trainer is not None and "mixed" in str(self._trainer.precision)
-
-    def _epochs(self) -> float:
-        return _finite(self.trainer.max_epochs or -1)
-
-    def _steps(self) -> float:
-        return _finite(self.trainer.estimated_stepping_batches)
+        optimizer = build_optimizer(self, settings, fused=not clips)
+        schedule = build_schedule(optimizer, self.hparams["schedule"], Span.of(lambda: self.trainer))
+        return {"optimizer": optimizer, "lr_scheduler": schedule}  # type: ignore[typeddict-item]
 
     @property
     def lr(self) -> float:
@@ -214,28 +151,17 @@ class MPANetModule(pl.LightningModule):
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
-        cls, checkpoint_path: str | Path, *, trust: str | Sequence[str] = (), **keywords: Any
+        cls,
+        checkpoint_path: str | Path | IO[bytes],
+        map_location: Any = "cpu",
+        *,
+        trust: str | Sequence[str] = (),
+        **keywords: Any,
     ) -> "MPANetModule":
-        """The module that a checkpoint holds, from the file alone.
-
-        It may name classes of this package, of those that `trust` names, and those of a run that this user trained.
-        """
-        content = weights.read(checkpoint_path)
-        stored = content.get("hyper_parameters")
-        if not isinstance(stored, Mapping) or not isinstance(stored.get("network"), Mapping):
-            raise UserError(f"{checkpoint_path} is no checkpoint of MPANetModule: it has no hyper_parameters.")
-        weights.check_numbers(content.get("state_dict"), checkpoint_path)
-        known = ran_here(Path(checkpoint_path).absolute().parent.parent) | {_name(cls)}
-        check(stored, str(checkpoint_path), trust, known)
-        if cls is MPANetModule and TARGET in stored:
-            own: Any = named(stored[TARGET], str(checkpoint_path))
-            return own.load_from_checkpoint(checkpoint_path, trust=trust, **keywords)
-        network = {"network": {**stored["network"], "pretrained": False}}
-        keywords = {"map_location": "cpu", "weights_only": True, **network, **keywords}
-        try:
-            return super().load_from_checkpoint(checkpoint_path, **keywords)
-        except (RuntimeError, TypeError, ValueError, AttributeError, KeyError) as error:
-            raise UserError(f"{checkpoint_path} is no whole checkpoint of MPANetModule: {error}") from error
+        """The module that a checkpoint holds, from the file alone; it may call this package's and trusted classes."""
+        keywords.pop("weights_only", None)  # always
+        place = str(getattr(checkpoint_path, "name", checkpoint_path))
+        return restored(cls, weights.read(checkpoint_path), place, trust=trust, **keywords).to(map_location or "cpu")
 
 
 def _made(usual: type[nn.Module], settings: Mapping[str, Any], key: str, *arguments: Any) -> Any:
@@ -243,13 +169,3 @@ def _made(usual: type[nn.Module], settings: Mapping[str, Any], key: str, *argume
     if TARGET not in settings:
         return usual(*arguments, **settings)
     return build(fitting(settings, usual, key), key, *arguments)
-
-
-def _name(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def _finite(length: float) -> float:
-    if not 0 < length < math.inf:
-        raise UserError("A schedule over the whole run needs to know its length: set trainer.max_epochs.")
-    return length

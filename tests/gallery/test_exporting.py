@@ -32,7 +32,10 @@ def test_the_graph_is_the_embedder(embedder: Embedder, small: Embedder) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("format", ["onnx", "torch"])
 def test_local_maps_are_exported_too(format: str, tmp_path: Path) -> None:
-    embedder = load(save_checkpoint(tmp_path / "local.ckpt", patterns=2, maps="local"), device="cpu")
+    embedder = load(
+        save_checkpoint(tmp_path / "local.ckpt", patterns=2, target="mpanet_pl.methods.local_maps.LocalMPANet"),
+        device="cpu",
+    )
     assert export(embedder, tmp_path / f"local{exporting.SUFFIXES[format]}", format=format).largest < 1e-5
 
 

@@ -15,12 +15,13 @@ from mpanet_pl.gallery.searching import open_queries
 from mpanet_pl.gallery.serving import HeldGallery, create_app
 from mpanet_pl.gallery.store import Gallery
 
+TWO = {"_target_": "mpanet_pl.trunks.two_streams.TwoStreams", "name": "resnet18"}
 ASKS = "two streams: it has to be told which images are infrared"
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Embedder:
-    ckpt = save_checkpoint(tmp_path_factory.mktemp("ckpt") / "two.ckpt", two_stream="stem")
+    ckpt = save_checkpoint(tmp_path_factory.mktemp("ckpt") / "two.ckpt", trunk=TWO)
     content = torch.load(ckpt, weights_only=True)
     content["state_dict"]["network.trunk.infrared.conv1.weight"] *= -1  # streams that differ
     torch.save(content, ckpt)

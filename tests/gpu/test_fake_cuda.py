@@ -33,9 +33,9 @@ ROWS = 128
 
 
 def module_of(trunk: str) -> MPANetModule:
-    return MPANetModule(
-        395, network={"trunk": trunk, "pretrained": False}, criterion={"triplet": 1.0}, optimizer={}, schedule={}
-    ).to(memory_format=torch.channels_last)
+    return MPANetModule(395, network={"trunk": trunk, "pretrained": False}, criterion={}, optimizer={}, schedule={}).to(
+        memory_format=torch.channels_last
+    )
 
 
 def batch_on(device: torch.device | str, images: Tensor) -> Batch:

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from mpanet_pl.errors import UserError
-from mpanet_pl.losses import MPANetLoss, functional
-from mpanet_pl.losses.motion import draw_motions
+from mpanet_pl.losses import MPANetLoss
 from mpanet_pl.network import Embedding
 
 DIMENSION, PEOPLE = 12, 5
@@ -17,7 +16,8 @@ INFRARED = torch.tensor([True, False, True, False, False, True, True, True])
 
 def criterion(**weights: float) -> MPANetLoss:
     torch.manual_seed(0)
-    loss = MPANetLoss(DIMENSION, PEOPLE, **{"triplet": 1.0} | weights)
+    triplet = {"_target_": "mpanet_pl.methods.triplet.Triplet", "weight": weights.pop("triplet", 1.0)}
+    loss = MPANetLoss(DIMENSION, PEOPLE, **weights, extra={"triplet": triplet})
     for name, parameter in loss.named_parameters():
         if "twin" in name:
             torch.nn.init.normal_(parameter, std=0.1)
@@ -87,26 +87,6 @@ def test_a_weight_of_zero_removes_the_term_and_what_only_it_needs(
     assert whole(seen(), IDENTITIES, INFRARED).keys() - loss(seen(), IDENTITIES, INFRARED).keys() == terms_gone
 
 
-def test_terms_of_the_maps_are_off_at_first_and_stand_beside_the_others() -> None:
-    loss, embedding = criterion(overlap=1.0, concentration=20.0, equivariance=5.0), seen()
-    motions = draw_motions(8, embedding.maps.device).double()
-    assert criterion().wants == ()
-    assert loss.wants == ("moved",)
-    terms = loss(embedding, IDENTITIES, INFRARED, moved=(embedding.maps.flip(1), motions))
-    plain = criterion()(embedding, IDENTITIES, INFRARED)
-    added = {name: terms[name] for name in terms.keys() - plain.keys()}
-    expected = {
-        "overlap": functional.overlap(embedding.maps),
-        "concentration": functional.concentration(embedding.maps),
-        "equivariance": functional.equivariance(embedding.maps, embedding.maps.flip(1), motions),
-    }
-    torch.testing.assert_close(added, expected)
-    more = added["overlap"] + 20 * added["concentration"] + 5 * added["equivariance"]
-    torch.testing.assert_close(terms["total"], plain["total"] + more)
-    with pytest.raises(UserError, match="about moved images"):
-        loss(embedding, IDENTITIES, INFRARED)
-
-
 def test_some_weight_is_needed() -> None:
     zero = dict.fromkeys(["identity", "modality_identity", "mutual", "center_cluster", "separation"], 0.0)
     with pytest.raises(UserError, match="nothing to learn"):
@@ -119,7 +99,6 @@ def test_some_weight_is_needed() -> None:
         ({"mean_rate": -0.1}, "mean_rate is between 0 and 1, got -0.1"),
         ({"mean_rate": 1.1}, "mean_rate is between 0 and 1, got 1.1"),
         ({"margin": -1.0, "mutual": math.inf}, "0 or more, got mutual=inf, margin=-1.0"),
-        ({"triplet_margin": math.nan}, "0 or more, got triplet_margin=nan"),
         ({"num_identities": 0}, "num_identities is at least 1, got 0"),
     ],
 )

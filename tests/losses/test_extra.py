@@ -1,13 +1,15 @@
 """Loss terms of a user's own: called, weighted, learned and remembered like the others."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
 from lab import stand_in_a_lab
+from torch import Tensor
 
 from mpanet_pl.errors import UserError
-from mpanet_pl.losses import MPANetLoss
+from mpanet_pl.losses import MPANetLoss, Terms
 from mpanet_pl.network import Embedding
 
 SPREAD = {"_target_": "my_lab.Spread", "weight": 0.3, "start": 2.0}
@@ -46,8 +48,8 @@ def test_its_parameters_learn_and_its_buffers_are_remembered() -> None:
 
 def test_it_gets_what_its_signature_asks_for() -> None:
     loss = MPANetLoss(6, 3, extra={"spread": SPREAD, "bank": BANK})
-    assert loss.wants == ("cameras", "epoch", "index")
-    assert MPANetLoss(6, 3, extra={"spread": SPREAD}).wants == ()
+    assert loss.asks == ("cameras", "index", "epoch")
+    assert MPANetLoss(6, 3, extra={"spread": SPREAD}).asks == ()
     rows = torch.arange(4)
     loss(seen(), IDENTITIES, INFRARED, cameras=rows + 1, epoch=7, index=rows)
     ((cameras, epoch, index),) = loss.extra["bank"].told
@@ -80,7 +82,7 @@ def test_it_is_computed_in_float32_under_autocast() -> None:
     ("name", "settings", "sentence"),
     [
         ("own", {"weight": 1.0}, r"extra\.own is {_target_: CLASS, weight: NUMBER, …}, got {'weight': 1.0}"),
-        ("own", SPREAD | {"weight": "much"}, r"extra\.own is {_target_: CLASS, weight: NUMBER"),
+        ("own", SPREAD | {"weight": "much"}, r"0 or more, got own=much"),
         ("own", SPREAD | {"weight": -1.0}, "loss weights and margins are 0 or more, got own=-1.0"),
         ("total", SPREAD, r"extra\.total: choose another name"),
         ("mutual", SPREAD, r"extra\.mutual: choose another name"),
@@ -99,3 +101,51 @@ def test_a_loss_is_a_scalar() -> None:
     loss = MPANetLoss(6, 3, extra={"rows": {"_target_": "my_lab.Rows", "weight": 1.0}})
     with pytest.raises(UserError, match=r"extra.rows gives a tensor of shape \(4,\): a loss is a tensor of shape \(\)"):
         loss(seen(), IDENTITIES, INFRARED)
+
+
+class OfTwins(torch.nn.Module):
+    """How far the criterion's twins are from their classifiers."""
+
+    classifies = True
+
+    def forward(self, embedding, identities, infrared, *, criterion):
+        return (criterion.visible_twin.weight - criterion.visible_classifier.weight).square().sum()
+
+
+def test_a_term_is_added_by_a_public_method_and_may_ask_for_the_criterion() -> None:
+    loss = MPANetLoss(6, 3)
+    loss.add_term("twins", OfTwins(), weight=2.0)
+    with torch.no_grad():
+        loss.visible_classifier.weight.add_(1)
+    terms = loss(seen(), IDENTITIES, INFRARED)
+    assert terms["twins"].item() == pytest.approx(3 * 6)
+    plain = sum(loss.weights[name] * value for name, value in terms.items() if name not in ("twins", "total"))
+    torch.testing.assert_close(terms["total"], plain + 2 * terms["twins"])
+    with pytest.raises(UserError, match="choose another name"):
+        loss.add_term("twins", OfTwins(), weight=1.0)
+
+
+def test_a_term_says_what_it_misses() -> None:
+    loss = MPANetLoss(6, 3, extra={"bank": BANK})
+    with pytest.raises(UserError, match="term bank asks for cameras, epoch, index"):
+        loss(seen(), IDENTITIES, INFRARED)
+
+
+class Wide(NamedTuple):
+    maps: Tensor
+    descriptor: Tensor
+    embedding: Tensor
+    attention: Tensor
+
+
+class OfAttention(torch.nn.Module):
+    def forward(self, embedding, identities, infrared):
+        return embedding.attention.mean()
+
+
+def test_an_embedding_carries_more_named_tensors_in_float32() -> None:
+    criterion = Terms(6, 3)
+    criterion.add_term("attention", OfAttention(), weight=1.0)
+    wide = Wide(*seen(), torch.full((4, 2), 0.5, dtype=torch.bfloat16))
+    term = criterion(wide, IDENTITIES, INFRARED)["attention"]
+    assert (term.item(), term.dtype) == (0.5, torch.float32)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mpanet_pl.losses import functional
-from mpanet_pl.losses.motion import draw_motions, move
+from mpanet_pl.methods.triplet import triplet
 
 IDENTITIES = torch.tensor([5, 2, 5, 9, 2, 5])  # in no order, unequal counts
 
@@ -28,49 +28,6 @@ def test_separation_needs_two_maps(patterns: int) -> None:
     assert functional.separation(torch.rand(2, patterns, 4, 5)) == 0
 
 
-def test_overlap() -> None:
-    maps = torch.rand(2, 3, 4, 5, dtype=torch.float64)
-    cosines = [
-        torch.cosine_similarity(maps[b, i].flatten(), maps[b, j].flatten(), dim=0)
-        for b in range(2)
-        for i in range(3)
-        for j in range(i)
-    ]
-    torch.testing.assert_close(functional.overlap(maps), torch.stack(cosines).mean())
-
-
-def test_concentration() -> None:
-    maps = torch.rand(2, 3, 6, 4, dtype=torch.float64)
-    variances = []
-    for weights in maps.flatten(0, 1):
-        places = [(y / 6, x / 6, weights[y, x] / weights.sum()) for y in range(6) for x in range(4)]
-        centre = [sum(place[axis] * place[2] for place in places) for axis in (0, 1)]
-        variances.append(sum(w * ((y - centre[0]) ** 2 + (x - centre[1]) ** 2) for y, x, w in places))
-    torch.testing.assert_close(functional.concentration(maps), torch.stack(variances).mean())
-
-
-def test_equivariance() -> None:
-    maps, seen = torch.rand(2, 2, 3, 6, 4, dtype=torch.float64)
-    motions = draw_motions(2, maps.device).double()
-    expected = torch.stack(
-        [
-            1 - torch.cosine_similarity(one.flatten(), other.flatten(), dim=0)
-            for pair in zip(seen, move(maps, motions), strict=True)
-            for one, other in zip(*pair, strict=True)
-        ]
-    )
-    torch.testing.assert_close(functional.equivariance(maps, seen, motions), expected.mean())
-    torch.testing.assert_close(functional.equivariance(maps, move(maps, motions), motions), maps.new_zeros(()))
-
-
-def test_without_maps_there_is_nothing_to_say_of_them() -> None:
-    none = torch.rand(2, 0, 4, 5)
-    motions = draw_motions(2, none.device)
-    assert functional.overlap(none) == functional.concentration(none) == 0
-    assert functional.equivariance(none, none, motions) == 0
-    assert functional.overlap(torch.rand(2, 1, 4, 5)) == 0
-
-
 @pytest.mark.parametrize("identities", [IDENTITIES, torch.tensor([5, 5, 5, 2, 2, 9])], ids=["mixed", "side by side"])
 @pytest.mark.parametrize("margin", [0.1, 1.5, 3.0])
 def test_center_cluster(descriptors: Tensor, identities: Tensor, margin: float) -> None:
@@ -84,20 +41,6 @@ def test_center_cluster(descriptors: Tensor, identities: Tensor, margin: float) 
     ]
     expected = sum(spread) / 6 + sum(overlaps) / 6
     assert functional.center_cluster(descriptors, identities, margin).item() == pytest.approx(expected, rel=1e-12)
-
-
-def test_triplet(descriptors: Tensor) -> None:
-    terms = []
-    for row, identity in enumerate(IDENTITIES):
-        positives = [
-            math.dist(descriptors[row], descriptors[i]) for i in range(6) if i != row and IDENTITIES[i] == identity
-        ]
-        negatives = [math.dist(descriptors[row], descriptors[i]) for i in range(6) if IDENTITIES[i] != identity]
-        if positives:
-            terms.append(max(0.0, 0.5 + max(positives) - min(negatives)))
-    assert len(terms) == 5  # the only image of identity 9 has no positive
-    result = functional.triplet(descriptors, IDENTITIES, 0.5)
-    assert result.item() == pytest.approx(sum(terms) / 5, rel=1e-12)
 
 
 def test_divergence() -> None:
@@ -124,7 +67,7 @@ def test_cross_entropy_of_some_rows(rows: list[bool]) -> None:
     assert functional.cross_entropy_where(logits, identities, torch.zeros(4, dtype=torch.bool)) == 0
 
 
-@pytest.mark.parametrize("loss", [functional.center_cluster, functional.triplet])
+@pytest.mark.parametrize("loss", [functional.center_cluster, triplet])
 @pytest.mark.parametrize(
     "identities",
     [[3, 3, 3, 3], [0, 1, 2, 3], [1, 1, 1, 0]],
@@ -171,3 +114,17 @@ def test_points_are_in_the_best_precision_of_their_device(device: str, precision
             return "float64"
 
     assert functional.distinct(Points()) == precision  # type: ignore[arg-type, comparison-overlap]
+
+
+def test_triplet(descriptors: Tensor) -> None:
+    terms = []
+    for row, identity in enumerate(IDENTITIES):
+        positives = [
+            math.dist(descriptors[row], descriptors[i]) for i in range(6) if i != row and IDENTITIES[i] == identity
+        ]
+        negatives = [math.dist(descriptors[row], descriptors[i]) for i in range(6) if IDENTITIES[i] != identity]
+        if positives:
+            terms.append(max(0.0, 0.5 + max(positives) - min(negatives)))
+    assert len(terms) == 5  # the only image of identity 9 has no positive
+    result = triplet(descriptors, IDENTITIES, 0.5)
+    assert result.item() == pytest.approx(sum(terms) / 5, rel=1e-12)

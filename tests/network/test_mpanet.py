@@ -3,7 +3,6 @@ import shutil
 import pytest
 import torch
 
-from mpanet_pl.errors import UserError
 from mpanet_pl.network import Embedding, MPANet
 
 
@@ -24,59 +23,12 @@ def test_every_number_of_patterns(patterns: int) -> None:
     assert [tuple(part.shape) for part in seen] == [(4, patterns, 4, 2), (4, network.dimension), (4, network.dimension)]
 
 
-@pytest.mark.parametrize("maps", ["deep", "local"])
 @pytest.mark.parametrize("training", [True, False])
-def test_permuting_images_permutes_embeddings(training: bool, maps: str) -> None:
-    network = tiny(maps=maps).double().train(training)
+def test_permuting_images_permutes_embeddings(training: bool) -> None:
+    network = tiny().double().train(training)
     order = torch.tensor([2, 0, 3, 1])
     seen, permuted = (network(batch) for batch in (images(dtype=torch.float64), images(dtype=torch.float64)[order]))
-    if training and maps == "local":  # whose embeddings are withheld by chance
-        seen, permuted = (part._replace(embedding=network.neck(part.descriptor)) for part in (seen, permuted))
     torch.testing.assert_close(permuted, Embedding(*(part[order] for part in seen)))
-
-
-def test_local_maps_have_a_finer_grid_and_narrow_patterns() -> None:
-    network = tiny(trunk="resnet18_thin", maps="local")
-    seen = network(images())
-    assert [tuple(part.shape) for part in seen] == [(4, 3, 16, 8), (4, 128 + 3 * 64), (4, 128 + 3 * 64)]
-    assert torch.equal(network.eval().look(images()), network(images()).maps)
-    torch.testing.assert_close(seen.maps.sum((2, 3)), torch.ones(4, 3))
-    torch.testing.assert_close(network(images()).descriptor[:, 3 * 64 :], network.trunk(images()).mean((2, 3)))
-
-
-def test_in_training_three_of_four_embeddings_go_without_local_features() -> None:
-    network = tiny(trunk="resnet18_thin", maps="local")
-    torch.manual_seed(0)
-    seen = network(torch.randn(200, 3, 16, 8))
-    whole, local = network.neck(seen.descriptor), 3 * 64
-    withheld = (seen.embedding[:, :local] == 0).all(1)
-    assert 0.65 < withheld.float().mean() < 0.85
-    torch.testing.assert_close(seen.embedding[~withheld], whole[~withheld])
-    torch.testing.assert_close(seen.embedding[withheld, local:], whole[withheld, local:])
-    network.eval()
-    torch.testing.assert_close(network(images()).embedding, network.neck(network(images()).descriptor))
-
-
-@pytest.mark.parametrize("maps", ["deep", "local"])
-def test_a_look_leaves_no_trace_in_running_statistics(maps: str) -> None:
-    network = tiny(maps=maps).train()
-    before = {name: value.clone() for name, value in network.named_buffers() if "running" in name}
-    network.look(images())
-    assert all(torch.equal(value, before[name]) for name, value in network.named_buffers() if "running" in name)
-    network(images())
-    assert not torch.equal(network.trunk.bn1.running_mean, before["trunk.bn1.running_mean"])
-
-
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"maps": "wide"}, "maps are deep or local, got wide"),
-        ({"maps": "local", "patterns": 0}, "maps=local needs patterns and a ResNet of torchvision, got 0 and resnet18"),
-    ],
-)
-def test_local_maps_need_patterns(changes: dict, sentence: str) -> None:
-    with pytest.raises(UserError, match=sentence):
-        tiny(**changes)
 
 
 def test_the_neck_has_no_bias_to_learn() -> None:
@@ -127,11 +79,3 @@ def test_it_compiles_without_a_graph_break(backend: str) -> None:
     torch.testing.assert_close(seen, expected, rtol=1e-2, atol=1e-3)
     assert list(network.state_dict()) == keys
     assert all(weight.grad is not None for weight in network.parameters() if weight.requires_grad)
-
-
-def test_a_network_says_whether_it_has_two_streams() -> None:
-    """By which the module knows whether to tell it the modality."""
-    assert [MPANet(trunk="resnet18_thin", pretrained=False, two_stream=how).two_stream for how in (None, "stem")] == [
-        None,
-        "stem",
-    ]

@@ -51,15 +51,6 @@ def test_alleviation_follows_the_chosen_stages() -> None:
     assert not torch.equal(trunk(images), without)
 
 
-@pytest.mark.parametrize("two_stream", [None, "stem", "layer1", "layer3"])
-def test_early_and_late_are_the_whole(two_stream: str | None) -> None:
-    trunk = plain("resnet18_thin", alleviation=["layer1", "layer3"], two_stream=two_stream).eval()
-    images, infrared = torch.randn(4, 3, 32, 16), torch.tensor([True, False, False, True])
-    early = trunk.early(images, infrared)
-    assert early.shape == (4, trunk.early_channels, 16, 8)
-    assert torch.equal(trunk.late(early, infrared), trunk(images, infrared))
-
-
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
@@ -120,39 +111,3 @@ def test_offline_the_sentence_says_where_the_file_belongs(tmp_path: Path, monkey
         plain(pretrained=True)
     for words in (str(tmp_path / "checkpoints" / "resnet18-f37072fd.pth"), "model.network.pretrained=PATH"):
         assert words in str(fault.value)
-
-
-@pytest.mark.parametrize("two_stream", ["stem", "layer2", "layer4"])
-def test_each_modality_has_its_own_weights_up_to_a_stage(two_stream: str) -> None:
-    torch.manual_seed(0)
-    one, two = plain(alleviation=["layer1"]), plain(alleviation=["layer1"], two_stream=two_stream)
-    two.load_state_dict(one.state_dict(), strict=False)
-    for name, weight in two.infrared.named_parameters():
-        weight.data.copy_(one.get_parameter(name))
-    images, infrared = torch.randn(5, 3, 64, 32), torch.tensor([True, False, False, True, False])
-    torch.testing.assert_close(two.eval()(images, infrared), one.eval()(images))
-    with torch.no_grad():
-        next(two.infrared.parameters()).mul_(2)
-    changed = (two(images, infrared) != one(images)).flatten(1).any(1)
-    assert torch.equal(changed, infrared)
-    assert torch.equal(two(images[~infrared], infrared[~infrared]), two(images, infrared)[~infrared]), "none of the one"
-
-
-def test_gradients_and_statistics_of_two_streams_are_each_modalitys_own() -> None:
-    torch.manual_seed(0)
-    trunk = plain(two_stream="stem").train()
-    images, infrared = torch.randn(4, 3, 64, 32), torch.tensor([True, False, True, False])
-    trunk(images, infrared)[infrared].sum().backward()
-    assert trunk.infrared["conv1"].weight.grad.abs().sum() > 0
-    expected = 0.1 * trunk.conv1(images[~infrared]).mean((0, 2, 3))
-    torch.testing.assert_close(trunk.bn1.running_mean, expected, rtol=1e-3, atol=1e-5)
-    before = trunk.infrared["bn1"].running_mean.clone()
-    trunk(images[~infrared], infrared[~infrared])
-    assert torch.equal(trunk.infrared["bn1"].running_mean, before)
-
-
-def test_two_streams_need_the_modality() -> None:
-    with pytest.raises(UserError, match="needs to know which images are infrared"):
-        plain(two_stream="stem")(torch.zeros(1, 3, 64, 32))
-    with pytest.raises(UserError, match=r"two_stream is null or one of stem, layer1.* got conv1"):
-        plain(two_stream="conv1")

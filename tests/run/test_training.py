@@ -413,7 +413,7 @@ def test_out_of_memory_names_the_keys_that_help(world: Path, tmp_path: Path, mon
         "channels_last=false",
         "data.workers=1",
         "data.cache=false",
-        "model.criterion.triplet=1.0",
+        "+model.criterion.extra.triplet={_target_: mpanet_pl.methods.triplet.Triplet, weight: 1.0}",
     ],
 )
 def test_keys_that_change_how_a_run_computes(key: str, world: Path, tmp_path: Path) -> None:

@@ -195,14 +195,12 @@ class _Data:
 
 @dataclass(kw_only=True)
 class _Network:
-    trunk: str
+    trunk: Any = by_target({})
     pretrained: bool | str = path("true, false or a path")
     last_stride: int = number(1)
     alleviation: list[str]
     patterns: int = number(0)
-    maps: str = is_one_of("deep", "local")
-    pooling: str = is_one_of("mean", "gem")
-    two_stream: str | None
+    pooling: Any = by_target({})
 
 
 @dataclass(kw_only=True)
@@ -214,11 +212,6 @@ class _Criterion:
     center_cluster: float = number(0)
     margin: float = number(0)
     separation: float = number(0)
-    overlap: float = number(0)
-    concentration: float = number(0)
-    equivariance: float = number(0)
-    triplet: float = number(0)
-    triplet_margin: float = number(0)
     extra: Any = by_target({})
 
 
@@ -323,6 +316,9 @@ class Train:
     protocol: Any = by_target(PROTOCOLS)
     validation: _Validation
     dataset: str
+    method: str
+    recipe: Any = passenger()
+    recipes: Any = passenger()
     data_dir: str = path()
     trial: int | None = number(1)
     seed: int = number(*SEED)

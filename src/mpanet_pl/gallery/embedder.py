@@ -14,16 +14,15 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from mpanet_pl import official
+from mpanet_pl.checkpoint import open_checkpoint
 from mpanet_pl.data.augment import IMAGENET_MEAN, IMAGENET_STD, normalise
 from mpanet_pl.data.decode import in_threads
 from mpanet_pl.errors import UserError
 from mpanet_pl.gallery.compact import Projection
 from mpanet_pl.gallery.reading import pixels, pixels_of_file
-from mpanet_pl.module import MPANetModule
+from mpanet_pl.interfaces import asked_by
 from mpanet_pl.run.configuration import packages
 from mpanet_pl.run.record import terms_of
-from mpanet_pl.system import weights
 from mpanet_pl.system.files import sha256
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -69,7 +68,7 @@ class Embedder:
         self.height, self.width, self.origin = height, width, origin
         self.device, self.precision, self.flip = torch.device(device), precision, flip
         self.projection = projection
-        self.two_stream = bool(getattr(network, "two_stream", False))
+        self.two_stream = "infrared" in asked_by(network)
 
     @property
     def dimension(self) -> int:
@@ -168,6 +167,7 @@ def load(
     *,
     device: torch.device | str = "auto",
     trust: str | Sequence[str] | None = (),
+    method: str = "mpanet",
     height: int | None = None,
     width: int | None = None,
     last_stride: int | None = None,
@@ -182,24 +182,21 @@ def load(
 
         embeddings = load("best.ckpt").embed(["night.jpg", "day.jpg"])  # (2, D)
     """
-    content = weights.read(ckpt)
+    opened = open_checkpoint(
+        ckpt, trust=packages(trust), method=method, last_stride=last_stride, height=height, width=width
+    )
     digest, place = sha256(ckpt), str(Path(ckpt).expanduser().absolute())
-    if official.is_official(content):
+    if opened.is_released:
         if height is None or width is None:
             raise UserError(f"{ckpt} is a released checkpoint, which does not say its image size: give height, width.")
-        stride = 1 if last_stride is None else last_stride
-        module = official.module_from_official(content, last_stride=stride)
-        origin = Origin(digest, RELEASED, {}, place, stride)
+        origin = Origin(digest, RELEASED, {}, place, opened.last_stride)
     else:
-        if (height, width, last_stride) != (None, None, None):
-            raise UserError(f"height, width and last_stride are for released checkpoints: {ckpt} says its own.")
-        module = MPANetModule.load_from_checkpoint(ckpt, trust=packages(trust))
-        config = _config(content, ckpt)
+        config = _config(opened.content, ckpt)
         height, width = (_size(config, name, ckpt) for name in ("height", "width"))
         trained_on = str(config.get("dataset", "a dataset that the checkpoint does not name"))
         origin = Origin(digest, trained_on, config, place)
     return Embedder(
-        module,
+        opened.module,
         height=height,
         width=width,
         origin=origin,

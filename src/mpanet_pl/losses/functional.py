@@ -1,4 +1,4 @@
-"""The mathematics of MPANet's losses (section 3.3 and 3.4) and of the batch-hard triplet, as functions of tensors.
+"""The mathematics of MPANet's losses (sections 3.3 and 3.4) as functions of tensors.
 
 Shapes never depend on values, so that nothing waits for the device: an image outside a term has weight 0 in its
 mean, an identity is counted at its first row, and a term that a batch leaves undefined is 0.
@@ -7,8 +7,6 @@ mean, an identity is counted at its first row, and a term that a batch leaves un
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from mpanet_pl.losses.motion import move
 
 SMALLEST_SQUARE = 1e-12
 
@@ -42,38 +40,6 @@ def separation(maps: Tensor) -> Tensor:
     return pairs.sum() / (batch * max(1, patterns * (patterns - 1) // 2))
 
 
-def overlap(maps: Tensor) -> Tensor:
-    """Mean over images and pairs of maps (B, P, h, w) of their cosine."""
-    flat = F.normalize(maps.flatten(2), dim=2)
-    patterns = maps.shape[1]
-    return (flat @ flat.transpose(1, 2)).triu(1).sum() / (len(maps) * max(1, patterns * (patterns - 1) // 2))
-
-
-def concentration(maps: Tensor) -> Tensor:
-    """Mean over maps (B, P, h, w) of how far a map's places lie apart: their variance, in squared heights of the map.
-
-    >>> concentration(torch.tensor([[[[1.0], [1.0]]]])).item()  # two places, half a height apart
-    0.0625
-    """
-    height, width = maps.shape[2:]
-    share = maps / maps.sum((2, 3), keepdim=True).clamp(min=SMALLEST_SQUARE)
-    variances = []
-    for size, weights in ((height, share.sum(3)), (width, share.sum(2))):
-        place = torch.arange(size, dtype=maps.dtype, device=maps.device) / height
-        mean = (weights * place).sum(2, keepdim=True)
-        variances.append((weights * (place - mean).square()).sum(2))
-    return _mean(torch.stack(variances).sum(0))
-
-
-def equivariance(maps: Tensor, moved: Tensor, motion: Tensor) -> Tensor:
-    """One minus the cosine of the maps of moved images with the moved maps, both (B, P, h, w), over images and maps."""
-    return _mean(1 - F.cosine_similarity(moved.flatten(2), move(maps, motion).flatten(2), dim=2))
-
-
-def _mean(values: Tensor) -> Tensor:
-    return values.sum() / max(1, values.numel())
-
-
 def center_cluster(descriptors: Tensor, identities: Tensor, margin: float) -> Tensor:
     """Distance of each descriptor (B, D) to its identity's centre, plus what centres lack to be `margin` apart.
 
@@ -90,19 +56,6 @@ def center_cluster(descriptors: Tensor, identities: Tensor, margin: float) -> Te
     first = ~same.tril(-1).any(1)  # (B,): one row for each identity
     overlap = (margin - distances(centres)).relu()
     return (spread + mean_where(overlap, first[:, None] & first & ~same)).to(descriptors.dtype)
-
-
-def triplet(descriptors: Tensor, identities: Tensor, margin: float) -> Tensor:
-    """Batch-hard triplet (Hermans et al., 2017): each row's farthest positive against its nearest negative.
-
-    Averaged over the rows that have both in the batch.
-    """
-    apart = distances(distinct(descriptors))  # (B, B)
-    same = identities[:, None] == identities
-    others = same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)
-    farthest = apart.masked_fill(~others, -torch.inf).amax(1)
-    nearest = apart.masked_fill(same, torch.inf).amin(1)
-    return mean_where((margin + farthest - nearest).relu(), others.any(1) & ~same.all(1)).to(descriptors.dtype)
 
 
 def distances(points: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""Other people's methods on this package's sockets, a file each, by the name that `method=NAME` has."""
+"""Methods that are not MPANet: a file each, through the sockets of `mpanet_pl.interfaces`, named by `conf/method`."""

@@ -4,8 +4,7 @@
 3 × 3 stem, 0.7 million weights.
 """
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +17,28 @@ from mpanet_pl.errors import UserError
 from mpanet_pl.network.alleviation import Alleviation
 from mpanet_pl.network.stages import STAGES, known
 from mpanet_pl.system import weights
+from mpanet_pl.system.targets import TARGET, build
 
 RESNETS = torchvision.models.list_models(module=torchvision.models, include=("resnet*", "resnext*", "wide_resnet*"))
 STEM = "stem"
 PARTS = (STEM, *STAGES)
-EARLY = (STEM, STAGES[0])
+PREFIXES = {"timm": "mpanet_pl.trunks.timm_trunk.TimmTrunk"}  # kinds of trunks by the first part of their names
 THIN, THIN_WIDTHS = "resnet18_thin", (16, 32, 64, 128)
 
 
 class Trunk(nn.Module):
-    """Keys are torchvision's, without the classifier and with `alleviation.<stage>`.
+    """A ResNet without its classifier. Keys are torchvision's and `alleviation.<stage>`.
 
-    With `two_stream`, the stem or a stage, each modality has its own weights up to and with it (of the infrared images
-    under `infrared.`); the alleviation is shared.
+    `pretrained`: True for ImageNet's weights, a path to a state dict, or False. `last_stride` is that of layer4.
     """
 
     def __init__(
         self,
         name: str,
         *,
-        pretrained: bool | str | Path,
-        last_stride: int,
-        alleviation: Sequence[str],
-        two_stream: str | None = None,
+        pretrained: bool | str | Path = True,
+        last_stride: int = 1,
+        alleviation: Sequence[str] = (),
     ) -> None:
         super().__init__()
         if name not in (THIN, *RESNETS):
@@ -53,45 +51,18 @@ class Trunk(nn.Module):
             _load(self, source)
         _set_stride(self.layer4[0], last_stride)
         self.channels: int = resnet.fc.in_features
-        self.alleviation = nn.ModuleDict({stage: Alleviation(self._channels(stage)) for stage in known(alleviation)})
-
-        self.split = _up_to(two_stream)
-        theirs = [name for part in self.split for name in (("conv1", "bn1") if part == STEM else (part,))]
-        self.infrared = nn.ModuleDict({name: copy.deepcopy(getattr(self, name)) for name in theirs})
+        chosen = known(alleviation)
+        self.alleviation = nn.ModuleDict({stage: Alleviation(self.channels_after(stage)) for stage in chosen})
 
     def forward(self, images: Tensor, infrared: Tensor | None = None) -> Tensor:
-        """(B, 3, H, W) -> (B, C, H/16, W/16) with last stride 1, thin H/8; two streams need infrared (B,) bool."""
-        return self._both(PARTS, images, infrared)
+        """(B, 3, H, W) -> (B, C, H/16, W/16) with last stride 1; the thin ResNet's map is H/8 high."""
+        return self.through(PARTS, images, infrared)
 
-    def early(self, images: Tensor, infrared: Tensor | None = None) -> Tensor:
-        """As far as layer1; `late` goes on from there."""
-        return self._both(EARLY, images, infrared)
-
-    def late(self, features: Tensor, infrared: Tensor | None = None) -> Tensor:
-        return self._both(PARTS[len(EARLY) :], features, infrared)
-
-    def _both(self, parts: Sequence[str], features: Tensor, infrared: Tensor | None) -> Tensor:
-        """Both modalities through parts of the trunk, together where they share weights."""
-        own = [part for part in parts if part in self.split]
-        features = self._streams(own, features, infrared) if own else features
-        return self._through(parts[len(own) :], self, features)
-
-    def _streams(self, parts: Sequence[str], images: Tensor, infrared: Tensor | None) -> Tensor:
-        """Each modality through weights, and in training by statistics, of its own."""
-        if infrared is None:
-            raise UserError("This network has two streams (two_stream): it needs to know which images are infrared.")
-        if torch.compiler.is_exporting():  # a graph whose shapes depend on no value
-            both = [self._through(self.split, weights, images) for weights in (self, self.infrared)]
-            return torch.where(infrared[:, None, None, None], both[1], both[0])
-        order = infrared.byte().argsort(stable=True)  # the visible images first
-        count = int((~infrared).sum())  # this waits for the device
-        rows = images[order]
-        streams = (self, rows[:count]), (self.infrared, rows[count:])
-        features = [self._through(parts, weights, theirs) for weights, theirs in streams if len(theirs)]
-        return torch.cat(features)[order.argsort()]
+    def through(self, parts: Sequence[str], features: Tensor, infrared: Tensor | None = None) -> Tensor:
+        """Through the stem or stages, each followed by its alleviation. Both modalities share the weights."""
+        return self._through(parts, self, features)
 
     def _through(self, parts: Sequence[str], weights: Any, features: Tensor) -> Tensor:
-        """Through the stem or stages of a stream, with the alleviation that follows them."""
         for part in parts:
             if part == STEM:
                 features = self.maxpool(self.relu(weights.bn1(weights.conv1(features))))
@@ -101,21 +72,28 @@ class Trunk(nn.Module):
                 features = self.alleviation[part](features)
         return features
 
-    @property
-    def early_channels(self) -> int:
-        return self._channels(STAGES[0])
-
-    def _channels(self, stage: str) -> int:
+    def channels_after(self, stage: str) -> int:
         return self.channels >> (len(STAGES) - 1 - STAGES.index(stage))
 
 
-def _up_to(two_stream: str | None) -> tuple[str, ...]:
-    """The stem and the stages that each modality has for itself."""
-    if two_stream is None:
-        return ()
-    if two_stream not in PARTS:
-        raise UserError(f"two_stream is null or one of {', '.join(PARTS)}, got {two_stream}")
-    return PARTS[: PARTS.index(two_stream) + 1]
+def make_trunk(
+    trunk: str | Mapping[str, Any] | nn.Module,
+    *,
+    pretrained: bool | str | Path,
+    last_stride: int,
+    alleviation: Sequence[str],
+) -> Any:
+    """A trunk by its name, by `_target_` with keywords of its own, or as it is."""
+    if isinstance(trunk, nn.Module):
+        return trunk
+    settings = {"name": trunk} if isinstance(trunk, str) else dict(trunk)
+    prefix, slash, _ = str(settings.get("name")).partition("/")
+    if TARGET not in settings and not slash:
+        return Trunk(**settings, pretrained=pretrained, last_stride=last_stride, alleviation=alleviation)
+    if TARGET not in settings and prefix not in PREFIXES:
+        raise UserError(f"trunk={trunk}: a name with a / begins with {', '.join(PREFIXES)}.")
+    offered = {"pretrained": pretrained, "last_stride": last_stride, "alleviation": alleviation}
+    return build({TARGET: PREFIXES.get(prefix), **settings, **offered}, "model.network.trunk")
 
 
 def _thin() -> ResNet:

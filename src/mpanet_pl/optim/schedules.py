@@ -23,6 +23,19 @@ class Span(NamedTuple):
     epochs: Callable[[], float]
     steps: Callable[[], float]  # of the optimiser
 
+    @classmethod
+    def of(cls, trainer: Callable[[], Any]) -> Span:
+        return cls(
+            epochs=lambda: _finite(trainer().max_epochs or -1),
+            steps=lambda: _finite(trainer().estimated_stepping_batches),
+        )
+
+
+def _finite(length: float) -> float:
+    if not 0 < length < math.inf:
+        raise UserError("A schedule over the whole run needs to know its length: set trainer.max_epochs.")
+    return length
+
 
 class Curve(LambdaLR):
     """Rates that are a function of the epoch or the step; a run that is resumed to be longer is on its own curve at

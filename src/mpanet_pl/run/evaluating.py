@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from torch import Tensor
 
-from mpanet_pl import official
+from mpanet_pl.checkpoint import open_checkpoint
 from mpanet_pl.data import Catalogue
 from mpanet_pl.data.catalogue import COLUMNS
 from mpanet_pl.errors import UserError
@@ -43,14 +43,11 @@ from mpanet_pl.run.pictures.rank_list import CHOICES
 from mpanet_pl.run.record import Record
 from mpanet_pl.run.report import draw_pictures
 from mpanet_pl.run.trainer import build_trainer, exact_where_narrow, isolated, quiet
-from mpanet_pl.system import weights
 from mpanet_pl.system.files import sha256, written_aside
 from mpanet_pl.system.processes import is_child_rank, rank_of_outer_launcher
 from mpanet_pl.system.trust import ran_here, targets
 
 OF_TRAINING = ("dataset", "data_dir", "trial", "seed", "data", "protocol")  # taken from the checkpoint unless given
-
-OF_A_CHECKPOINT = {"state_dict", "hyper_parameters", "pytorch-lightning_version"}
 
 
 class Subject(NamedTuple):
@@ -244,21 +241,16 @@ def _saved_here(path: Path) -> bool:
 
 def read_checkpoint(path: Path, last_stride: int | None = None, trust: Sequence[str] = ()) -> Subject:
     """A checkpoint of this package, or a released state dict."""
-    content = weights.read(path)
-    if official.is_official(content):
-        stride = 1 if last_stride is None else last_stride
-        module = official.module_from_official(content, last_stride=stride)
-        return Subject(None, None, module, notes=(f"last stride {stride}, which a released file does not say",))
-    if not content.keys() >= OF_A_CHECKPOINT:
-        raise UserError(f"{path} is neither a checkpoint of mpanet_pl.train nor a released MPANet state dict.")
-    if last_stride is not None:
-        raise UserError(f"last_stride is for released checkpoints: {path} says its own.")
+    opened = open_checkpoint(path, last_stride=last_stride, trust=trust)
+    content = opened.content
+    if opened.is_released:
+        notes = (f"last stride {opened.last_stride}, which a released file does not say",)
+        return Subject(None, None, opened.module, notes=notes)
     trained = _configuration(content["config"], path) if "config" in content else None
     changes = trained.get("changes", []) if trained else []
     root = plain(trained) if trained else None
     exact = "record" in content and Record.read(content["record"], str(path)).precision == "32-true"
-    module = MPANetModule.load_from_checkpoint(path, trust=trust)
-    return Subject(trained, root, module, notes=tuple(changes), exact=exact)
+    return Subject(trained, root, opened.module, notes=tuple(changes), exact=exact)
 
 
 def _configuration(stored: object, path: Path) -> DictConfig:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mpanet_pl.stored import LOCAL, translated_model
+from mpanet_pl.system.targets import TARGET
+
 KEYS = {"folder": "run_dir", "other_trial": "allow_trained_people", "embeddings": "save_features"}
 TARGETS = {"mpanet_pl.data.Synthetic": "mpanet_pl.world.Synthetic"}
 
@@ -16,6 +19,10 @@ def translated(config: Mapping[str, Any]) -> dict[str, Any]:
     {'run_dir': 'runs/1', 'data': {'dataset': {'_target_': 'mpanet_pl.world.Synthetic'}}}
     """
     now = {KEYS.get(key, key): _with_targets(value) for key, value in config.items()}
+    if isinstance(now.get("model"), Mapping):
+        now["model"] = translated_model(now["model"])
+        if str(now["model"].get("network", {}).get(TARGET)).startswith(LOCAL):
+            now["callbacks"] = {"sharpen": {TARGET: LOCAL + "Sharpen"}, **(now.get("callbacks") or {})}
     if isinstance(validation := now.get("validation"), dict) and "every" in validation:
         now["trainer"] = {**now.get("trainer", {}), "check_val_every_n_epoch": validation.pop("every")}
         now.setdefault("callbacks", {})

@@ -47,6 +47,15 @@ def build(settings: Mapping[str, Any], key: str, *arguments: Any) -> Any:
         raise UserError(f"{key}: {settings[TARGET]} is refused: {error}") from error
 
 
+def part(given: Any, key: str, *arguments: Any) -> Any:
+    """A part of a larger one: built where it is given by `_target_`, otherwise as it is."""
+    if not isinstance(given, Mapping):
+        return given
+    if TARGET not in given:
+        raise UserError(f"{key} is a class by {TARGET}, got {dict(given)}.")
+    return build(given, key, *arguments)
+
+
 def fitting(settings: Mapping[str, Any], usual: Callable[..., Any], key: str) -> dict[str, Any]:
     """Settings that name a class by `_target_`, without those of the usual class's keywords that it does not take."""
     taken = inspect.signature(named(settings[TARGET], key)).parameters

@@ -7,7 +7,7 @@ import pickle
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,7 @@ NUMPYS: list[Any] = [
 ]
 
 
-def read(path: str | Path) -> dict[str, Any]:
+def read(path: str | Path | IO[bytes]) -> dict[str, Any]:
     """The mapping that a file of weights or a checkpoint holds, on the CPU."""
     try:
         with torch.serialization.safe_globals(NUMPYS):
@@ -51,7 +51,7 @@ def read(path: str | Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _broken(path: str | Path) -> str:
+def _broken(path: str | Path | IO[bytes]) -> str:
     return f"{path} cannot be read: it is truncated, or no file that torch.save wrote"
 
 

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from mpanet_pl.data import Batch, Catalogue, ReIDDataModule
 from mpanet_pl.evaluation.tables import Grid
-from mpanet_pl.module import MPANetModule
-from mpanet_pl.network import MPANet
+from mpanet_pl.interfaces import shows
 from mpanet_pl.world.annotations import Annotations
 from mpanet_pl.world.body import FACINGS
 from mpanet_pl.world.nuance_score import NuanceScore, activation_map
@@ -70,14 +69,13 @@ class NuanceScoring(pl.Callback):
     def on_test_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Batch, *_: Any
     ) -> None:
-        assert isinstance(module, MPANetModule)
         with trainer.precision_plugin.forward_context():
             maps, activation = _seen(module, batch)
             if self.occlusion is not None:
                 self._hide(module, batch)
         self.metric.update(maps, activation, batch.index)
 
-    def _hide(self, module: MPANetModule, batch: Batch) -> None:
+    def _hide(self, module: pl.LightningModule, batch: Batch) -> None:
         assert self.occlusion is not None
         index = batch.index.cpu()
         who = self.annotations.siblings[index] >= 0
@@ -97,11 +95,7 @@ class NuanceScoring(pl.Callback):
             self.occlusion.reset()
 
 
-def _seen(module: MPANetModule, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Pattern maps (B, P, h, w) and activation (B, h, w), even everywhere of a user's own network that has no maps."""
-    network = module.network
-    if isinstance(network, MPANet):
-        features, maps, _ = network.see(batch.images, batch.infrared)
-        return maps, activation_map(features)
-    maps = module.embed(batch.images, batch.infrared).maps
-    return maps, maps.mean(1) if maps.shape[1] else maps.new_ones(len(maps), *maps.shape[2:])
+def _seen(module: pl.LightningModule, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Pattern maps (B, P, h, w) and activation (B, h, w)."""
+    features, maps = shows(module.network, batch.images, batch.infrared)
+    return maps, activation_map(features)

@@ -34,11 +34,8 @@ class TimmTrunk(nn.Module):
         pretrained: bool | str | Path,
         last_stride: int,
         alleviation: Sequence[str],
-        two_stream: str | None = None,
     ) -> None:
         super().__init__()
-        if two_stream:
-            raise UserError(f"two_stream={two_stream} is for the ResNets of torchvision, not for {name}")
         self.model = _create(name.removeprefix(PREFIX), last_stride, pretrained is True)
         if isinstance(pretrained, str | Path):
             _load(self.model, pretrained)

@@ -12,8 +12,8 @@ from PIL import Image
 
 from mpanet_pl.errors import UserError
 from mpanet_pl.module import MPANetModule
-from mpanet_pl.network.timm_trunk import TimmTrunk
 from mpanet_pl.network.trunk import Trunk
+from mpanet_pl.trunks.timm_trunk import TimmTrunk
 
 timm = pytest.importorskip("timm")
 STRIDED = ["timm/convnext_atto", "timm/resnet18d", "timm/efficientnet_lite0"]

@@ -1,0 +1,52 @@
+"""Opens a checkpoint once, whoever asks: this package's own or a released one, whole or damaged, trusted or not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mpanet_pl import official
+from mpanet_pl.errors import UserError
+from mpanet_pl.module import MPANetModule
+from mpanet_pl.stored import restored
+from mpanet_pl.system import weights
+
+OWN_KEYS = {"state_dict", "hyper_parameters", "pytorch-lightning_version"}
+
+
+class Opened(NamedTuple):
+    """A checkpoint's module, and what else its file says."""
+
+    module: MPANetModule
+    content: Mapping[str, Any]  # of the file; empty where it is a released one
+    last_stride: int | None = None  # of a released one, as it was given
+
+    @property
+    def is_released(self) -> bool:
+        return self.last_stride is not None
+
+
+def open_checkpoint(
+    path: str | Path,
+    *,
+    trust: str | Sequence[str] = (),
+    method: str = official.MPANET,
+    last_stride: int | None = None,
+    height: int | None = None,
+    width: int | None = None,
+) -> Opened:
+    """A checkpoint of this package, or a released state dict of a `method`.
+
+    A released file does not say its `last_stride` (1 unless given), nor its images' `height` and `width`.
+    """
+    content = weights.read(path)
+    if official.is_official(content):
+        module = official.module_from_official(content, method, height=height, width=width, last_stride=last_stride)
+        return Opened(module, {}, 1 if last_stride is None else last_stride)
+    if not content.keys() >= OWN_KEYS:
+        raise UserError(f"{path} is neither a checkpoint of mpanet_pl.train nor a released state dict.")
+    given = {"height": height, "width": width, "last_stride": last_stride}
+    if typed := [name for name, value in given.items() if value is not None]:
+        raise UserError(f"{' and '.join(typed)} is for released checkpoints: {path} says its own.")
+    return Opened(restored(MPANetModule, content, path, trust=trust), content)

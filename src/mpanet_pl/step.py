@@ -1,0 +1,64 @@
+"""What a criterion sees of a training step: the rows of every rank, branch by branch, and what it asks for beside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor
+
+from mpanet_pl.data.catalogue import Batch
+from mpanet_pl.errors import UserError
+from mpanet_pl.interfaces import STEP, Embedding, branches_of, looks, named_by
+from mpanet_pl.optim import Span
+from mpanet_pl.system.collective import gather
+from mpanet_pl.system.statistics import running_statistics_kept
+
+
+def everyone(module: Any, batch: Batch) -> tuple[Embedding, Tensor, Tensor]:
+    """Embedding, identities and infrared of every rank's rows."""
+    seen = module.embed(batch.images, batch.infrared, batch.cameras)
+    rows, expected = len(seen.embedding), len(batch.images) * _branches(module)
+    if rows != expected:
+        raise UserError(
+            f"{type(module.network).__name__} gives {rows} rows for {len(batch.images)} images where "
+            f"{type(module.criterion).__name__} expects {expected}: let its `branches` say how many each image has."
+        )
+    return type(seen)(*map(gather, seen)), _labels(module, batch.identities), _labels(module, batch.infrared)
+
+
+def asked_of_step(module: Any, batch: Batch) -> dict[str, Any]:
+    """Those of `Step`'s fields that the module's criterion asks for."""
+    offered: dict[str, Callable[[], Any]] = {
+        "cameras": lambda: _labels(module, batch.cameras),
+        "index": lambda: _labels(module, batch.index),
+        "epoch": lambda: module.current_epoch + 1,
+        "progress": lambda: module.trainer.global_step / Span.of(lambda: module.trainer).steps(),
+        "images": lambda: batch.images,
+        "look": lambda: _look(module, batch.infrared),
+    }
+    asks = getattr(module.criterion, "asks", None)
+    asks = named_by(module.criterion.forward, STEP) if asks is None else asks
+    return {name: offered[name]() for name in asks}
+
+
+def _branches(module: LightningModule) -> int:
+    return branches_of(module.network) if module.training else 1
+
+
+def _labels(module: LightningModule, column: Tensor) -> Tensor:
+    return gather(column.repeat(_branches(module)))
+
+
+def _look(module: Any, infrared: Tensor) -> Callable[[Tensor], Tensor]:
+    """This rank's images to every rank's maps, in the step's own precision, without updating statistics."""
+    device = infrared.device.type
+    as_outside = torch.autocast(device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
+
+    def look(images: Tensor) -> Tensor:
+        with as_outside, running_statistics_kept(module.network):
+            return gather(looks(module.network, images, infrared))
+
+    return look
