@@ -16,7 +16,7 @@ from mpanet_pl.data import Batch, ReIDDataModule
 from mpanet_pl.errors import UserError
 from mpanet_pl.losses import MPANetLoss
 from mpanet_pl.module import MPANetModule
-from mpanet_pl.network import MPANet
+from mpanet_pl.network import Embedding, MPANet
 from mpanet_pl.system.targets import named
 
 PEOPLE = 4
@@ -26,7 +26,7 @@ TERMS = ["identity", "identity_visible", "identity_infrared", "mutual", "center_
 def tiny(**changes: dict) -> MPANetModule:
     torch.manual_seed(0)
     settings = {
-        "network": {"trunk": "resnet18", "pretrained": False, "alleviation": ["layer4"], "patterns": 2},
+        "network": {"trunk": "resnet18_thin", "pretrained": False, "alleviation": ["layer4"], "patterns": 2},
         "criterion": {},
         "optimizer": {"lr": 1e-3, "weight_decay": 5e-4},
         "schedule": {"milestones": [1], "gamma": 0.1},
@@ -262,7 +262,7 @@ def test_a_checkpoint_rebuilds_the_module_in_another_folder(tmp_path: Path, monk
 
 def test_a_checkpoint_asks_for_no_pretrained_weights(tmp_path: Path) -> None:
     torch.save(tiny().network.trunk.state_dict(), tmp_path / "trunk.pth")
-    network = {"trunk": "resnet18", "pretrained": str(tmp_path / "trunk.pth"), "alleviation": [], "patterns": 0}
+    network = {"trunk": "resnet18_thin", "pretrained": str(tmp_path / "trunk.pth"), "alleviation": [], "patterns": 0}
     plain = {key: value for key, value in tiny().network.trunk.state_dict().items() if "alleviation" not in key}
     torch.save(plain, tmp_path / "trunk.pth")
     module = tiny(network=network)
@@ -328,10 +328,46 @@ def test_the_step_never_waits_for_the_gpu(tmp_path: Path) -> None:
     trainer(tmp_path, accelerator="gpu", devices=1, log_every_n_steps=50, callbacks=[Strict()]).fit(module, loader(4))
 
 
-@pytest.mark.parametrize("made", [MPANetModule, ReIDDataModule])
+@pytest.mark.parametrize("made", [MPANetModule, ReIDDataModule, MPANet, MPANetLoss])
 def test_docstrings_tell_every_keyword(made: type) -> None:
-    """Those of the network and the losses, too, which the module takes as mappings."""
-    parts = [made, *((MPANet, MPANetLoss) if made is MPANetModule else ())]
-    names = {name for part in parts for name in inspect.signature(part).parameters} - {"dimension"}
-    untold = {name for name in names if not re.search(rf"\b{name}\b", made.__doc__ or "")}
-    assert not untold
+    names = set(inspect.signature(made).parameters) - {"dimension", "num_identities"}
+    assert not {name for name in names if not re.search(rf"\b{name}\b", made.__doc__ or "")}
+
+
+class Branches(torch.nn.Module):
+    """Colours' means through one layer, two rows an image in training."""
+
+    dimension, branches = 5, 2
+
+    def __init__(self, says: bool = True) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 5)
+        self.branches = 2 if says else 1
+
+    def forward(self, images, infrared=None):
+        rows = torch.cat([images, images.flip(-1) + 1]) if self.training else images
+        described = self.layer(rows.mean((2, 3)))
+        return Embedding(rows[:, :0], described, described)
+
+
+def of_branches(**says: bool) -> MPANetModule:
+    network = {"_target_": f"{__name__}.Branches", **says}
+    return tiny(network=network, criterion={"mutual": 0.0, "extra": {}})
+
+
+def test_a_networks_branches_repeat_the_labels_of_every_column() -> None:
+    """Against the same rows as a batch of their own."""
+    module, batch = of_branches(), batches(1)[0]
+    twice = Batch(torch.cat([batch.images, batch.images.flip(-1) + 1]), *(column.repeat(2) for column in batch[1:5]))
+    terms = module.losses(batch)
+    module.network.branches = 1
+    module.network.forward = lambda images, infrared=None: Embedding(
+        images[:, :0], *2 * (module.network.layer(images.mean((2, 3))),)
+    )
+    torch.testing.assert_close(module.losses(twice), terms)
+
+
+def test_rows_that_do_not_agree_with_the_criterion_are_refused_by_name() -> None:
+    with pytest.raises(UserError, match="Branches gives 16 rows for 8 images where MPANetLoss expects 8"):
+        of_branches(says=False).losses(batches(1)[0])
+    assert of_branches().eval()(batches(1)[0].images).shape == (8, 5)

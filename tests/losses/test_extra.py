@@ -127,7 +127,7 @@ def test_a_term_is_added_by_a_public_method_and_may_ask_for_the_criterion() -> N
 
 def test_a_term_says_what_it_misses() -> None:
     loss = MPANetLoss(6, 3, extra={"bank": BANK})
-    with pytest.raises(UserError, match="term bank asks for cameras, epoch, index"):
+    with pytest.raises(UserError, match="term bank asks for cameras, index, epoch"):
         loss(seen(), IDENTITIES, INFRARED)
 
 

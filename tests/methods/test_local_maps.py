@@ -24,6 +24,11 @@ from mpanet_pl.module import MPANetModule
 from mpanet_pl.network import Embedding
 from mpanet_pl.step import asked_of_step
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning"),  # Lightning's own use of torch's trees
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`"),
+]
 LOCAL = "mpanet_pl.methods.local_maps."
 THIN = {"trunk": "resnet18_thin", "pretrained": False, "alleviation": [], "patterns": 2}
 IDENTITIES = torch.tensor([5, 2, 5, 9, 2, 5])

@@ -14,6 +14,11 @@ from mpanet_pl.network.trunk import PARTS, Trunk
 from mpanet_pl.trunks.gem import GeneralisedMean
 from mpanet_pl.trunks.two_streams import TwoStreams
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning"),  # Lightning's own use of torch's trees
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`"),
+]
 TWO = {"_target_": "mpanet_pl.trunks.two_streams.TwoStreams", "name": "resnet18_thin"}
 GEM = {"_target_": "mpanet_pl.trunks.gem.GeneralisedMean"}
 

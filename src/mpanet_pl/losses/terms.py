@@ -87,7 +87,7 @@ class Terms(nn.Module):
             offered = {**step, "criterion": self}
             for name, asked in self._asked.items():
                 if absent := [word for word in asked if word not in offered]:
-                    raise UserError(f"The term {name} asks for {', '.join(absent)}: give {' and '.join(absent)}.")
+                    raise UserError(f"The term {name} asks for {', '.join(absent)}, which this step does not give.")
                 term = self.extra[name](seen, identities, infrared, **{word: offered[word] for word in asked})
                 terms[name] = _scalar(term, name)
             total = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
