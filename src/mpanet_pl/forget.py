@@ -19,7 +19,8 @@ def forget(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
     need("pyarrow", "gallery")
     from mpanet_pl.gallery.forgetting import forget as remove
     from mpanet_pl.gallery.forgetting import whom
-    from mpanet_pl.gallery.store import Gallery, copies_of
+    from mpanet_pl.gallery.copies import copies_of
+    from mpanet_pl.gallery.store import Gallery
 
     asked = whom(**{name: cfg[name] for name in ("identity", "track", "camera", "path", "before")})
     gallery = Gallery(cfg.gallery)

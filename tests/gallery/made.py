@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from mpanet_pl.gallery import store
+from mpanet_pl.gallery.shards import COLUMNS, write_shard
 from mpanet_pl.gallery.searching import Filter
-from mpanet_pl.gallery.store import Gallery, write_record, write_shard
+from mpanet_pl.gallery.store import Gallery, write_record
 
 FILTERS = [
     Filter(),
@@ -39,6 +39,6 @@ def made(folder: Path, count: int, *, shards: int = 3, dtype: str = "float32", s
         "time": np.array([None, *range(0, 100, 10)], object)[rng.integers(11, size=count)],
     }
     for number, rows in enumerate(np.array_split(np.arange(count), shards)):
-        some = {name: pa.array(column[rows].tolist(), store.COLUMNS[name]) for name, column in columns.items()}
+        some = {name: pa.array(column[rows].tolist(), COLUMNS[name]) for name, column in columns.items()}
         write_shard(folder / f"part-{number:06d}.parquet", some, vectors[rows], record, [])
     return Gallery(folder)

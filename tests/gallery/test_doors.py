@@ -11,7 +11,7 @@ from checkpoints import draw_crops
 from commands import type_in
 
 from mpanet_pl.embed import embed
-from mpanet_pl.gallery import store, training
+from mpanet_pl.gallery import shards, training
 from mpanet_pl.search import search
 
 NAME = r'name="(?P<camera>\d+)_(?P<time>\d+)"'
@@ -125,7 +125,7 @@ def test_a_full_disk_is_a_sentence_and_nothing_is_lost(
     draw_crops(tmp_path / "crops", 9)
     words = [f"ckpt={ckpt}", f"images={tmp_path}/crops", NAME, "shard_size=3", "trainer=cpu"]
     assert type_in("embed", embed, [*words, f"out={tmp_path}/whole"], monkeypatch) == 0
-    written = store.pq.write_table
+    written = shards.pq.write_table
 
     def full(table: pa.Table, path: Path, **keywords: object) -> None:
         """The disk is full when the second shard is to be written; a path that fails pyarrow would remove."""
@@ -134,14 +134,14 @@ def test_a_full_disk_is_a_sentence_and_nothing_is_lost(
         with open("/dev/full", "wb", buffering=0) as file:
             written(table, file, **keywords)
 
-    monkeypatch.setattr(store.pq, "write_table", full)
+    monkeypatch.setattr(shards.pq, "write_table", full)
     capsys.readouterr()
     assert type_in("embed", embed, [*words, f"out={tmp_path}/full"], monkeypatch) == 1
     told = capsys.readouterr().err.splitlines()[-1]
     assert "No space left on device" in told
     assert "part-000001.parquet" in told
     assert [path.name for path in (tmp_path / "full").glob("*part*")] == ["part-000000.parquet"]
-    monkeypatch.setattr(store.pq, "write_table", written)
+    monkeypatch.setattr(shards.pq, "write_table", written)
     assert type_in("embed", embed, [*words, f"out={tmp_path}/full"], monkeypatch) == 0
     expected = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
     assert {path.name: path.read_bytes() for path in (tmp_path / "full").iterdir()} == expected

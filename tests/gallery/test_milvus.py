@@ -19,7 +19,8 @@ from mpanet_pl.gallery.embedder import Embedder
 from mpanet_pl.gallery.embedding import embed_images
 from mpanet_pl.gallery.milvus import Collection, connected, copy_at, filled
 from mpanet_pl.gallery.searching import Filter, Queries, queries_of, search, table_of
-from mpanet_pl.gallery.store import Gallery, copies_of, write_copies
+from mpanet_pl.gallery.copies import copies_of, write_copies
+from mpanet_pl.gallery.store import Gallery
 from mpanet_pl.search import search as search_door
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # pymilvus' own

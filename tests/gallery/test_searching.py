@@ -9,7 +9,7 @@ from checkpoints import draw_crops, save_checkpoint
 from gallery.made import FILTERS, D, made
 
 from mpanet_pl.errors import UserError
-from mpanet_pl.gallery import searching, store
+from mpanet_pl.gallery import searching, shards
 from mpanet_pl.gallery.embedder import Embedder, load
 from mpanet_pl.gallery.embedding import embed_images
 from mpanet_pl.gallery.searching import NOBODY, Filter, Queries, embedder_of, open_queries, search, table_of
@@ -65,7 +65,7 @@ def test_shards_blocks_and_rounding_change_nothing(tmp_path: Path, monkeypatch: 
     queries = searching.queries_of(one, made(tmp_path / "queries", 9, seed=1))
     expected = search(one, queries, k=60)
     assert (expected.rows[:, 50:] == NOBODY).all()
-    monkeypatch.setattr(store, "BLOCK_BYTES", 7 * 4 * D)
+    monkeypatch.setattr(shards, "BLOCK_BYTES", 7 * 4 * D)
     many = search(made(tmp_path / "many", 50, shards=4), queries, k=60)
     np.testing.assert_array_equal(many.rows, expected.rows)
     np.testing.assert_allclose(many.scores, expected.scores, atol=1e-6)

@@ -29,9 +29,12 @@ from mpanet_pl.data.faults import listed
 from mpanet_pl.errors import UserError
 from mpanet_pl.gallery.compact import Projection
 from mpanet_pl.gallery.embedder import Embedder, stacked
+from mpanet_pl.gallery.generations import PLAN, commit, merged, shard_name
 from mpanet_pl.gallery.known import threshold_of
 from mpanet_pl.gallery.listing import list_images, root_of
+from mpanet_pl.gallery.planning import plan, settle
 from mpanet_pl.gallery.reading import ahead, decoded
+from mpanet_pl.gallery.shards import Skipped, track_keys, write_shard
 from mpanet_pl.gallery.store import (
     DTYPES,
     PROJECTION,
@@ -41,15 +44,14 @@ from mpanet_pl.gallery.store import (
     gallery_projection,
     read_record,
     write_record,
-    write_shard,
 )
 from mpanet_pl.system.cores import usable_cores
-from mpanet_pl.system.files import alone_in, sweep_up, written_aside
+from mpanet_pl.system.files import alone_in, written_aside
 from mpanet_pl.system.progress import track
 from mpanet_pl.system.shell import typed
 
-PLAN = "plan.parquet"
 SKIPPED = "skipped.csv"
+SETTLE_AFTER = 60  # seconds: a long embed hands its shards over, so that they can be searched
 VERSIONS = ("mpanet_pl", "torch", "pillow", "pyarrow")
 
 
@@ -68,6 +70,7 @@ class Embedded(NamedTuple):
     skipped: int  # of the gallery now
     seconds: float
     waited: float  # the share of them in which the device's thread waited for decoded images
+    notes: tuple[str, ...] = ()  # what else was found, a sentence each
 
     def told(self, folder: Path) -> str:
         speed = f" ({self.images / self.seconds:.0f} images/s)" if self.seconds else ""
@@ -76,6 +79,7 @@ class Embedded(NamedTuple):
             f"{100 * self.waited:.0f} % of it the network waited for images.",
             f"{folder} holds {self.rows} rows of {self.dimension} numbers.",
         ]
+        lines += self.notes
         if self.skipped:
             lines.append(f"{self.skipped} images could not be read: {folder / SKIPPED}")
         lines.append(str(read_record(folder).get("terms", "")))
@@ -92,14 +96,16 @@ def embed_images(
     group: str | None = None,
     dtype: str = "float32",
     strict: bool = False,
+    prune: bool = False,
     batch_size: int = 64,
     shard_size: int = 4096,
     workers: int | None = None,
     compact: Callable[[Path], Projection | None] | None = None,
     ranks: Ranks = Ranks(),  # noqa: B008 - a constant
 ) -> Embedded:
-    """Embed what of `images` the gallery `out` does not hold yet; see `list_images` for `images`, `name` and `group`.
+    """Embed what of `images` the gallery `out` does not hold as it is; see `list_images` for `images`, `name`, `group`.
 
+    prune: rows of files that are not there any more leave the gallery.
     strict: refuse images that cannot be read, instead of listing them in skipped.csv.
     compact: asked for the embedder's projection, once all else is known to be right.
     """
@@ -109,11 +115,11 @@ def embed_images(
         raise UserError(f"batch_size and shard_size are at least 1, got {batch_size} and {shard_size}.")
     folder = Path(out).expanduser()
     work = _Work(embedder, folder, strict, batch_size, max(1, usable_cores() if workers is None else workers), ranks)
+    notes: list[str] = []
     with ExitStack() as stack:
         if ranks.rank == 0:
-            root = root_of(images)
             listing = partial(list_images, images, name=name, group=group)
-            found = listing()  # what is wrong with it is told before there is a folder
+            found = listing(notes=notes)  # what is wrong with it is told before there is a folder
             if embedder.two_stream:
                 _check_modality(found)
             folder.mkdir(parents=True, exist_ok=True)
@@ -121,8 +127,9 @@ def embed_images(
             _check_free(folder)
             if compact:
                 embedder.projection = compact(folder)
-            _claim(folder, embedder, {"dtype": dtype, "group": group, "root": str(root)})
-            _plan(folder, listing, shard_size)
+            _claim(folder, embedder, {"dtype": dtype, "group": group, "root": str(root_of(images))})
+            planned = partial(plan, folder, listing, Path(images).expanduser(), shard_size, prune=prune)
+            notes += planned()
         ranks.wait()
         if ranks.rank:
             embedder.projection = gallery_projection(folder)
@@ -131,16 +138,24 @@ def embed_images(
             work.run()
             ranks.wait()
             if ranks.rank == 0:
+                settle(folder)
                 (folder / PLAN).unlink()
-                _plan(folder, listing, shard_size)  # what came since the plan that a killed run left
+                notes += planned()  # what came since the plan that a killed run left
             ranks.wait()
         seconds = time.monotonic() - began
-        gallery = Gallery(folder)
-        skipped = gallery.skipped()
         if ranks.rank == 0:
-            _write_skipped(folder, skipped)
+            _finish(folder, shard_size)
+        ranks.wait()
+        gallery = Gallery(folder)
+        skipped = len(gallery.skipped())
     waited = work.waited / seconds if work.images else 0.0
-    return Embedded(work.images, len(gallery), gallery.dimension, len(skipped), seconds, waited)
+    return Embedded(work.images, len(gallery), gallery.dimension, skipped, seconds, waited, tuple(notes))
+
+
+def _finish(folder: Path, shard_size: int) -> None:
+    gallery = Gallery(folder)
+    merged(folder, gallery.record, gallery.manifest, shard_size)
+    write_skipped(folder)
 
 
 def _check_modality(images: pa.Table) -> None:
@@ -164,60 +179,14 @@ def _claim(folder: Path, embedder: Embedder, asked: dict[str, Any]) -> None:
         if changed := differing(there, record):
             was = ", ".join(f"{key}={there[key]}" for key in changed)
             raise UserError(f"{folder} holds a gallery made otherwise ({was}): give another out=…, or the same values.")
-        sweep_up(folder)
+        settle(folder)
         return
     if embedder.projection:
         embedder.projection.save(folder / PROJECTION)
     terms = embedder.origin.terms("this gallery")
     made_by = {"device": str(embedder.device), "versions": {name: version(name) for name in VERSIONS}, "terms": terms}
     write_record(folder, {"format": 1, **record, **made_by, "threshold": threshold_of(embedder)})
-
-
-def _plan(folder: Path, listing: Callable[..., pa.Table], shard_size: int) -> None:
-    """Write down which images are new, and in which shard each will be; nothing where none is, or a plan is there."""
-    if (folder / PLAN).exists():
-        return
-    gallery = Gallery(folder)
-    images = listing(root=gallery.root)
-    images = _without(images, "path", pa.array([path for path, _ in gallery.skipped()], pa.string()))
-    if gallery.record["group"] is None:
-        images = _without(images, "path", gallery.columns("path")["path"])
-    else:
-        there = gallery.columns("track", "frames")
-        _check_whole(images, there, folder)
-        images = _without(images, "track", there["track"])
-    if not len(images):
-        return
-    first = 1 + max((int(path.stem.rpartition("-")[2]) for path in gallery.shards), default=-1)
-    shard = _cut(images, shard_size, by_track=gallery.record["group"] is not None)
-    with written_aside(folder / PLAN) as aside:
-        pq.write_table(images.append_column("shard", pa.array(first + shard)), aside)
-
-
-def _without(images: pa.Table, column: str, known: Any) -> pa.Table:
-    return images.filter(pc.invert(pc.is_in(images[column], value_set=known)))
-
-
-def _check_whole(images: pa.Table, there: pa.Table, folder: Path) -> None:
-    """A tracklet's vector is the mean over all its frames: later ones cannot be added."""
-    now = images.group_by("track").aggregate([("path", "count")])
-    both = now.join(there, "track", join_type="inner")
-    grown = both.filter(pc.greater(both["path_count"], both["frames"]))["track"].to_pylist()
-    if grown:
-        raise UserError(
-            f"{len(grown)} tracklets of {folder} have new frames: {listed(sorted(grown))}. "
-            "Forget them first (python -m mpanet_pl.forget), or name the new frames' tracklets otherwise."
-        )
-
-
-def _cut(images: pa.Table, size: int, *, by_track: bool) -> np.ndarray:
-    """(n,) the shard of each row: as many rows as `size`, and a tracklet's frames together."""
-    place = np.arange(len(images))
-    if by_track:
-        tracks = images["track"].combine_chunks()
-        begins = np.append(True, pc.not_equal(tracks[1:], tracks[:-1]).to_numpy(zero_copy_only=False))
-        place = np.maximum.accumulate(np.where(begins, place, 0))  # a frame's tracklet begins there
-    return place // size
+    commit(folder, [])
 
 
 class _Work:
@@ -228,16 +197,16 @@ class _Work:
     ) -> None:
         self.embedder, self.folder, self.strict = embedder, folder, strict
         self.batch_size, self.workers, self.ranks = batch_size, workers, ranks
-        self.images, self.waited = 0, 0.0
+        self.images, self.waited, self.settled = 0, 0.0, time.monotonic()
 
     def run(self) -> None:
-        plan = pq.read_table(self.folder / PLAN, memory_map=True)
+        images_left = pq.read_table(self.folder / PLAN, memory_map=True)
         record = read_record(self.folder)
-        shards = plan["shard"].to_numpy()
+        shards = images_left["shard"].to_numpy()
         begins = np.flatnonzero(np.append(True, shards[1:] != shards[:-1]))
         ends = np.append(begins[1:], len(shards))
         mine = [
-            (self.folder / f"part-{shards[begin]:06d}.parquet", plan.slice(begin, end - begin))
+            (self.folder / shard_name(shards[begin]), images_left.slice(begin, end - begin))
             for begin, end in zip(begins, ends, strict=True)
             if shards[begin] % self.ranks.world == self.ranks.rank
         ]
@@ -252,6 +221,9 @@ class _Work:
             pictures = track(pictures, "Embedding", total, unit="images")
         for path, images in mine:
             self._write(path, images, pictures, record)
+            if self.ranks.rank == 0 and time.monotonic() - self.settled > SETTLE_AFTER:
+                settle(self.folder)
+                self.settled = time.monotonic()
         for _ in pictures:  # so that the progress ends
             raise AssertionError("every image has its shard")
 
@@ -272,12 +244,13 @@ class _Work:
         batches: list[Tensor] = []
         kept = np.zeros(len(images), bool)
         infrared = torch.tensor(pc.fill_null(pc.equal(images["modality"], "infrared"), False).to_numpy())
-        skipped: list[tuple[str, str]] = []
+        skipped: list[Skipped] = []
         for start in range(0, len(images), self.batch_size):
             readable = []
             for row, picture in enumerate(islice(pictures, min(self.batch_size, len(images) - start)), start=start):
                 if isinstance(picture, str):
-                    skipped.append((images["path"][row].as_py(), picture))
+                    known = images.slice(row, 1).drop_columns("shard").to_pylist()[0]
+                    skipped.append(Skipped(known.pop("path"), picture, known))
                 else:
                     kept[row] = True
                     readable.append(picture)
@@ -285,7 +258,7 @@ class _Work:
                 rows = torch.from_numpy(kept[start : start + self.batch_size])
                 batches.append(self.embedder(stacked(readable), infrared[start : start + self.batch_size][rows]))
         if skipped and self.strict:
-            told = listed(f"{image} ({reason})" for image, reason in skipped)
+            told = listed(f"{image.path} ({image.reason})" for image in skipped)
             raise UserError(f"{len(skipped)} images cannot be read, and strict=true refuses them: {told}")
         vectors = torch.cat(batches) if batches else torch.empty(0, int(record["dimension"]))
         images = images.filter(pa.array(kept)).drop_columns("shard")
@@ -297,13 +270,20 @@ class _Work:
 
 def _tracklets(columns: dict[str, Any], vectors: Tensor) -> tuple[dict[str, Any], Tensor]:
     """One row a tracklet: its first frame's columns, the number of its frames, and their mean vector."""
-    names = columns["track"].dictionary_encode()  # in order of appearance
+    names = track_keys(columns["camera"], columns["track"]).dictionary_encode()  # in order of appearance
     number = torch.from_numpy(names.indices.to_numpy().astype(np.int64))
     frames = torch.bincount(number, minlength=len(names.dictionary))
     sums = vectors.new_zeros(len(frames), vectors.shape[1]).index_add_(0, number.to(vectors.device), vectors)
     first = pa.array((frames.cumsum(0) - frames).numpy())
     told = {name: column.take(first) for name, column in columns.items()}
+    sizes = torch.zeros(len(frames), dtype=torch.long).index_add_(0, number, _whole(columns["size"]))
+    modified = torch.zeros_like(sizes).scatter_reduce_(0, number, _whole(columns["modified"]), "amax")
+    told |= {"size": pa.array(sizes.numpy()), "modified": pa.array(modified.numpy())}
     return {**told, "frames": pa.array(frames.int().numpy())}, normalize(sums)
+
+
+def _whole(column: pa.Array) -> Tensor:
+    return torch.tensor(pc.fill_null(column, 0).to_numpy(zero_copy_only=False))
 
 
 def _read(root: Path, height: int, width: int, path: str) -> np.ndarray | str:
@@ -314,6 +294,8 @@ def _read(root: Path, height: int, width: int, path: str) -> np.ndarray | str:
         return str(error)
 
 
-def _write_skipped(folder: Path, skipped: list[tuple[str, str]]) -> None:
+def write_skipped(folder: Path) -> None:
+    """skipped.csv: what could not be read, for people."""
+    skipped = [(image.path, image.reason) for image in Gallery(folder).skipped()]
     with written_aside(folder / SKIPPED) as aside, aside.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("path", "reason"), *skipped])

@@ -21,7 +21,9 @@ from pymilvus import DataType, MilvusClient, MilvusException
 from mpanet_pl.errors import RunStopped, UserError
 from mpanet_pl.gallery.forgetting import NAMED, whom
 from mpanet_pl.gallery.searching import Filter, Queries
-from mpanet_pl.gallery.store import COLUMNS, COMPARABLE, Copy, Gallery, copies_of, write_copies
+from mpanet_pl.gallery.copies import Copy, copies_of, write_copies
+from mpanet_pl.gallery.shards import TEXT
+from mpanet_pl.gallery.store import COLUMNS, COMPARABLE, Gallery
 
 INDEXES = ("FLAT", "HNSW", "IVF_FLAT")  # others are taken embedded, and fail when they are built; FLAT is exact
 MOST_DIMENSIONS = 32_768
@@ -29,7 +31,7 @@ MOST_ANSWERS = 16_384
 BYTES_AT_ONCE = 16_000_000  # of vectors; an insert takes 64 MB with all its columns
 QUERIES_AT_ONCE = 256
 LONGEST = 4096  # characters of a path, of which Milvus counts bytes
-KINDS = {pa.string(): DataType.VARCHAR, pa.float64(): DataType.DOUBLE, pa.int32(): DataType.INT32}
+KINDS = {TEXT: DataType.VARCHAR, pa.float64(): DataType.DOUBLE, pa.int32(): DataType.INT32}
 
 
 class Collection:
@@ -124,7 +126,7 @@ class Collection:
                     {"query": query["path"], "place": place, "score": hit["distance"], **_columns(hit["entity"])}
                     for place, hit in enumerate(others[:k], start=1)
                 ]
-        kinds = {"query": pa.string(), "place": pa.int32(), "score": pa.float32(), **COLUMNS}
+        kinds = {"query": TEXT, "place": pa.int32(), "score": pa.float32(), **COLUMNS}
         return pa.Table.from_pylist(found, schema=pa.schema(kinds))
 
     def forget(self, *, before: float | None = None, **named: Sequence[str]) -> int:
@@ -141,7 +143,7 @@ class Collection:
     def _create(self, index: str) -> None:
         schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
         for name, kind in COLUMNS.items():
-            length = {"max_length": LONGEST} if kind == pa.string() else {}
+            length = {"max_length": LONGEST} if kind == TEXT else {}
             role = {"is_primary": True} if name == "path" else {"nullable": True}
             schema.add_field(name, KINDS[kind], **length, **role)
         schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=self.gallery.dimension)

@@ -20,6 +20,9 @@ from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.scoring import full_precision
 from mpanet_pl.gallery.embedder import Embedder, load
 from mpanet_pl.gallery.embedding import embed_images
+from mpanet_pl.gallery.listing import number_or_name
+from mpanet_pl.gallery.shards import TEXT
+from mpanet_pl.gallery.walking import absolute, relative
 from mpanet_pl.gallery.store import COLUMNS, COMPARABLE, RECORD, Block, Gallery, differing
 
 SIMILARITIES_AT_ONCE = 2**24  # 64 MB
@@ -45,8 +48,7 @@ class Filter:
 
     def __post_init__(self) -> None:
         for name in ("cameras", "not_cameras"):
-            numbers = [str(camera) for camera in getattr(self, name)]
-            object.__setattr__(self, name, [str(int(text)) if text.isdecimal() else text for text in numbers])
+            object.__setattr__(self, name, [number_or_name(camera) for camera in getattr(self, name)])
         if self.modality not in (None, "visible", "infrared"):
             raise UserError(f"modality is visible or infrared, got {self.modality}.")
         if self.within is not None and self.within < 0:
@@ -56,9 +58,9 @@ class Filter:
         """(n,) of a block: who may answer any query; None where all may."""
         masks = []
         if self.cameras:
-            masks.append(pc.is_in(columns["camera"], pa.array(self.cameras, pa.string())))
+            masks.append(pc.is_in(columns["camera"], pa.array(self.cameras, TEXT)))
         if self.not_cameras:
-            named = pc.is_in(columns["camera"], pa.array(self.not_cameras, pa.string()))
+            named = pc.is_in(columns["camera"], pa.array(self.not_cameras, TEXT))
             masks.append(pc.and_(pc.is_valid(columns["camera"]), pc.invert(named)))
         if self.modality is not None:
             masks.append(pc.equal(columns["modality"], self.modality))
@@ -143,9 +145,7 @@ class _Pairs:
 
     def __init__(self, gallery: Gallery, queries: Queries, only: Filter, device: torch.device) -> None:
         self.only, self.device = only, device
-        prefix = f"{gallery.root}/"
-        paths = queries.columns["path"]
-        paths = pc.if_else(pc.starts_with(paths, prefix), pc.utf8_slice_codeunits(paths, len(prefix)), paths)
+        paths = relative(queries.columns["path"], gallery.root)
         self.paths = paths.combine_chunks().unique()
         self.path = self._tensor(pc.index_in(paths, self.paths))
         self.cameras = queries.columns["camera"].combine_chunks().unique().drop_null()
@@ -264,7 +264,7 @@ def open_queries(
         embed_images(embedder, queries, Path(folder) / "queries", name=name, group=group)
         made = Gallery(Path(folder) / "queries")
         if skipped := made.skipped():
-            told = listed(f"{path} ({reason})" for path, reason in skipped)
+            told = listed(f"{image.path} ({image.reason})" for image in skipped)
             raise UserError(f"{len(skipped)} queries cannot be read: {told}")
         yield queries_of(gallery, made)
 
@@ -273,8 +273,6 @@ def queries_of(gallery: Gallery, made: Gallery) -> Queries:
     if other := differing(gallery.record, made.record, COMPARABLE):
         raise UserError(f"{made.folder} and {gallery.folder} cannot be compared: they differ in {', '.join(other)}.")
     columns = made.rows(np.arange(len(made)))
-    absolute = pc.binary_join_element_wise(pa.scalar(str(made.root)), columns["path"], "/")
-    paths = pc.if_else(pc.starts_with(columns["path"], "/"), columns["path"], absolute)
-    columns = columns.set_column(0, "path", paths)
+    columns = columns.set_column(0, "path", absolute(columns["path"], made.root))
     blocks = [torch.tensor(block.vectors).float() for block in made.blocks()]
     return Queries(columns, torch.cat(blocks) if blocks else torch.empty(0, made.dimension))

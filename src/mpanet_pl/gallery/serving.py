@@ -85,7 +85,7 @@ class HeldGallery(Gallery):
         if row < 0:
             raise UserError(f"The gallery has no row {path}.")
         known = self.rows(np.array([row]))
-        columns = known.set_column(0, "path", pa.array([str(self.root / path)], pa.string()))
+        columns = known.set_column(0, "path", pa.array([str(self.root / path)], COLUMNS["path"]))
         return Queries(columns, torch.from_numpy(self.vector(row))[None])
 
     def search(self, queries: Queries, *, k: int, only: Filter) -> pa.Table:
@@ -170,7 +170,7 @@ class Answerer:
 
 def _unknown(path: str) -> pa.Table:
     nothing: dict[str, Any] = {name: pa.nulls(1, kind) for name, kind in COLUMNS.items()}
-    return pa.table(nothing | {"path": pa.array([path], pa.string())})
+    return pa.table(nothing | {"path": pa.array([path], COLUMNS["path"])})
 
 
 def create_app(

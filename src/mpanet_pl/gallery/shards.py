@@ -1,0 +1,204 @@
+"""One shard of a gallery: a Parquet file of rows, whose footer says what made it and what could not be read.
+
+A shard is never changed: whoever drops rows writes another file. Its footer holds a digest of its content, by which a
+reader knows that the file is the one that its generation names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mpanet_pl.errors import RunStopped, UserError
+from mpanet_pl.system.files import written_aside
+
+T = TypeVar("T")
+KEY = b"mpanet_pl"
+BLOCK_BYTES = 2**25
+TEXT = pa.large_string()  # 32-bit offsets end at 27 million paths
+COLUMNS = {
+    "path": TEXT,  # the row's name: relative to the record's root, or absolute
+    "camera": TEXT,
+    "time": pa.float64(),  # seconds
+    "identity": TEXT,
+    "modality": TEXT,  # visible, infrared
+    "track": TEXT,  # within its camera
+    "frames": pa.int32(),  # that the vector is the mean of
+}
+STAMP = {"size": pa.int64(), "modified": pa.int64()}  # of the image file as it was embedded: bytes, nanoseconds
+STORED = COLUMNS | STAMP
+COMPARABLE = ("checkpoint", "last_stride", "height", "width", "flip", "compact", "dimension")  # of two records
+SAME = (*COMPARABLE, "dtype", "group")  # of a gallery's shards
+
+
+class GalleryChanged(RunStopped):
+    """The gallery has another generation now; whoever reads begins anew."""
+
+
+class Skipped(NamedTuple):
+    """An image that could not be read."""
+
+    path: str
+    reason: str
+    columns: Mapping[str, Any] = {}  # what is known of it, as of a row
+
+
+class Shard(NamedTuple):
+    """A shard as a generation names it."""
+
+    name: str
+    rows: int
+    digest: str
+
+    @property
+    def number(self) -> int:
+        return int(self.name.split("-")[1].partition(".")[0])
+
+    @classmethod
+    def of(cls, path: Path, record: Mapping[str, Any]) -> Shard:
+        """The shard that lies at `path`."""
+        opened = read_file(path, lambda: _opened(path))
+        return cls(path.name, opened.metadata.num_rows, _digest(path, footer(path, opened, record)))
+
+
+def open_shard(path: Path, shard: Shard, record: Mapping[str, Any]) -> Any:
+    """The file of a shard, known by its digest; `GalleryChanged` where it is gone, or another's."""
+    try:
+        opened = read_file(path, lambda: _opened(path))
+    except UserError as error:
+        if path.exists():
+            raise
+        raise GalleryChanged(f"{path} is gone: another process changed the gallery. Do the same again.") from error
+    if _digest(path, footer(path, opened, record)) != shard.digest:
+        raise GalleryChanged(f"{path} is another now: a process changed the gallery. Do the same again.")
+    return opened
+
+
+def read_file(path: Path, read: Callable[[], T]) -> T:
+    try:
+        return read()
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} is damaged ({reason}): remove it, and embed makes it anew.") from error
+
+
+def footer(path: Path, opened: Any, record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a shard says of itself, which has to be what the gallery's record says."""
+    try:
+        stored = json.loads((opened.schema_arrow.metadata or {})[KEY])
+        of_another = [key for key in SAME if record.get(key) != stored.get(key)]
+    except (KeyError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} is no shard of a gallery: it carries no record.") from error
+    if of_another:
+        raise UserError(f"{path} is of another gallery: it differs in {', '.join(of_another)}.")
+    return dict(stored)
+
+
+def skipped_of(path: Path, stored: Mapping[str, Any]) -> list[Skipped]:
+    try:
+        found = [Skipped(str(image), str(reason), dict(*known)) for image, reason, *known in stored["skipped"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path} is damaged (its list of skipped images): remove it, and embed makes it anew."
+        ) from error
+    return found
+
+
+def columns_of(opened: Any, path: Path, names: Sequence[str]) -> pa.Table:
+    """These columns of a shard, null where an older one does not have them."""
+    there = [name for name in names if name in opened.schema_arrow.names]
+    return completed(read_file(path, lambda: opened.read(there)), names)
+
+
+def completed(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    """A table with exactly these columns, as this package has them."""
+    columns = {
+        name: table[name].cast(STORED[name]) if name in table.column_names else pa.nulls(len(table), STORED[name])
+        for name in names
+    }
+    return pa.table(columns)
+
+
+def write_shard(
+    path: Path,
+    columns: Mapping[str, Any],
+    vectors: np.ndarray,
+    record: Mapping[str, Any],
+    skipped: Sequence[Skipped] = (),
+) -> None:
+    """`columns` by name, (n) each, and unit vectors (n, D) float32; the same input gives the same bytes."""
+    stored = np.ascontiguousarray(vectors.astype(np.dtype(record["dtype"]).newbyteorder("<")))
+    arrays = {name: columns.get(name, pa.nulls(len(stored), kind)) for name, kind in STORED.items()}
+    table = pa.table({name: pa.array(arrays[name]).cast(kind) for name, kind in STORED.items()})
+    write_rows(lambda _: path, table, stored, record, skipped)
+
+
+def write_rows(
+    name: Callable[[str], Path],
+    columns: pa.Table,
+    vectors: np.ndarray,
+    record: Mapping[str, Any],
+    skipped: Sequence[Skipped],
+) -> Path:
+    """Rows of stored columns and stored vectors (n, D), into the file that `name` gives for their digest."""
+    content = _content(columns, vectors, skipped)
+    path = name(content)
+    told = {**{key: record[key] for key in SAME}, "skipped": [list(image) for image in skipped], "digest": content}
+    raw = pa.binary(vectors.dtype.itemsize * int(record["dimension"]))
+    fields = [*(pa.field(column, kind) for column, kind in STORED.items()), pa.field("embedding", raw, nullable=False)]
+    schema = pa.schema(fields, metadata={KEY: json.dumps(told, sort_keys=True).encode()})
+    bytes_of = pa.FixedSizeBinaryArray.from_buffers(
+        raw, len(vectors), [None, pa.py_buffer(np.ascontiguousarray(vectors))]
+    )
+    arrays = [columns[column].combine_chunks() for column in STORED]
+    table = pa.Table.from_arrays([*arrays, bytes_of], schema=schema)
+    with written_aside(path) as aside:
+        pq.write_table(
+            table,
+            aside,
+            row_group_size=max(1, BLOCK_BYTES // raw.byte_width),
+            compression={column: "none" if column == "embedding" else "zstd" for column in table.column_names},
+            use_dictionary=[column for column in table.column_names if column not in ("path", "embedding")],
+            write_statistics=[column for column in table.column_names if column != "embedding"],
+            write_page_checksum=True,
+        )
+    return path
+
+
+def track_keys(cameras: Any, tracks: Any) -> Any:
+    """A tracklet is known by its camera and its track: trackers count from 0 in each camera."""
+    return pc.binary_join_element_wise(pc.fill_null(cameras, "\0"), tracks, pa.scalar("\x1f", TEXT))
+
+
+def vectors_of(column: pa.Array, dtype: str) -> np.ndarray:
+    """(n, D) of a column of raw bytes, without a copy."""
+    kind = np.dtype(dtype).newbyteorder("<")
+    width = column.type.byte_width
+    raw = np.frombuffer(column.buffers()[1], np.uint8, len(column) * width, column.offset * width)
+    return raw.view(kind).reshape(len(column), width // kind.itemsize)
+
+
+def _opened(path: Path) -> Any:
+    return pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
+
+
+def _content(columns: pa.Table, vectors: np.ndarray, skipped: Sequence[Skipped]) -> str:
+    digest = hashlib.sha256(repr([columns.to_pydict(), [list(image) for image in skipped]]).encode())
+    digest.update(np.ascontiguousarray(vectors).data)
+    return digest.hexdigest()[:32]
+
+
+def _digest(path: Path, stored: Mapping[str, Any]) -> str:
+    """Of a shard's content; 0.2 left none, and rewrote its shards."""
+    if isinstance(stored.get("digest"), str):
+        return str(stored["digest"])
+    stat = path.stat()
+    return f"{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ino}"
