@@ -26,7 +26,8 @@ from torch.nn.functional import normalize
 from mpanet_pl.gallery.embedder import Embedder, Origin
 from mpanet_pl.gallery.embedding import embed_images
 from mpanet_pl.gallery.searching import Queries, search
-from mpanet_pl.gallery.store import COLUMNS, COMPARABLE, Gallery, write_record, write_shard
+from mpanet_pl.gallery.shards import COLUMNS, COMPARABLE, write_shard
+from mpanet_pl.gallery.store import Gallery, write_record
 from mpanet_pl.module import MPANetModule
 
 Row = tuple[str, str, str]

@@ -17,9 +17,9 @@ def forget(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
     from mpanet_pl.gallery.extras import need
 
     need("pyarrow", "gallery")
+    from mpanet_pl.gallery.copies import copies_of
     from mpanet_pl.gallery.forgetting import forget as remove
     from mpanet_pl.gallery.forgetting import whom
-    from mpanet_pl.gallery.copies import copies_of
     from mpanet_pl.gallery.store import Gallery
 
     asked = whom(**{name: cfg[name] for name in ("identity", "track", "camera", "path", "before")})

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from mpanet_pl.gallery.shards import COLUMNS, write_shard
 from mpanet_pl.gallery.searching import Filter
+from mpanet_pl.gallery.shards import COLUMNS, write_shard
 from mpanet_pl.gallery.store import Gallery, write_record
 
 FILTERS = [

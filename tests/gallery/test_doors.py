@@ -175,9 +175,9 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(ckpt: Path, tmp_pa
     line = [sys.executable, "-m", "mpanet_pl.embed", *words]
     subprocess.run([*line, f"out={tmp_path}/whole"], check=True, env=environment, timeout=200)
     killed = tmp_path / "killed"
-    for shards in (1, 9):
+    for count in (1, 9):
         process = subprocess.Popen([*line, f"out={killed}"], env=environment)
-        while len(list(killed.glob("part-*"))) < shards:
+        while len(list(killed.glob("part-*"))) < count:
             assert process.poll() is None
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)

@@ -15,11 +15,11 @@ from gallery.made import FILTERS, made
 from mpanet_pl.errors import RunStopped, UserError
 from mpanet_pl.forget import forget as forget_door
 from mpanet_pl.gallery import milvus
+from mpanet_pl.gallery.copies import copies_of, write_copies
 from mpanet_pl.gallery.embedder import Embedder
 from mpanet_pl.gallery.embedding import embed_images
 from mpanet_pl.gallery.milvus import Collection, connected, copy_at, filled
 from mpanet_pl.gallery.searching import Filter, Queries, queries_of, search, table_of
-from mpanet_pl.gallery.copies import copies_of, write_copies
 from mpanet_pl.gallery.store import Gallery
 from mpanet_pl.search import search as search_door
 

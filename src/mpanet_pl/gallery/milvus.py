@@ -19,9 +19,9 @@ import torch
 from pymilvus import DataType, MilvusClient, MilvusException
 
 from mpanet_pl.errors import RunStopped, UserError
+from mpanet_pl.gallery.copies import Copy, copies_of, write_copies
 from mpanet_pl.gallery.forgetting import NAMED, whom
 from mpanet_pl.gallery.searching import Filter, Queries
-from mpanet_pl.gallery.copies import Copy, copies_of, write_copies
 from mpanet_pl.gallery.shards import TEXT
 from mpanet_pl.gallery.store import COLUMNS, COMPARABLE, Gallery
 

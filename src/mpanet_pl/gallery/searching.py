@@ -22,8 +22,8 @@ from mpanet_pl.gallery.embedder import Embedder, load
 from mpanet_pl.gallery.embedding import embed_images
 from mpanet_pl.gallery.listing import number_or_name
 from mpanet_pl.gallery.shards import TEXT
-from mpanet_pl.gallery.walking import absolute, relative
 from mpanet_pl.gallery.store import COLUMNS, COMPARABLE, RECORD, Block, Gallery, differing
+from mpanet_pl.gallery.walking import absolute, relative
 
 SIMILARITIES_AT_ONCE = 2**24  # 64 MB
 IN_A_GROUP = 32

@@ -19,9 +19,9 @@ import pyarrow.compute as pc
 from mpanet_pl.errors import UserError
 from mpanet_pl.gallery.compact import Projection
 from mpanet_pl.gallery.generations import PLAN, Manifest, planned, read_manifest
+from mpanet_pl.gallery.shards import COLUMNS as COLUMNS
+from mpanet_pl.gallery.shards import COMPARABLE as COMPARABLE
 from mpanet_pl.gallery.shards import (
-    COLUMNS,
-    COMPARABLE,
     SAME,
     STORED,
     GalleryChanged,
@@ -131,7 +131,7 @@ class Gallery:
         shard_of = np.searchsorted(self.starts, wanted, side="right") - 1
         parts = []
         for number in np.unique(shard_of):
-            table = self._table(self.manifest.shards[number])
+            table = self._answer_columns(self.manifest.shards[number])
             parts.append(table.take(pa.array(wanted[shard_of == number] - self.starts[number])))
         return pa.concat_tables(parts).take(pa.array(place.reshape(-1))) if parts else _empty(tuple(COLUMNS))
 
@@ -164,7 +164,7 @@ class Gallery:
             found += skipped_of(path, footer(path, self._open(shard), self.record))
         return sorted(found, key=lambda image: image.path)
 
-    def _table(self, shard: Shard) -> pa.Table:
+    def _answer_columns(self, shard: Shard) -> pa.Table:
         return columns_of(self._open(shard), self.folder / shard.name, tuple(COLUMNS))
 
     def _open(self, shard: Shard) -> Any:
