@@ -371,3 +371,23 @@ def test_rows_that_do_not_agree_with_the_criterion_are_refused_by_name() -> None
     with pytest.raises(UserError, match="Branches gives 16 rows for 8 images where MPANetLoss expects 8"):
         of_branches(says=False).losses(batches(1)[0])
     assert of_branches().eval()(batches(1)[0].images).shape == (8, 5)
+
+
+class Alone(torch.nn.Module):
+    dimension = 5
+
+    def forward(self, images):
+        return images
+
+
+@pytest.mark.parametrize(
+    ("target", "sentence"),
+    [
+        (f"{__name__}.Alone", r"model\.network: Alone is called with \(images, infrared\): too many positional"),
+        ("torch.nn.Identity", r"model\.network: Identity has no `dimension`"),
+        ("collections.OrderedDict", r"model\.network: OrderedDict is no torch"),
+    ],
+)
+def test_a_network_that_breaks_its_contract_is_told(target: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        MPANetModule(PEOPLE, network={"_target_": target}, criterion={}, optimizer={}, schedule={})

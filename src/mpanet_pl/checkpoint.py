@@ -12,6 +12,7 @@ from mpanet_pl.module import MPANetModule
 from mpanet_pl.stored import restored
 from mpanet_pl.system import weights
 
+LARGEST = 4096  # pixels of an image's side
 OWN_KEYS = {"state_dict", "hyper_parameters", "pytorch-lightning_version"}
 
 
@@ -19,8 +20,22 @@ class Opened(NamedTuple):
     """A checkpoint's module, and what else its file says."""
 
     module: MPANetModule
+    path: str
     content: Mapping[str, Any]  # of the file; empty where it is a released one
     last_stride: int | None = None  # of a released one, as it was given
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width of the images that the network was trained on; None where the file does not say."""
+        config = self.content.get("config")
+        data = self.content.get("images") or (config.get("data") if isinstance(config, Mapping) else None)
+        found = tuple(data.get(name) for name in ("height", "width")) if isinstance(data, Mapping) else (None, None)
+        if found == (None, None):
+            return None
+        for name, size in zip(("height", "width"), found, strict=True):
+            if not isinstance(size, int) or isinstance(size, bool) or not 0 < size <= LARGEST:
+                raise UserError(f"{self.path} says that its images' {name} is {size!r}.")
+        return found  # type: ignore[return-value]
 
     @property
     def is_released(self) -> bool:
@@ -43,10 +58,10 @@ def open_checkpoint(
     content = weights.read(path)
     if official.is_official(content):
         module = official.module_from_official(content, method, height=height, width=width, last_stride=last_stride)
-        return Opened(module, {}, 1 if last_stride is None else last_stride)
+        return Opened(module, str(path), {}, 1 if last_stride is None else last_stride)
     if not content.keys() >= OWN_KEYS:
         raise UserError(f"{path} is neither a checkpoint of mpanet_pl.train nor a released state dict.")
     given = {"height": height, "width": width, "last_stride": last_stride}
     if typed := [name for name, value in given.items() if value is not None]:
         raise UserError(f"{' and '.join(typed)} is for released checkpoints: {path} says its own.")
-    return Opened(restored(MPANetModule, content, path, trust=trust), content)
+    return Opened(restored(MPANetModule, content, path, trust=trust), str(path), content)

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, Protocol, TypedDict
 
 from torch import Tensor
 
+from mpanet_pl.errors import UserError
+
 
 class Embedding(NamedTuple):
     """What a network makes of B images.
@@ -135,6 +137,20 @@ def shows(network: Any, images: Tensor, infrared: Tensor | None = None) -> tuple
         return features, maps
     maps = network(images, infrared).maps
     return maps if maps.shape[1] else maps.new_ones(len(maps), 1, *maps.shape[2:]), maps
+
+
+def checked(made: Any, key: str) -> Any:
+    """A network or criterion of somebody's own; a UserError says what of the contract it lacks."""
+    if not callable(getattr(made, "forward", None)):
+        raise UserError(f"{key}: {type(made).__name__} is no torch.nn.Module.")
+    if key.endswith("network"):
+        if not isinstance(getattr(made, "dimension", None), int):
+            raise UserError(f"{key}: {type(made).__name__} has no `dimension`, the width of its embeddings.")
+        try:
+            inspect.signature(made.forward).bind("images", "infrared")
+        except TypeError as error:
+            raise UserError(f"{key}: {type(made).__name__} is called with (images, infrared): {error}.") from error
+    return made
 
 
 def named_by(callee: Callable[..., Any], offered: tuple[str, ...]) -> tuple[str, ...]:

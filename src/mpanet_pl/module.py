@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mpanet_pl.data.catalogue import Batch
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.callback import RetrievalScoring
-from mpanet_pl.interfaces import Embedding, asked_by
+from mpanet_pl.interfaces import Embedding, asked_by, checked
 from mpanet_pl.losses import MPANetLoss
 from mpanet_pl.network import MPANet
 from mpanet_pl.optim import Span, build_optimizer, build_schedule
@@ -21,6 +21,8 @@ from mpanet_pl.step import asked_of_step, everyone
 from mpanet_pl.stored import dotted, restored
 from mpanet_pl.system import weights
 from mpanet_pl.system.targets import TARGET, build, fitting
+
+FIELDS = ("embedding", "descriptor")  # of an embedding, by which images can be searched
 
 
 class MPANetModule(pl.LightningModule):
@@ -52,7 +54,7 @@ class MPANetModule(pl.LightningModule):
         torch.Size([2, 384])
     """
 
-    scored = "embedding"  # the field of an embedding that is given to search; "descriptor" is what lies before the neck
+    scored = "embedding"  # the field of an embedding that is searched by; see `score_by`
 
     def __init__(
         self,
@@ -87,6 +89,12 @@ class MPANetModule(pl.LightningModule):
     def embed(self, images: Tensor, infrared: Tensor | None = None, cameras: Tensor | None = None) -> Embedding:
         asked = {"cameras": cameras} if "cameras" in self.asks else {}
         return self.network(images, infrared, **asked)
+
+    def score_by(self, field: str) -> None:
+        """Search by the `embedding`, or by the `descriptor` before the neck."""
+        if field not in FIELDS:
+            raise UserError(f"embedding is one of {', '.join(FIELDS)}, got {field}.")
+        self.scored = field
 
     @property
     def asks(self) -> tuple[str, ...]:
@@ -130,6 +138,11 @@ class MPANetModule(pl.LightningModule):
 
     test_step = predict_step = validation_step
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Which images the network takes is kept with it, whoever's trainer saves."""
+        if images := getattr(getattr(self._trainer, "datamodule", None), "images_are", None):
+            checkpoint["images"] = images
+
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         settings, clips = self.hparams["optimizer"], self._trainer is not None and bool(self.trainer.gradient_clip_val)
         if settings.get("fused") and clips and "mixed" in str(self.trainer.precision):  # which Lightning refuses
@@ -168,4 +181,4 @@ def _made(usual: type[nn.Module], settings: Mapping[str, Any], key: str, *argume
     """The usual class of its keywords; or one that `_target_` names, of those of the usual keywords that it takes."""
     if TARGET not in settings:
         return usual(*arguments, **settings)
-    return build(fitting(settings, usual, key), key, *arguments)
+    return checked(build(fitting(settings, usual, key), key, *arguments), key)

@@ -353,6 +353,7 @@ class Evaluate:
     rank_list: int | str = key("spread, first, worst or a person's number", lambda value: value != "")
     slices: Any = key("a word, or a list such as [camera,gallery]", lambda value: type(value) in (str, list))
     last_stride: int | None = number(1)
+    embedding: str
     flip: bool
     allow_trained_people: bool
     run_dir: str | None = path()
@@ -394,6 +395,7 @@ class _Embedder:
     ckpt: str = path()
     compact: int | str | None = key("a whole number, or the path of a gallery", lambda value: value != "")
     whiten: bool
+    embedding: str
     data_dir: str | None = path()
     flip: bool
     height: int | None = number(1)

@@ -29,6 +29,7 @@ from mpanet_pl.data.augment import Augment, Augmentation, normalise
 from mpanet_pl.data.cache import open_splits
 from mpanet_pl.data.catalogue import Batch, Catalogue, Dataset
 from mpanet_pl.data.images import Images
+from mpanet_pl.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from mpanet_pl.data.sampler import Draw, EvaluationBatches, Rows, TrainingBatches
 from mpanet_pl.errors import UserError
 from mpanet_pl.system.cores import usable_cores
@@ -156,6 +157,11 @@ class ReIDDataModule(LightningDataModule):
     def num_identities(self) -> int:
         """Of the training split; known after `setup`."""
         return self.train.num_identities
+
+    @property
+    def images_are(self) -> dict[str, Any]:
+        """What a network that was trained here has seen, in plain values for its checkpoint."""
+        return {"height": self.height, "width": self.width, "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)}
 
     def prepare_data(self) -> None:
         """Make the folder where the dataset can be made, and the cache; on one process per node."""

@@ -26,7 +26,15 @@ from mpanet_pl.run.record import terms_of
 from mpanet_pl.system.files import sha256
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-OF_A_CHECKPOINT = ("ckpt", "trust", "flip", "height", "width", "last_stride")  # what commands hand on to `load`
+OF_A_CHECKPOINT = (
+    "ckpt",
+    "trust",
+    "flip",
+    "embedding",
+    "height",
+    "width",
+    "last_stride",
+)  # what commands hand on to `load`
 RELEASED = "a dataset that the released checkpoint does not name"
 
 
@@ -68,6 +76,7 @@ class Embedder:
         self.height, self.width, self.origin = height, width, origin
         self.device, self.precision, self.flip = torch.device(device), precision, flip
         self.projection = projection
+        self.scored: str = getattr(network, "scored", "embedding")
         self.two_stream = "infrared" in asked_by(network)
 
     @property
@@ -157,6 +166,7 @@ class Embedder:
             "std": list(IMAGENET_STD),
             "precision": self.precision,
             "flip": self.flip,
+            **({"embedding": self.scored} if self.scored != "embedding" else {}),
             "compact": self.projection.digest if self.projection else None,
             "dimension": self.dimension,
         }
@@ -173,6 +183,7 @@ def load(
     last_stride: int | None = None,
     precision: str = "float32",
     flip: bool = False,
+    embedding: str = "embedding",
     projection: Projection | None = None,
 ) -> Embedder:
     """A checkpoint of this package, or a released one, ready to embed.
@@ -185,14 +196,17 @@ def load(
     opened = open_checkpoint(
         ckpt, trust=packages(trust), method=method, last_stride=last_stride, height=height, width=width
     )
+    opened.module.score_by(embedding)
     digest, place = sha256(ckpt), str(Path(ckpt).expanduser().absolute())
     if opened.is_released:
         if height is None or width is None:
             raise UserError(f"{ckpt} is a released checkpoint, which does not say its image size: give height, width.")
         origin = Origin(digest, RELEASED, {}, place, opened.last_stride)
     else:
-        config = _config(opened.content, ckpt)
-        height, width = (_size(config, name, ckpt) for name in ("height", "width"))
+        config = opened.content.get("config") or {}
+        if opened.size is None:
+            raise UserError(f"{ckpt} does not say how large its images are: it was saved without a ReIDDataModule.")
+        height, width = opened.size
         trained_on = str(config.get("dataset", "a dataset that the checkpoint does not name"))
         origin = Origin(digest, trained_on, config, place)
     return Embedder(
@@ -226,18 +240,3 @@ def device_of(asked: torch.device | str) -> torch.device:
     except Exception as error:  # a device that this torch was not built for is an AssertionError
         raise UserError(f"device={asked} is not there: {str(error).splitlines()[0]}") from error
     return device
-
-
-def _config(content: Mapping[str, Any], ckpt: str | Path) -> Mapping[str, Any]:
-    config = content.get("config")
-    if not isinstance(config, Mapping):
-        raise UserError(f"{ckpt} does not say how it was trained: it has no configuration with the images' size.")
-    return config
-
-
-def _size(config: Mapping[str, Any], name: str, ckpt: str | Path) -> int:
-    data = config.get("data")
-    size = data.get(name) if isinstance(data, Mapping) else None
-    if not isinstance(size, int) or isinstance(size, bool) or not 0 < size <= 4096:
-        raise UserError(f"{ckpt} has a configuration whose data.{name} is no image's size: {size!r}.")
-    return size

@@ -236,6 +236,7 @@ def embedder_of(
         trust=trust,
         precision=record["precision"],
         flip=record["flip"],
+        embedding=record.get("embedding", "embedding"),
         projection=gallery.projection,
         **sizes,
     )

@@ -58,6 +58,7 @@ class Subject(NamedTuple):
     module: MPANetModule | None = None
     saved: Saved | None = None
     notes: tuple[str, ...] = ()
+    size: tuple[int, int] | None = None  # of the images that it was trained on
     exact: bool = False  # trained in float32, hence tested in float32 unless another precision is asked for
 
 
@@ -125,6 +126,7 @@ def measure_saved(cfg: DictConfig, request: Request, subject: Subject, saved: Sa
 def measure_network(cfg: DictConfig, request: Request, subject: Subject, know: Know) -> None:
     """Every rank embeds its share of the test images; the first tells the scores."""
     assert subject.module
+    subject.module.score_by(cfg.embedding)
     settle_trial(cfg)
     calibrates = cfg.measure == "open_set" and _held_out(subject.root, cfg) and not cfg.flip
     data = build_data(cfg.data, validation="held_out" if calibrates else "test")
@@ -144,8 +146,9 @@ def measure_network(cfg: DictConfig, request: Request, subject: Subject, know: K
         tested = examiner.test(trainer, subject.module)
         if not trainer.is_global_zero:
             return
+        before = ["embeddings are descriptors, before the neck"] if cfg.embedding == "descriptor" else []
         flipped = ["each embedding is the mean over image and mirror image"] if cfg.flip else []
-        notes = (f"network: {cfg.ckpt}, in {trainer.precision}", *subject.notes, *flipped)
+        notes = (f"network: {cfg.ckpt}, in {trainer.precision}", *subject.notes, *before, *flipped)
         saved = Saved(tested.embeddings, data.test, examiner.knowledge is not None, Path(cfg.ckpt).stem, notes)
         origin = _provenance(cfg, request, Record.of(trainer, **_of_run(cfg))) | {"network": sha256(cfg.ckpt)}
         descriptors = examiner.descriptors(trainer, subject.module) if cfg.measure == "mixed" else None
@@ -250,7 +253,7 @@ def read_checkpoint(path: Path, last_stride: int | None = None, trust: Sequence[
     changes = trained.get("changes", []) if trained else []
     root = plain(trained) if trained else None
     exact = "record" in content and Record.read(content["record"], str(path)).precision == "32-true"
-    return Subject(trained, root, opened.module, notes=tuple(changes), exact=exact)
+    return Subject(trained, root, opened.module, notes=tuple(changes), size=opened.size, exact=exact)
 
 
 def _configuration(stored: object, path: Path) -> DictConfig:
@@ -273,6 +276,7 @@ def settings(cfg: DictConfig, request: Request, subject: Subject) -> DictConfig:
         if cfg.dataset is None:
             raise UserError(f"{_source(cfg)} does not say what it was trained on: add dataset=… and data_dir=….")
         _check_trial_is_named(cfg)
+        _keep_size(cfg, subject, typed)
         return cfg
     chosen = set(targets(plain(cfg)))  # by who asks, not by the file
     OmegaConf.set_struct(cfg, False)  # a dataset brings keys of its own
@@ -283,9 +287,7 @@ def settings(cfg: DictConfig, request: Request, subject: Subject) -> DictConfig:
         cfg = request.change(cfg, [text for text in typed if not text.startswith("dataset=")])
         OmegaConf.set_struct(cfg, False)
     else:
-        for key in ("height", "width"):
-            if not any(text.startswith(f"data.{key}=") for text in typed):
-                cfg.data[key] = trained.data[key]
+        _keep_size(cfg, subject, typed)
         _check_trial_is_named(cfg)
     ran = ran_here(Path(_source(cfg)).absolute().parent.parent)
     check_targets(cfg, _source(cfg), cfg.trust, known=chosen | ran)
@@ -294,6 +296,13 @@ def settings(cfg: DictConfig, request: Request, subject: Subject) -> DictConfig:
         cfg.flip = trained.flip
     _check_held_out(cfg, trained)
     return cfg
+
+
+def _keep_size(cfg: DictConfig, subject: Subject, typed: Sequence[str]) -> None:
+    """Images are as large as those that the network was trained on, unless another size is typed."""
+    for key, size in zip(("height", "width"), subject.size or (), strict=False):
+        if not any(text.startswith(f"data.{key}=") for text in typed):
+            cfg.data[key] = size
 
 
 def _source(cfg: DictConfig) -> str:

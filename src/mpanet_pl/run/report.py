@@ -35,7 +35,7 @@ Next:  python -m mpanet_pl.evaluate {ckpt} rerank=k_reciprocal
 def print_end(results: Results, tested: Tested, examiner: Examiner, folder: Path) -> None:
     """The table, a line each on nuances, on how it was measured and on the files, and what to do next."""
     lines = [examiner.knowledge.line(tested.nuances)] if examiner.knowledge else []
-    results.print(extra=[*lines, examiner.chance])
+    results.print(extra=[line for line in (*lines, examiner.chance) if line])
     ckpt, resume = typed("ckpt", folder / LAST), typed("resume", folder)
     print(NEXT.format(folder=folder, ckpt=ckpt, resume=resume))
 

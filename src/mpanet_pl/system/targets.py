@@ -58,7 +58,10 @@ def part(given: Any, key: str, *arguments: Any) -> Any:
 
 def fitting(settings: Mapping[str, Any], usual: Callable[..., Any], key: str) -> dict[str, Any]:
     """Settings that name a class by `_target_`, without those of the usual class's keywords that it does not take."""
-    taken = inspect.signature(named(settings[TARGET], key)).parameters
+    try:
+        taken = inspect.signature(named(settings[TARGET], key)).parameters
+    except ValueError:  # of what is built in
+        return dict(settings)
     any_word = any(word.kind is word.VAR_KEYWORD for word in taken.values())
     left_over = set() if any_word else inspect.signature(usual).parameters.keys() - taken.keys()
     return {word: value for word, value in settings.items() if word not in left_over}

@@ -33,14 +33,14 @@ def nuance_table(scores: Mapping[str, float]) -> tuple[list[str], list[list[str]
 
 
 def nuance_line(scores: Mapping[str, float]) -> str:
-    """The means over nuances in one line; the table has each of them."""
+    """The means over nuances in one line, or nothing where none was measured; the table has each of them."""
     parts = []
     for column, chance in (("pointing_some_map", scores.get("pointing_some_map_chance/mean")), ("siblings", 50.0)):
         if f"{column}/mean" in scores:
             parts.append(f"{COLUMNS[column]} {scores[f'{column}/mean']:.1f} % (chance {chance:.1f})")
     if "siblings_hidden/mean" in scores:
         parts[-1] += f", {COLUMNS['siblings_hidden']} {scores['siblings_hidden/mean']:.1f} %"
-    return f"nuances: {'; '.join(parts)}"
+    return f"nuances: {'; '.join(parts)}" if parts else ""
 
 
 def nuance_remarks(scores: Mapping[str, float]) -> list[str]:
