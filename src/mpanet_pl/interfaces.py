@@ -7,12 +7,18 @@ Nothing has to be inherited: a part has what its Protocol lists, and what it lea
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, TypedDict
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, Protocol, Self, TypeAlias, TypedDict
 
 from torch import Tensor
 
 from mpanet_pl.errors import UserError
+
+CMC = Literal["deduplicated", "plain"]
+Similarity = Literal["cosine", "euclidean", "product"]
+Catalogue: TypeAlias = Any  # `mpanet_pl.data.Catalogue`, which stands above this file
+Dataset: TypeAlias = Any  # likewise
 
 
 class Embedding(NamedTuple):
@@ -110,6 +116,102 @@ class Step(TypedDict):
     progress: float  # share of the run's optimiser steps that are done, from 0
     images: Tensor  # (B, 3, H, W), this rank's alone
     look: Callable[[Tensor], Tensor]  # this rank's images (B, 3, H, W) to every rank's maps (N, P, h, w)
+
+
+class Search(NamedTuple):
+    """Queries and the galleries that they meet: per setting, one gallery a trial. All are rows of the catalogue."""
+
+    queries: Tensor  # (Q,) int64
+    galleries: dict[str, list[Tensor]]  # setting -> trials x (G,) int64
+
+
+class RetrievalProtocol(Protocol):
+    """Which query meets which gallery. A protocol of one's own inherits this class, for its defaults.
+
+    A protocol of one gallery for all:
+
+        class OneGallery(RetrievalProtocol):
+            draw = "visible images are the gallery"
+
+            def searches(self, catalogue):
+                infrared, visible = rows_of(catalogue, infrared=True), rows_of(catalogue, infrared=False)
+                return [Search(infrared, {"infrared_to_visible": [visible]})]
+
+    `rows_of` is `mpanet_pl.evaluation.rows_of`. Rows come from the catalogue's content, never from its order: the same
+    images in another order score the same. Of a dataset's settings a class gets those that its constructor names.
+    """
+
+    version: str = "1"
+    """Goes up when the protocol measures something else. Every result names it."""
+
+    cmc: CMC = "deduplicated"
+    """`deduplicated` counts each identity once, at its best image; `plain` counts images."""
+
+    similarity: Similarity = "cosine"
+    """What ranks a gallery: the cosine, the negative Euclidean distance or the inner product of two embeddings."""
+
+    draw: str
+    """How the galleries were chosen, in words."""
+
+    gallery: str | None = None
+    """The same as a keyword: official permutations, random.seed, all images."""
+
+    trials: int | None = None
+    """Galleries of a setting, where there are several."""
+
+    published: Mapping[str, Mapping[str, float]] = {}
+    """Setting -> score -> percent, of MPANet's paper, where the paper measured alike."""
+
+    @classmethod
+    def of(cls, dataset: Dataset, **settings: Any) -> Self:
+        """The protocol for the test images of this dataset, with the keywords that were given."""
+        return cls(**settings)
+
+    def elsewhere(self) -> Self:
+        """The same protocol for other people than the test's, who are in no official draw."""
+        return self
+
+    @abstractmethod
+    def searches(self, catalogue: Catalogue) -> list[Search]:
+        """Who searches whom. A setting with several galleries is scored on each gallery, then averaged."""
+        ...
+
+    def ignored(self, queries: Catalogue, gallery: Catalogue) -> Tensor | None:
+        """Pairs that do not meet, (Q, G) bool. None: all pairs meet."""
+        return None
+
+    @property
+    def normalise(self) -> bool:
+        """Whether cosines rank: the name that releases before 0.3 had for `similarity`."""
+        return self.similarity == "cosine"
+
+    @normalise.setter
+    def normalise(self, value: bool) -> None:
+        self.similarity = "cosine" if value else "euclidean"
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if isinstance(value := cls.__dict__.get("normalise"), bool):
+            cls.similarity = "cosine" if value else "euclidean"
+            del cls.normalise
+
+
+class Reranker(Protocol):
+    """Similarities that look beyond a pair: a class named by `rerank._target_`, or an object.
+
+    Its `str` describes it in every result that it made.
+    """
+
+    name: str
+    """Follows the setting's name in every table."""
+
+    compares_directions: bool = False
+    """True: embeddings come as the network gave them, whatever similarity the protocol ranks by."""
+
+    @abstractmethod
+    def __call__(self, queries: Tensor, gallery: Tensor) -> Tensor:
+        """Queries (Q, D) and a trial's gallery (G, D), as the protocol compares them, to similarities (Q, G)."""
+        ...
 
 
 STEP = tuple(Step.__annotations__)

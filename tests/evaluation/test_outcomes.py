@@ -9,7 +9,8 @@ from evaluation import made
 
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import Scores, SYSUProtocol, evaluate
-from mpanet_pl.evaluation.outcomes import Outcomes, read_queries, write_queries
+from mpanet_pl.evaluation.outcomes import Outcomes
+from mpanet_pl.features.queries import read_queries, write_queries
 
 TWO_TRIALS = Outcomes(
     queries=torch.tensor([4, 2, 7]),

@@ -8,8 +8,8 @@ from golden import recipe
 from mpanet_pl.evaluation import LLCMProtocol, RegDBProtocol, SYSUProtocol
 from mpanet_pl.evaluation.published import mpanet, others, records
 
-SYSU = {"normalised": True, "gallery": "official permutations", "trials": 10}
-REGDB = {"normalised": False, "gallery": "all images", "trials": None}
+SYSU = {"similarity": "cosine", "gallery": "official permutations", "trials": 10}
+REGDB = {"similarity": "euclidean", "gallery": "all images", "trials": None}
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_others_stand_beside_what_was_measured_alike() -> None:
     assert rows[0][2:6] == ["68.78", "95.00", "98.28", "65.96"]
     assert others("sysu", ["all/single"], **SYSU, flip=True) is None
     assert others("sysu", ["all/single + k-reciprocal"], **SYSU, flip=False) is None
-    of_one_draw = others("sysu", ["all/single"], normalised=True, gallery="random.seed", trials=1, flip=False)
+    of_one_draw = others("sysu", ["all/single"], similarity="cosine", gallery="random.seed", trials=1, flip=False)
     assert of_one_draw is not None
     assert [row[1] for row in of_one_draw[1]] == ["AGW (in CIL's benchmark)", "CIL (NeurIPS 2021)"]
 
@@ -64,7 +64,7 @@ def test_a_row_says_its_edition_and_what_is_not_known() -> None:
     found = others(
         "llcm",
         ["visible_to_infrared"],
-        normalised=protocol.normalise,
+        similarity=protocol.similarity,
         gallery=protocol.gallery,
         trials=protocol.trials,
         flip=False,

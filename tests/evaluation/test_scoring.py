@@ -22,9 +22,9 @@ from mpanet_pl.evaluation import (
     SYSUProtocol,
     check_matches,
     evaluate,
-    scoring,
+    retrieval,
 )
-from mpanet_pl.evaluation.scoring import first_alike
+from mpanet_pl.evaluation.retrieval import first_alike
 
 SEEDS = range(8)
 
@@ -184,7 +184,7 @@ def test_trials_may_hold_other_people_each(sizes: tuple[int, ...]) -> None:
 def test_blocks_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     embeddings, catalogue = made.small(3)
     whole = evaluate(embeddings, catalogue, SYSUProtocol(trials=2))
-    monkeypatch.setattr(scoring, "SIMILARITIES_AT_ONCE", 1)
+    monkeypatch.setattr(retrieval, "SIMILARITIES_AT_ONCE", 1)
     for setting, score in evaluate(embeddings, catalogue, SYSUProtocol(trials=2)).items():
         assert score.trials == whole[setting].trials
 

@@ -14,7 +14,7 @@ from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import Results, Scores, SYSUProtocol, evaluate
 from mpanet_pl.evaluation.published import mpanet
 
-PAPER = mpanet("sysu", normalised=True, gallery="official permutations", trials=10)
+PAPER = mpanet("sysu", similarity="cosine", gallery="official permutations", trials=10)
 HOW = "cosine similarity; deduplicated CMC; 2 galleries; no re-ranking"
 
 

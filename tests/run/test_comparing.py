@@ -10,7 +10,7 @@ import torch
 from mpanet_pl.compare import main
 from mpanet_pl.data.catalogue import Catalogue
 from mpanet_pl.evaluation import FolderProtocol, MutualNeighbours, RegDBProtocol, Results, evaluate
-from mpanet_pl.evaluation.outcomes import QUERIES, write_queries
+from mpanet_pl.features.queries import QUERIES, write_queries
 
 PEOPLE = 30
 CATALOGUE = Catalogue.from_rows(

@@ -13,9 +13,9 @@ from mpanet_pl import MPANetModule
 from mpanet_pl.data.augment import normalise
 from mpanet_pl.evaluate import evaluate, main
 from mpanet_pl.evaluation import SYSUProtocol
-from mpanet_pl.evaluation.features import read_features
 from mpanet_pl.evaluation.mixed import evaluate_mixed, probe
 from mpanet_pl.evaluation.open_set import OF_THE_TEST, Calibration, calibrate, evaluate_open_set
+from mpanet_pl.features import read_features
 from mpanet_pl.run.datasets import build_data
 from mpanet_pl.train import train
 

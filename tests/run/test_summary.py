@@ -11,8 +11,9 @@ import torch
 
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import Results, Scores
-from mpanet_pl.evaluation.outcomes import Outcomes, write_queries
+from mpanet_pl.evaluation.outcomes import Outcomes
 from mpanet_pl.evaluation.published import mpanet
+from mpanet_pl.features.queries import write_queries
 from mpanet_pl.run.summary import Summary, summarize
 from mpanet_pl.summarize import main
 

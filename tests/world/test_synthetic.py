@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from mpanet_pl.data import Splits
+from mpanet_pl.data.permutations import Permutations
 from mpanet_pl.errors import UserError
-from mpanet_pl.evaluation.permutations import Permutations
 from mpanet_pl.prepare import main
 from mpanet_pl.world import NUANCES, Synthetic, drawing, shot
 from mpanet_pl.world.annotations import Annotations

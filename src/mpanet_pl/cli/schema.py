@@ -120,7 +120,8 @@ DATASETS: dict[str | None, type] = {
 @dataclass(kw_only=True)
 class _Protocol:
     _target_: str
-    normalise: bool
+    similarity: str = is_one_of("cosine", "euclidean", "product")
+    normalise: bool | None  # 0.2's word for it
 
 
 @dataclass(kw_only=True)

@@ -5,8 +5,6 @@ from mpanet_pl.evaluation.protocols import (
     FolderProtocol,
     LLCMProtocol,
     RegDBProtocol,
-    RetrievalProtocol,
-    Search,
     SYSUProtocol,
     protocol_of,
     rows_of,
@@ -14,6 +12,7 @@ from mpanet_pl.evaluation.protocols import (
 from mpanet_pl.evaluation.rerank import Affinity, KReciprocal, MutualNeighbours
 from mpanet_pl.evaluation.scoring import Scores, check_matches, evaluate
 from mpanet_pl.evaluation.tables import Results
+from mpanet_pl.interfaces import RetrievalProtocol, Search
 
 __all__ = [
     "Affinity",

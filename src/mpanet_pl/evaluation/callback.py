@@ -13,9 +13,9 @@ from mpanet_pl.data import Batch, Catalogue, ReIDDataModule
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.metric import ReIDMetric
 from mpanet_pl.evaluation.outcomes import NAMES
-from mpanet_pl.evaluation.protocols import RetrievalProtocol, protocol_of
-from mpanet_pl.evaluation.rerank import Reranker
+from mpanet_pl.evaluation.protocols import protocol_of
 from mpanet_pl.evaluation.scoring import Scores
+from mpanet_pl.interfaces import Reranker, RetrievalProtocol
 
 MONITOR = "val/monitor"
 

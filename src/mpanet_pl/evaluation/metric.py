@@ -12,9 +12,9 @@ from torchmetrics import Metric
 
 from mpanet_pl.data.catalogue import Catalogue
 from mpanet_pl.errors import UserError
-from mpanet_pl.evaluation.protocols import RetrievalProtocol, Search
-from mpanet_pl.evaluation.rerank import Reranker
-from mpanet_pl.evaluation.scoring import Scores, any_match, check_embeddings, check_matches, evaluate
+from mpanet_pl.evaluation.retrieval import any_match
+from mpanet_pl.evaluation.scoring import Scores, check_embeddings, check_matches, evaluate
+from mpanet_pl.interfaces import Reranker, RetrievalProtocol, Search
 
 
 class ReIDMetric(Metric):
@@ -160,7 +160,7 @@ class Among(RetrievalProtocol):
     def __init__(self, seen: Tensor, protocol: RetrievalProtocol, catalogue: Catalogue) -> None:
         """`seen` (N,) bool of the catalogue's images."""
         self.protocol, self.version = protocol, protocol.version
-        self.cmc, self.normalise = protocol.cmc, protocol.normalise
+        self.cmc, self.similarity = protocol.cmc, protocol.similarity
         self.draw = f"{protocol.draw}, of which {int(seen.sum())} of {len(seen)} test images were seen"
         self.found: list[Search] = []
         for search in protocol.searches(catalogue):

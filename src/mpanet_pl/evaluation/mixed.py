@@ -14,15 +14,15 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from mpanet_pl.data.catalogue import Catalogue
 from mpanet_pl.errors import UserError
-from mpanet_pl.evaluation.open_set import comparable
-from mpanet_pl.evaluation.protocols import RetrievalProtocol, Search, rows_of
+from mpanet_pl.evaluation.protocols import rows_of
 from mpanet_pl.evaluation.ranking import REMOVED
-from mpanet_pl.evaluation.scoring import SIMILARITIES_AT_ONCE, Retrieval, check_embeddings
-from mpanet_pl.system.precision import full_precision, precise
+from mpanet_pl.evaluation.retrieval import SIMILARITIES_AT_ONCE, Retrieval, directions_of
+from mpanet_pl.evaluation.scoring import check_embeddings
+from mpanet_pl.interfaces import RetrievalProtocol, Search
+from mpanet_pl.system.precision import full_precision
 
 KINDS = ("same person, same modality", "same person, other modality", "others, same modality", "others, other modality")
 BINS = 100
@@ -55,8 +55,8 @@ def evaluate_mixed(
             for search in protocol.searches(catalogue)
             for setting, share in _overtaken(retrieval, search).items()
         }
-        directions = normalize(precise(embeddings))
-        before = None if descriptors is None else probe(normalize(precise(descriptors)), catalogue)
+        directions = directions_of(embeddings)
+        before = None if descriptors is None else probe(directions_of(descriptors), catalogue)
         return MixedScores(overtaken, similarities(directions, catalogue), probe(directions, catalogue), before)
 
 
@@ -84,7 +84,7 @@ def _highest(retrieval: Retrieval, queries: Tensor, images: Tensor, *, same_pers
     """(Q,) float64: each query's highest similarity to one of `images` of the same person, or of others."""
     highest = []
     for rows in queries.split(max(1, SIMILARITIES_AT_ONCE // len(images))):
-        similarity = comparable(retrieval, rows, images)
+        similarity = retrieval.comparable(rows, images)
         same = retrieval.identities[rows][:, None] == retrieval.identities[images]
         highest.append(similarity.masked_fill_(same != same_person, REMOVED).amax(1).double())
     return torch.cat(highest)

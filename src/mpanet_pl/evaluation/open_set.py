@@ -24,9 +24,10 @@ from torch import Tensor
 
 from mpanet_pl.data.catalogue import Catalogue
 from mpanet_pl.errors import UserError
-from mpanet_pl.evaluation.protocols import RetrievalProtocol, Search
 from mpanet_pl.evaluation.ranking import REMOVED, Gallery
-from mpanet_pl.evaluation.scoring import Retrieval, check_embeddings
+from mpanet_pl.evaluation.retrieval import Retrieval
+from mpanet_pl.evaluation.scoring import DISTANCES, check_embeddings
+from mpanet_pl.interfaces import RetrievalProtocol, Search
 from mpanet_pl.system.precision import full_precision
 
 FALSE_ALARMS = (0.01, 0.05, 0.1)
@@ -174,7 +175,7 @@ def calibrate(calibration: Calibration, protocol: RetrievalProtocol) -> dict[str
     """
     check_embeddings(calibration.embeddings, len(calibration.catalogue))
     protocol = copy(protocol)
-    protocol.normalise = True
+    protocol.similarity = "cosine"
     with full_precision(calibration.embeddings.device):
         found = {
             setting: strangers(draw=0) for setting, strangers in _strangers_by_setting(calibration, protocol).items()
@@ -279,7 +280,7 @@ def _setting(
         for rate, pairs in alarms.items()
     }
     who = strangers.who if strangers else "people neither enrolled nor tested"
-    way = "cosine similarity" if protocol.normalise else "Euclidean distance of un-normalised embeddings"
+    way = DISTANCES[protocol.similarity]
     measured = (
         f"open set: {way}; {draws} draws of people, {sizes[0][0]} enrolled in the first, with {sizes[0][1]} non-mated "
         f"searches; thresholds calibrated on {who}; {protocol.draw}; "
@@ -335,10 +336,7 @@ def _draw(
 
 def comparable(retrieval: Retrieval, queries: Tensor, images: Tensor) -> Tensor:
     """(Q, G) similarities that mean the same for every query: cosines, or negative distances; -inf where none meet."""
-    mine, theirs = retrieval.embeddings_of(queries), retrieval.embeddings_of(images)
-    similarity = mine @ theirs.T if retrieval.protocol.normalise else -torch.cdist(mine, theirs)
-    retrieval.remove_ignored(similarity, queries, retrieval.catalogue[images])
-    return similarity
+    return retrieval.comparable(queries, images)
 
 
 def _pairs(retrieval: Retrieval, queries: Tensor, images: Tensor) -> Verification:

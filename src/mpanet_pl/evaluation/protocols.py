@@ -7,72 +7,23 @@ order of their paths. Camera numbers are known here and to the datasets alone; e
 from __future__ import annotations
 
 import random
-from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self, get_args
 
 import torch
 from torch import Tensor
 
 from mpanet_pl.data.catalogue import Catalogue, Dataset
+from mpanet_pl.data.permutations import Permutations
 from mpanet_pl.errors import UserError
-from mpanet_pl.evaluation.permutations import Permutations
-from mpanet_pl.evaluation.published import NONE, Published, mpanet
-from mpanet_pl.evaluation.ranking import CMC
+from mpanet_pl.evaluation.published import mpanet
+from mpanet_pl.interfaces import CMC, RetrievalProtocol, Search, Similarity
 
 SYSU_CAMERAS = {"all": (1, 2, 4, 5), "indoor": (1, 2)}
 SYSU_SHOTS = {"single": 1, "multi": 10}
-
-
-class Search(NamedTuple):
-    """Queries, and the galleries that they meet: per setting, one gallery a trial. All are rows of the catalogue."""
-
-    queries: Tensor  # (Q,) int64
-    galleries: dict[str, list[Tensor]]  # setting -> trials x (G,) int64
-
-
-class RetrievalProtocol(ABC):
-    """Which query meets which gallery: the base of every protocol, and of your own.
-
-    A protocol of one gallery for all:
-
-        class OneGallery(RetrievalProtocol):
-            draw = "visible images are the gallery"
-
-            def searches(self, catalogue):
-                infrared, visible = rows_of(catalogue, infrared=True), rows_of(catalogue, infrared=False)
-                return [Search(infrared, {"infrared_to_visible": [visible]})]
-
-    Rows come from the catalogue's content, never from its order: the same images in another order score the same.
-    """
-
-    version: str = "1"  # goes up when the protocol measures something else; every result says it
-    cmc: CMC = "deduplicated"  # counts each identity once, at its best image; "plain" counts images
-    normalise: bool = True  # compare L2-normalised embeddings (cosine); False: Euclidean distance of them as they are
-    draw: str  # how the galleries were chosen, in words
-    gallery: str | None = None  # the same in short: official permutations, random.seed, all images
-    trials: int | None = None  # galleries of a setting, where there are several
-    published: Published = NONE  # setting -> score -> percent, of MPANet's paper, where it measured alike
-
-    @classmethod
-    def of(cls, dataset: Dataset, **settings: Any) -> Self:
-        """The protocol for the test images of this dataset, with the constructor's keywords that were said."""
-        return cls(**settings)
-
-    def elsewhere(self) -> Self:
-        """The same for other people than the test's, of whom no official draw knows."""
-        return self
-
-    @abstractmethod
-    def searches(self, catalogue: Catalogue) -> list[Search]:
-        """Who searches whom. A setting with several galleries is scored on each, and averaged."""
-
-    def ignored(self, queries: Catalogue, gallery: Catalogue) -> Tensor | None:
-        """Pairs that do not meet, (Q, G) bool; None where all do."""
-        return None
 
 
 def protocol_of(dataset: Dataset) -> RetrievalProtocol:
@@ -89,6 +40,19 @@ def protocol_of(dataset: Dataset) -> RetrievalProtocol:
     return protocol
 
 
+def similarity_by(similarity: Similarity, normalise: bool | None = None) -> Similarity:
+    """The similarity that is asked for; configurations of 0.2 say `normalise` instead.
+
+    >>> similarity_by("product"), similarity_by("cosine", normalise=False)
+    ('product', 'euclidean')
+    """
+    if normalise is not None:
+        return "cosine" if normalise else "euclidean"
+    if similarity not in get_args(Similarity):
+        raise UserError(f"A similarity is {', '.join(get_args(Similarity))}, got '{similarity}'.")
+    return similarity
+
+
 class SYSUProtocol(RetrievalProtocol):
     """SYSU-MM01: infrared queries, all-search and indoor-search, single-shot and multi-shot.
 
@@ -97,18 +61,25 @@ class SYSUProtocol(RetrievalProtocol):
     a sample of up to ten. That is another draw than the official one, and every result says so.
 
     Cameras 2 and 3 stand at one place, so a query of camera 3 ignores every gallery image of camera 2. The MATLAB
-    evaluator compares embeddings as they are (`normalise=False`), most published code cosines.
+    evaluator compares embeddings by `similarity="euclidean"`, most published code by cosine.
     """
 
     trials: int
 
-    def __init__(self, permutations: str | Path | None = None, trials: int = 10, *, normalise: bool = True) -> None:
+    def __init__(
+        self,
+        permutations: str | Path | None = None,
+        trials: int = 10,
+        *,
+        similarity: Similarity = "cosine",
+        normalise: bool | None = None,
+    ) -> None:
         if trials < 1:
             raise UserError(f"SYSU's protocol needs at least one trial, got {trials}")
-        self.trials, self.normalise = trials, normalise
+        self.trials, self.similarity = trials, similarity_by(similarity, normalise)
         self.permutations = Permutations(permutations, trials) if permutations is not None else None
         self.gallery = "official permutations" if self.permutations else "random.seed"
-        self.published = mpanet("sysu", normalised=normalise, gallery=self.gallery, trials=trials)
+        self.published = mpanet("sysu", similarity=self.similarity, gallery=self.gallery, trials=trials)
         drawn_by = str(self.permutations) if self.permutations else "random.seed(trial), not the official permutations"
         self.draw = f"{_galleries(trials)} drawn by {drawn_by}"
 
@@ -119,7 +90,7 @@ class SYSUProtocol(RetrievalProtocol):
         return cls(**{"permutations": official if official.is_file() else None} | settings)
 
     def elsewhere(self) -> Self:
-        return type(self)(trials=self.trials, normalise=self.normalise)
+        return type(self)(trials=self.trials, similarity=self.similarity)
 
     def searches(self, catalogue: Catalogue) -> list[Search]:
         files, seen = _files(catalogue, infrared=False), set(catalogue.cameras.tolist())
@@ -151,18 +122,20 @@ class RegDBProtocol(RetrievalProtocol):
     """One trial of RegDB: all test images of one modality search among all of the other, in both directions.
 
     The defaults are the released evaluator's: Euclidean distances between un-normalised embeddings and the
-    de-duplicated CMC. Most other code ranks by cosine (`normalise=True`) and counts images (`cmc="plain"`).
+    de-duplicated CMC. Most other code ranks by cosine and counts images (`cmc="plain"`).
     """
 
     draw = "all images of the other modality are the gallery"
     gallery = "all images"
 
-    def __init__(self, cmc: CMC = "deduplicated", normalise: bool = False) -> None:
+    def __init__(
+        self, cmc: CMC = "deduplicated", *, similarity: Similarity = "euclidean", normalise: bool | None = None
+    ) -> None:
         if cmc not in ("deduplicated", "plain"):
             raise UserError(f'The CMC is "deduplicated" or "plain", got "{cmc}"')
         self.cmc: CMC = cmc
-        self.normalise = normalise
-        self.published = mpanet("regdb", normalised=normalise, gallery=self.gallery)
+        self.similarity = similarity_by(similarity, normalise)
+        self.published = mpanet("regdb", similarity=self.similarity, gallery=self.gallery)
 
     def searches(self, catalogue: Catalogue) -> list[Search]:
         visible, thermal = rows_of(catalogue, infrared=False), rows_of(catalogue, infrared=True)
@@ -181,10 +154,10 @@ class LLCMProtocol(RetrievalProtocol):
     gallery = "random.seed"
     trials: int
 
-    def __init__(self, trials: int = 10, *, normalise: bool = True) -> None:
+    def __init__(self, trials: int = 10, *, similarity: Similarity = "cosine", normalise: bool | None = None) -> None:
         if trials < 1:
             raise UserError(f"LLCM's protocol needs at least one trial, got {trials}")
-        self.trials, self.normalise = trials, normalise
+        self.trials, self.similarity = trials, similarity_by(similarity, normalise)
         self.draw = f"{_galleries(trials)} drawn by random.seed(trial), one image per identity and camera"
 
     def searches(self, catalogue: Catalogue) -> list[Search]:
@@ -216,8 +189,10 @@ class FolderProtocol(RetrievalProtocol):
     draw = "all images of the other modality are the gallery"
     gallery = "all images"
 
-    def __init__(self, same_camera: bool = False, *, normalise: bool = True) -> None:
-        self.same_camera, self.normalise = same_camera, normalise
+    def __init__(
+        self, same_camera: bool = False, *, similarity: Similarity = "cosine", normalise: bool | None = None
+    ) -> None:
+        self.same_camera, self.similarity = same_camera, similarity_by(similarity, normalise)
         if same_camera:
             self.draw += " but those of the query's identity and camera"
 

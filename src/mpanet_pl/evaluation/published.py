@@ -11,8 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from mpanet_pl.interfaces import Similarity
+
 Published = Mapping[str, Mapping[str, float]]  # setting -> score -> percent
-NONE: Published = {}
 SCORES = ("r1", "r10", "r20", "mAP", "mINP")
 YES_OR_NO = {"yes": True, "no": False, "": None}
 
@@ -41,10 +42,12 @@ class Record(NamedTuple):
         asked = ("query", "scorer", "flip", "normalised", "gallery", "selected")
         return [name for name in asked if getattr(self, name) is None]
 
-    def is_alike(self, *, flip: bool, normalised: bool, gallery: str | None, trials: int | None) -> bool:
+    def is_alike(self, *, flip: bool, similarity: Similarity, gallery: str | None, trials: int | None) -> bool:
         """Whether nothing that is known of it differs from these conditions."""
-        pairs = ((self.flip, flip), (self.normalised, normalised), (self.gallery, gallery), (self.trials, trials))
-        return self.scorer == "embedding" and all(own is None or own == theirs for own, theirs in pairs)
+        ranked_by = self.normalised is None or ("cosine" if self.normalised else "euclidean") == similarity
+        pairs = ((self.flip, flip), (self.gallery, gallery), (self.trials, trials))
+        alike = all(own is None or own == theirs for own, theirs in pairs)
+        return self.scorer == "embedding" and ranked_by and alike
 
 
 @cache
@@ -54,26 +57,32 @@ def records() -> Sequence[Record]:
 
 
 def mpanet(
-    dataset: str, *, normalised: bool, gallery: str | None, trials: int | None = None, flip: bool = False
+    dataset: str, *, similarity: Similarity, gallery: str | None, trials: int | None = None, flip: bool = False
 ) -> Published:
     """What MPANet's paper reports, where these conditions are its own."""
     alike = (record for record in records() if (record.method, record.dataset) == ("MPANet", dataset))
     return {
         record.setting: record.scores
         for record in alike
-        if record.setting and record.is_alike(normalised=normalised, gallery=gallery, trials=trials, flip=flip)
+        if record.setting and record.is_alike(similarity=similarity, gallery=gallery, trials=trials, flip=flip)
     }
 
 
 def others(
-    dataset: str, settings: Collection[str], *, normalised: bool, gallery: str | None, trials: int | None, flip: bool
+    dataset: str,
+    settings: Collection[str],
+    *,
+    similarity: Similarity,
+    gallery: str | None,
+    trials: int | None,
+    flip: bool,
 ) -> tuple[Sequence[str], Sequence[Sequence[str]]] | None:
     """A table, header and rows, of what else was measured alike; None where there is nothing."""
     found = [
         record
         for record in records()
         if record.dataset == dataset and record.setting in settings and record.method != "MPANet"
-        if record.is_alike(normalised=normalised, gallery=gallery, trials=trials, flip=flip)
+        if record.is_alike(similarity=similarity, gallery=gallery, trials=trials, flip=flip)
     ]
     if not found:
         return None

@@ -9,23 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from mpanet_pl.errors import UserError
+from mpanet_pl.interfaces import Reranker
 
 SIMILARITIES_AT_ONCE = 2**21  # 8 MB in float32
 AT_ONCE = 2**18  # pairs or comparisons that are written out together: bounds the memory
-
-
-class Reranker(Protocol):
-    name: str
-    """With `compares_directions = True` it is given embeddings as the network left them, whatever the protocol does."""
-
-    def __call__(self, queries: Tensor, gallery: Tensor) -> Tensor: ...
 
 
 class KReciprocal:

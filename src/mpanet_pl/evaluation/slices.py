@@ -11,9 +11,10 @@ from torch import Tensor
 
 from mpanet_pl.data.catalogue import Catalogue
 from mpanet_pl.errors import UserError
-from mpanet_pl.evaluation.protocols import RetrievalProtocol, Search
-from mpanet_pl.evaluation.scoring import Scores, any_match, evaluate
+from mpanet_pl.evaluation.retrieval import any_match
+from mpanet_pl.evaluation.scoring import Scores, evaluate
 from mpanet_pl.evaluation.tables import COLUMNS, HEADLINES, Grid, score_values, shown
+from mpanet_pl.interfaces import RetrievalProtocol, Search
 
 Labels = Mapping[str, Mapping[str, Tensor]]  # kind -> name -> (N,) bool, images of the catalogue; they may overlap
 
@@ -95,7 +96,7 @@ class _OfCameras(RetrievalProtocol):
         self, protocol: RetrievalProtocol, catalogue: Catalogue, searches: Sequence[Search], asked: int, kept: int
     ) -> None:
         self.protocol, self.version = protocol, protocol.version
-        self.cmc, self.normalise = protocol.cmc, protocol.normalise
+        self.cmc, self.similarity = protocol.cmc, protocol.similarity
         self.draw = f"{protocol.draw}, from camera {asked} to camera {kept} alone"
         self.found: list[Search] = []
         for search in searches:

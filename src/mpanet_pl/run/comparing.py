@@ -10,9 +10,10 @@ from string import ascii_uppercase
 
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.compare import Answers, Difference, compare, holm
-from mpanet_pl.evaluation.features import holds_features
-from mpanet_pl.evaluation.outcomes import NAMES, QUERIES, RERANKED, read_queries
+from mpanet_pl.evaluation.outcomes import NAMES, RERANKED
 from mpanet_pl.evaluation.tables import COLUMNS, HEADLINES, JSON, Grid, Results, markdown
+from mpanet_pl.features import holds_features
+from mpanet_pl.features.queries import QUERIES, read_queries
 from mpanet_pl.run.repeats import LEFT_OUT, Run, grouped
 from mpanet_pl.system.files import written_aside
 

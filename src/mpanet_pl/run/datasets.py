@@ -11,7 +11,7 @@ from mpanet_pl.data import Augmentation, Dataset, ReIDDataModule
 from mpanet_pl.data.layout import DatasetOnDisk
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import RetrievalProtocol
-from mpanet_pl.system.targets import TARGET, fitting
+from mpanet_pl.system.targets import TARGET, build, fitting
 
 FROM_DATASET = "auto"  # a setting that the dataset's own folder decides
 
@@ -32,14 +32,22 @@ def settle_trial(cfg: DictConfig) -> None:
 
 
 def build_protocol(cfg: DictConfig, dataset: Dataset) -> RetrievalProtocol:
+    """The protocol that `_target_` names. One of the user's own gets those of the dataset's keys that it takes."""
     settings = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(settings, dict)
-    if FROM_DATASET not in settings.values():
-        protocol: RetrievalProtocol = instantiate(cfg)
+    words = fitting({str(key): value for key, value in settings.items()}, _any_protocol, "protocol")
+    if FROM_DATASET not in words.values():
+        protocol: RetrievalProtocol = build(words, "protocol")
         return protocol
-    given = {str(key): value for key, value in settings.items() if key != "_target_" and value != FROM_DATASET}
-    made: RetrievalProtocol = get_class(str(settings["_target_"])).of(dataset, **given)  # type: ignore[attr-defined]
+    given = {key: value for key, value in words.items() if key != TARGET and value != FROM_DATASET}
+    made: RetrievalProtocol = get_class(str(words[TARGET])).of(dataset, **given)  # type: ignore[attr-defined]
     return made
+
+
+def _any_protocol(
+    permutations: None, trials: None, cmc: None, same_camera: None, similarity: None, normalise: None
+) -> None:
+    """The keys of the datasets' own protocols."""
 
 
 def build_data(cfg: DictConfig, **keywords: Any) -> ReIDDataModule:

@@ -23,13 +23,14 @@ from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import check_matches
 from mpanet_pl.evaluation import evaluate as score
 from mpanet_pl.evaluation.callback import RetrievalScoring
-from mpanet_pl.evaluation.outcomes import QUERIES, write_queries
 from mpanet_pl.evaluation.published import others
-from mpanet_pl.evaluation.rerank import RERANKERS, Reranker
+from mpanet_pl.evaluation.rerank import RERANKERS
 from mpanet_pl.evaluation.slices import REMARK as FEW_PEOPLE
 from mpanet_pl.evaluation.slices import Labels, check_kinds, slices
 from mpanet_pl.evaluation.slices import table as slice_table
 from mpanet_pl.evaluation.tables import Results, print_tables
+from mpanet_pl.features.queries import QUERIES, write_queries
+from mpanet_pl.interfaces import Reranker
 from mpanet_pl.module import MPANetModule
 from mpanet_pl.run.configuration import NOTHING_TYPED, Request, check_targets, packages, plain
 from mpanet_pl.run.datasets import build_data, build_protocol, dataset_class, settle_trial
@@ -188,7 +189,7 @@ def report(
     table = beside and others(
         cfg.dataset,
         tested.scores,
-        normalised=protocol.normalise,
+        similarity=protocol.similarity,
         gallery=protocol.gallery,
         trials=protocol.trials,
         flip=cfg.flip,

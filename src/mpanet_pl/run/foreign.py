@@ -12,7 +12,7 @@ from mpanet_pl.data import Catalogue
 from mpanet_pl.data.faults import Faults
 from mpanet_pl.data.listing import read_identities
 from mpanet_pl.errors import UserError
-from mpanet_pl.evaluation.features import permutations_beside, read_features, says_who_is_tested
+from mpanet_pl.features import permutations_beside, read_features, says_who_is_tested
 from mpanet_pl.run.datasets import FROM_DATASET
 
 TEST_PEOPLE = "exp/test_id.txt"  # of the dataset's folder

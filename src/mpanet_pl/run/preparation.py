@@ -19,7 +19,7 @@ from mpanet_pl.data.decode import Unreadable, in_threads, read_rgb
 from mpanet_pl.data.faults import BrokenDataset, Faults, listed
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import check_matches
-from mpanet_pl.evaluation.protocols import RetrievalProtocol
+from mpanet_pl.interfaces import RetrievalProtocol
 from mpanet_pl.run.configuration import NOTHING_TYPED, Request
 from mpanet_pl.run.datasets import build_data, build_protocol, settle_trial
 from mpanet_pl.system.progress import track

@@ -18,8 +18,9 @@ from mpanet_pl.data.regdb import TRIALS as REGDB_TRIALS
 from mpanet_pl.data.regdb import RegDB
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.compare import Answers, interval_over_runs
-from mpanet_pl.evaluation.outcomes import NAMES, QUERIES, read_queries
+from mpanet_pl.evaluation.outcomes import NAMES
 from mpanet_pl.evaluation.tables import Results, Value
+from mpanet_pl.features.queries import QUERIES, read_queries
 from mpanet_pl.run.old_names import translated_provenance
 from mpanet_pl.system.files import sha256
 

@@ -15,9 +15,9 @@ from pytorch_lightning.callbacks import LearningRateFinder
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import check_matches
 from mpanet_pl.evaluation.callback import MONITOR, RetrievalScoring, check_monitor, monitored
-from mpanet_pl.evaluation.outcomes import QUERIES, write_queries
 from mpanet_pl.evaluation.tables import JSON as RESULTS
 from mpanet_pl.evaluation.tables import MARKDOWN, Results
+from mpanet_pl.features.queries import QUERIES, write_queries
 from mpanet_pl.module import MPANetModule
 from mpanet_pl.run.callbacks import Checkpoints, FiniteGuard, LiveProgress, Reopened, RunLogger, SeededEpochs, Timing
 from mpanet_pl.run.callbacks.checkpoints import BEST, LAST, epochs_done

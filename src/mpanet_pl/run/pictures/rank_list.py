@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from mpanet_pl.data.catalogue import Catalogue
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import evaluate
-from mpanet_pl.evaluation.protocols import RetrievalProtocol, Search
+from mpanet_pl.interfaces import RetrievalProtocol, Search, Similarity
 from mpanet_pl.run.pictures.sheet import lay_out, save, tile
 
 CHOICES = SPREAD, FIRST, WORST = "spread", "first", "worst"
@@ -54,7 +54,7 @@ def best_ranked(
     setting, (gallery, *_) = next(iter(search.galleries.items()))
     findable = search.queries[torch.isin(catalogue.identities[search.queries], catalogue.identities[gallery])]
     chosen = _chosen(choice, findable, queries, embeddings, catalogue, _One(protocol, search.queries, setting, gallery))
-    similarity = _similarity(embeddings[chosen], embeddings[gallery], protocol.normalise)  # (Q, G)
+    similarity = _similarity(embeddings[chosen], embeddings[gallery], protocol.similarity)  # (Q, G)
     ignored = protocol.ignored(catalogue[chosen], catalogue[gallery])
     if ignored is not None:
         similarity[ignored] = -torch.inf
@@ -100,7 +100,7 @@ class _One(RetrievalProtocol):
 
     def __init__(self, protocol: RetrievalProtocol, queries: Tensor, setting: str, gallery: Tensor) -> None:
         self.protocol, self.version, self.draw = protocol, protocol.version, protocol.draw
-        self.cmc, self.normalise = protocol.cmc, protocol.normalise
+        self.cmc, self.similarity = protocol.cmc, protocol.similarity
         self.search = Search(queries, {setting: [gallery]})
 
     def searches(self, catalogue: Catalogue) -> list[Search]:
@@ -110,9 +110,11 @@ class _One(RetrievalProtocol):
         return self.protocol.ignored(queries, gallery)
 
 
-def _similarity(queries: Tensor, gallery: Tensor, normalised: bool) -> Tensor:
+def _similarity(queries: Tensor, gallery: Tensor, similarity: Similarity) -> Tensor:
     queries, gallery = queries.float().cpu(), gallery.float().cpu()
-    if normalised:
+    if similarity == "product":
+        return queries @ gallery.T
+    if similarity == "cosine":
         queries, gallery = normalize(queries, dim=1), normalize(gallery, dim=1)
     return -torch.cdist(queries, gallery)
 

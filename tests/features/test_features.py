@@ -17,7 +17,7 @@ from torch import Tensor
 from mpanet_pl.data.catalogue import Catalogue
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import SYSUProtocol, evaluate, protocols
-from mpanet_pl.evaluation.features import permutations_beside, read_features
+from mpanet_pl.features import permutations_beside, read_features
 
 OFFICIAL = Path(recipe.HERE) / "beyond/feature_mat"
 INFRARED = (3, 6)
