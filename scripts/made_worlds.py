@@ -1,8 +1,9 @@
-"""Worlds of made people, on which tests and intervals are tried: unlike the models that they were derived in.
+"""What networks find in made worlds of people: where tests and intervals are tried, and nothing was chosen.
 
-Looks come in clusters, some people have a sibling, difficulty has a heavy tail, queries come in tracklets that err
-together, and ten galleries of one image per person and camera are drawn. Networks of one recipe share much of their
-errors; each has errors of its own on each person, on each image, and a strength of its own.
+A query is found where its margin is above 0. A margin is the recipe's strength, less what its person, look, tracklet,
+image and gallery take from it: difficulty has a heavy tail, looks come in clusters whose people are confused together,
+some people have a sibling, queries of a tracklet err together, and each of ten galleries shows another image of each
+person. Each network adds errors of its own on looks, people, tracklets and images, and a strength of its own.
 """
 
 from __future__ import annotations
@@ -12,82 +13,67 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-WIDTH, CANDIDATES, TRIALS = 24, 4, 10
-SPREAD = 0.03  # standard deviation of the noise's logarithm among networks of one recipe
-OF_RUN, OF_RECIPE = 0.35, 0.2  # how far a network, and a recipe, shifts each person, beside the shared noise
+TRACKLETS, IMAGES, GALLERIES = 4, 5, 10  # at most, at most, exactly
+OF_RUN, OF_LOOK = 0.03, 0.08  # standard deviations of networks' strengths, and of those on a look; of the margins about 2
+AT_ONCE = 4_000_000  # margins
 
 
-class Recipe(NamedTuple):
-    noise: float
-    spread: float = SPREAD
+class Found(NamedTuple):
+    """W worlds of I people."""
+
+    values: Tensor  # (W, M, R, I, 2): sums of R1 and AP over each person's queries, of R runs of each of M recipes
+    sizes: Tensor  # (W, I): queries of each person
 
 
-class Answers(NamedTuple):
-    values: Tensor  # (R, I, 2): each run's sums of R1 and AP over each person's queries, means over galleries
-    sizes: Tensor  # (I,): queries of each person
+def worlds(count: int, people: int, strengths: list[float], runs: int, of_run: float, seed: int) -> Found:
+    draw, parts = torch.Generator().manual_seed(seed), []
+    block = max(1, AT_ONCE // (people * TRACKLETS * IMAGES * GALLERIES))
+    for start in range(0, count, block):
+        parts.append(_block(min(block, count - start), people, strengths, runs, of_run, draw))
+    return Found(*map(torch.cat, zip(*parts, strict=True)))
 
 
-def world(people: int, recipes: tuple[Recipe, ...], runs: int, seed: int) -> list[Answers]:
-    """What `runs` networks of each recipe find in one world."""
-    draw = torch.Generator().manual_seed(seed)
-
+def _block(
+    count: int, people: int, strengths: list[float], runs: int, of_run: float, draw: torch.Generator
+) -> tuple[Tensor, Tensor]:
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=draw)
 
-    look = torch.randint(max(2, people // 12), (people,), generator=draw)
-    person = 0.8 * normal(max(2, people // 12), WIDTH)[look] + 0.6 * normal(people, WIDTH)
-    sibling = (torch.rand(people, generator=draw) < 0.15).nonzero().flatten()
-    sibling = sibling[sibling > 0]
-    person[sibling] = person[sibling - 1] + 0.35 * normal(len(sibling), WIDTH)
-    difficulty = (1 - torch.rand(people, generator=draw)).pow(-1 / 2.5).clamp(max=12)[:, None]
-    tracklets = 1 + (torch.rand(people, 5, generator=draw) < 0.4).sum(1)
-    of_tracklet = torch.arange(people).repeat_interleave(tracklets)
-    images = torch.randint(1, 7, (len(of_tracklet),), generator=draw)
-    tracklet = torch.arange(len(of_tracklet)).repeat_interleave(images)
-    who = of_tracklet[tracklet]  # (Q,)
-    seen = 0.6 * normal(len(of_tracklet), WIDTH)[tracklet] + 0.5 * normal(len(who), WIDTH)
-    shown = normal(people, 2, CANDIDATES, WIDTH)
-    chosen = torch.randint(CANDIDATES, (TRIALS, people, 2), generator=draw)
-    answers = []
-    for recipe in recipes:
-        of_recipe, found = OF_RECIPE * normal(people, WIDTH), []
+    looks = max(2, people // 8)
+    look = torch.randint(looks, (count, people), generator=draw)
+    shape = (count, people, TRACKLETS, IMAGES)
+
+    def of_looks(spread: float) -> Tensor:  # (W, I, 1, 1)
+        return spread * normal(count, looks).gather(1, look)[..., None, None]
+
+    here = torch.rand(count, people, TRACKLETS, generator=draw) < 0.5
+    here[..., 0] = True  # everyone has a tracklet
+    asked = here[..., None] & (torch.rand(*shape, generator=draw) < 0.6)
+    asked[..., 0, 0] = True
+    difficulty = (1 - torch.rand(count, people, generator=draw)).pow(-1 / 2.5).clamp(max=15)
+    person = -difficulty - 1.0 * (torch.rand(count, people, generator=draw) < 0.15)
+    world = person[..., None, None] + of_looks(0.1) + 0.8 * normal(*shape[:3], 1) + 0.6 * normal(*shape)
+    gallery = 0.6 * normal(count, people, 1, 1, GALLERIES)
+    sums = []
+    for strength in strengths:
+        of_recipe = 0.15 * normal(count, people, 1, 1)
         for _ in range(runs):
-            noise = recipe.noise * float((recipe.spread * normal(1)).exp()) * difficulty  # (I, 1)
-            shift = of_recipe + OF_RUN * normal(people, WIDTH)
-            queries = person[who] + noise[who] * (seen + shift[who] + 0.4 * normal(len(who), WIDTH))
-            gallery = person[:, None, None] + 0.7 * noise[:, None, None] * (
-                shown + 0.4 * normal(people, 2, CANDIDATES, WIDTH)
-            )
-            found.append(_found(queries, gallery, who, chosen))
-        answers.append(Answers(torch.stack(found), torch.bincount(who, minlength=people).double()))
-    return answers
+            own = of_looks(OF_LOOK if of_run else 0.0) + 0.35 * normal(count, people, 1, 1) + 0.3 * normal(*shape[:3], 1)
+            run = strength + of_run * normal(count, 1, 1, 1) + of_recipe + own + 0.4 * normal(*shape)
+            margin = (world + run)[..., None] + gallery  # (W, I, TRACKLETS, IMAGES, GALLERIES)
+            wrong = (-2 * margin).clamp(0, 12).exp().floor()  # 1 from a margin of 0 on
+            wrong = wrong.where(margin < 0, 0)
+            found = torch.stack([(margin >= 0).float().mean(-1), (1 / (1 + wrong)).mean(-1)], -1)
+            sums.append((found * asked[..., None]).sum((2, 3)).double())
+    values = torch.stack(sums, 1).view(count, len(strengths), runs, people, 2)
+    return values, asked.sum((2, 3)).double()
 
 
-def _found(queries: Tensor, gallery: Tensor, who: Tensor, chosen: Tensor) -> Tensor:
-    """(I, 2): sums of R1 and AP over each person's queries."""
-    people = len(gallery)
-    queries = queries / queries.norm(dim=1, keepdim=True)
-    gallery = (gallery / gallery.norm(dim=-1, keepdim=True)).flatten(0, 2)  # (2 · I · CANDIDATES, D)
-    similarity = queries @ gallery.T
-    column = torch.arange(2 * people).view(people, 2) * CANDIDATES
-    sums, rows = torch.zeros(people, 2, dtype=torch.float64), torch.arange(len(who))
-    for images in chosen:
-        of_trial = similarity[:, (column + images).flatten()]  # (Q, 2 · I)
-        own = of_trial.view(len(who), people, 2)[rows, who].sort(1, descending=True).values
-        ahead = torch.stack([(of_trial >= own[:, [k]]).sum(1) - k for k in (0, 1)], 1) - 1  # wrong ones before each
-        precision = (1 / (1 + ahead[:, 0]) + 2 / (2 + ahead[:, 1])) / 2
-        sums.index_add_(0, who, torch.stack([(ahead[:, 0] == 0).double(), precision.double()], 1))
-    return sums / len(chosen)
-
-
-def noise_for(people: int, share: float, worlds: int = 40) -> float:
-    """At which networks find this share of queries at rank 1, in worlds that nothing else is tried on."""
-    low, high = 0.01, 8.0
-    for _ in range(12):
-        noise = (low * high) ** 0.5
-        found = asked = 0.0
-        for seed in range(worlds):
-            (answers,) = world(people, (Recipe(noise),), 1, 10**6 + seed)
-            found, asked = found + float(answers.values[0, :, 0].sum()), asked + float(answers.sizes.sum())
-        low, high = (noise, high) if found / asked > share else (low, noise)
-    return (low * high) ** 0.5
+def strength_for(share: float) -> float:
+    """With which a recipe's networks find this share of queries at rank 1."""
+    low, high = -5.0, 25.0
+    for _ in range(30):
+        middle = (low + high) / 2
+        found = worlds(40, 100, [middle], 1, 0.0, 10**6)
+        low, high = (low, middle) if found.values[..., 0].sum() / found.sizes.sum() > share else (middle, high)
+    return (low + high) / 2

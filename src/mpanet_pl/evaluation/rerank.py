@@ -22,7 +22,7 @@ SIMILARITIES_AT_ONCE = 2**21  # 8 MB in float32
 AT_ONCE = 2**18  # pairs or comparisons that are written out together: bounds the memory
 
 
-class KReciprocal:
+class KReciprocal(Reranker):
     """k-reciprocal encoding (Zhong et al., CVPR 2017): what two images' sets of mutual neighbours have in common.
 
     With `neighbours="queries"`, as MPANet's release does on SYSU-MM01, only queries are taken for neighbours, and a
@@ -56,7 +56,7 @@ class KReciprocal:
         return jaccard.mul_(self.distance_weight - 1).sub_(distances[:queries, queries:], alpha=self.distance_weight)
 
 
-class MutualNeighbours:
+class MutualNeighbours(Reranker):
     """Each embedding becomes the mean over itself and those that it is mutually among the `k` nearest of."""
 
     name = "mutual neighbours"
@@ -79,7 +79,7 @@ class MutualNeighbours:
         return -torch.cdist(averaged[: len(queries)], averaged[len(queries) :])
 
 
-class Affinity:
+class Affinity(Reranker):
     """Affinity inference (Fang et al., ICCV 2023): two images are alike that have the same gallery images near them.
 
     Each image is described by its cosines to the `k1` gallery images nearest to it, ties at that place included, and 0
