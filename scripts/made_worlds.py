@@ -14,7 +14,10 @@ import torch
 from torch import Tensor
 
 TRACKLETS, IMAGES, GALLERIES = 4, 5, 10  # at most, at most, exactly
-OF_RUN, OF_LOOK = 0.03, 0.08  # standard deviations of networks' strengths, and of those on a look; of the margins about 2
+OF_RUN, OF_LOOK = (
+    0.03,
+    0.08,
+)  # standard deviations of networks' strengths, and of those on a look; of the margins about 2
 AT_ONCE = 4_000_000  # margins
 
 
@@ -58,7 +61,9 @@ def _block(
     for strength in strengths:
         of_recipe = 0.15 * normal(count, people, 1, 1)
         for _ in range(runs):
-            own = of_looks(OF_LOOK if of_run else 0.0) + 0.35 * normal(count, people, 1, 1) + 0.3 * normal(*shape[:3], 1)
+            own = (
+                of_looks(OF_LOOK if of_run else 0.0) + 0.35 * normal(count, people, 1, 1) + 0.3 * normal(*shape[:3], 1)
+            )
             run = strength + of_run * normal(count, 1, 1, 1) + of_recipe + own + 0.4 * normal(*shape)
             margin = (world + run)[..., None] + gallery  # (W, I, TRACKLETS, IMAGES, GALLERIES)
             wrong = (-2 * margin).clamp(0, 12).exp().floor()  # 1 from a margin of 0 on
