@@ -64,7 +64,7 @@ def test_only_the_method_knows_nobody() -> None:
         if own == "optim":
             assert rooms <= {"optim", "system", "errors"}, path
         if own == "evaluation":
-            assert rooms <= {"evaluation", "data", "system", "errors"}, path
+            assert rooms <= {"evaluation", "data", "interfaces", "system", "errors"}, path
 
 
 def test_the_root_holds_doors_and_little_else() -> None:

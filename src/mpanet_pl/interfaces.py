@@ -162,6 +162,9 @@ class RetrievalProtocol(Protocol):
     published: Mapping[str, Mapping[str, float]] = {}
     """Setting -> score -> percent, of MPANet's paper, where the paper measured alike."""
 
+    def __init__(self) -> None:  # without it, a Protocol's classes seem to take any keyword
+        super().__init__()
+
     @classmethod
     def of(cls, dataset: Dataset, **settings: Any) -> Self:
         """The protocol for the test images of this dataset, with the keywords that were given."""

@@ -4,10 +4,13 @@ from pathlib import Path
 
 import pytest
 from commands import compose
+from omegaconf import OmegaConf
 
+from mpanet_pl.cli.configuration import config_folder
 from mpanet_pl.data import Augmentation
 from mpanet_pl.errors import UserError
-from mpanet_pl.run.datasets import build_data
+from mpanet_pl.evaluation import RetrievalProtocol, Search, rows_of
+from mpanet_pl.run.datasets import build_data, build_protocol
 
 OWN = """
 from mpanet_pl.data.augment import normalise
@@ -35,3 +38,30 @@ def test_an_augmentation_of_ones_own_comes_by_name(tmp_path: Path, monkeypatch: 
     assert (data.augmentation.flip, data.augmentation.strength) == (0.25, 3)
     with pytest.raises(UserError, match=r"data\.augment: some_lab\.Miror cannot be found"):
         build_data(compose("train", [f"data_dir={tmp_path}", "+data.augment._target_=some_lab.Miror"]).data)
+
+
+class OneGallery(RetrievalProtocol):
+    draw = "visible images are the gallery"
+
+    def searches(self, catalogue):
+        infrared, visible = rows_of(catalogue, infrared=True), rows_of(catalogue, infrared=False)
+        return [Search(infrared, {"infrared_to_visible": [visible]})]
+
+
+@pytest.mark.parametrize("dataset", [path.stem for path in sorted((config_folder() / "dataset").glob("*.yaml"))])
+def test_the_protocol_of_the_docstring_is_built_on_every_dataset(dataset: str) -> None:
+    shipped = OmegaConf.load(config_folder() / "dataset" / f"{dataset}.yaml").protocol
+    shipped._target_ = f"{__name__}.OneGallery"
+    assert isinstance(build_protocol(shipped, None), OneGallery)
+
+
+def test_a_key_that_no_protocol_takes_is_refused() -> None:
+    with pytest.raises(UserError, match=r"protocol: .*OneGallery is refused"):
+        build_protocol(OmegaConf.create({"_target_": f"{__name__}.OneGallery", "shots": 3}), None)
+
+
+def test_normalise_of_earlier_releases_outweighs_the_shipped_similarity() -> None:
+    cfg = OmegaConf.create({"_target_": "mpanet_pl.evaluation.FolderProtocol", "similarity": "cosine"})
+    assert build_protocol(cfg, None).similarity == "cosine"
+    cfg.normalise = False
+    assert build_protocol(cfg, None).similarity == "euclidean"

@@ -19,8 +19,8 @@ from mpanet_pl.data.catalogue import Catalogue
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.protocols import rows_of
 from mpanet_pl.evaluation.ranking import REMOVED
-from mpanet_pl.evaluation.retrieval import SIMILARITIES_AT_ONCE, Retrieval, directions_of
-from mpanet_pl.evaluation.scoring import check_embeddings
+from mpanet_pl.evaluation.retrieval import SIMILARITIES_AT_ONCE, Retrieval, directions_of, lengths_of
+from mpanet_pl.evaluation.scoring import check_embeddings, check_finite
 from mpanet_pl.interfaces import RetrievalProtocol, Search
 from mpanet_pl.system.precision import full_precision
 
@@ -47,7 +47,9 @@ def evaluate_mixed(
     """`embeddings` (N, D) are the catalogue's, `descriptors` (N, D) what the network's neck was given. Galleries and
     rules are the protocol's; strangers are all test images of other people in the query's own modality.
     """
-    check_embeddings(embeddings, len(catalogue))
+    for given in (embeddings, *([] if descriptors is None else [descriptors])):
+        check_embeddings(given, len(catalogue))
+        check_finite(lengths_of(given), catalogue)
     with full_precision(embeddings.device):
         retrieval = Retrieval(embeddings, catalogue, protocol)
         overtaken = {
@@ -119,7 +121,7 @@ def probe(directions: Tensor, catalogue: Catalogue) -> float:
         weight = label.abs()
         centre = (fit * weight.square()[:, None]).sum(0) / weight.square().sum()
         rows = (fit - centre) * weight[:, None]
-        ridge = RIDGE * rows.square().sum() / len(rows)
+        ridge = RIDGE * (rows.square().sum() / len(rows)).clamp(min=1e-12)  # some, where all embeddings are equal
         gram = rows @ rows.T
         gram.diagonal().add_(ridge)
         direction = rows.T @ torch.linalg.solve(gram, label)
