@@ -22,7 +22,8 @@ class Opened(NamedTuple):
     module: MPANetModule
     path: str
     content: Mapping[str, Any]  # of the file; empty where it is a released one
-    last_stride: int | None = None  # of a released one, as it was given
+    last_stride: int | None = None  # of a released one
+    method: str | None = None  # likewise
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -39,29 +40,31 @@ class Opened(NamedTuple):
 
     @property
     def is_released(self) -> bool:
-        return self.last_stride is not None
+        return self.method is not None
 
 
 def open_checkpoint(
     path: str | Path,
     *,
     trust: str | Sequence[str] = (),
-    method: str = official.MPANET,
+    method: str | None = None,
     last_stride: int | None = None,
     height: int | None = None,
     width: int | None = None,
 ) -> Opened:
-    """A checkpoint of this package, or a released state dict of a `method`.
+    """A checkpoint of this package, or a released state dict.
 
-    A released file does not say its `last_stride` (1 unless given), nor its images' `height` and `width`.
+    A released file does not say its `method` (mpanet unless given), its `last_stride` (the method's own unless given),
+    and the `height` and `width` of its images, which matter where weights belong to places. Ours says its own.
     """
     content = weights.read(path)
     if official.is_official(content):
+        method = method or official.MPANET
         module = official.module_from_official(content, method, height=height, width=width, last_stride=last_stride)
-        return Opened(module, str(path), {}, 1 if last_stride is None else last_stride)
+        return Opened(module, str(path), {}, module.hparams["network"]["last_stride"], method)
     if not content.keys() >= OWN_KEYS:
         raise UserError(f"{path} is neither a checkpoint of mpanet_pl.train nor a released state dict.")
-    given = {"height": height, "width": width, "last_stride": last_stride}
+    given = {"method": method, "last_stride": last_stride}
     if typed := [name for name, value in given.items() if value is not None]:
         raise UserError(f"{' and '.join(typed)} is for released checkpoints: {path} says its own.")
     return Opened(restored(MPANetModule, content, path, trust=trust), str(path), content)

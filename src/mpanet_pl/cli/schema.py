@@ -338,6 +338,8 @@ class Evaluate:
     protocol: Any = by_target(PROTOCOLS)
     model: Any = passenger()
     validation: Any = passenger()
+    recipe: Any = passenger()
+    recipes: Any = passenger()
     ckpt: str | None = path()
     features: str | None = path()
     name: str | None
@@ -355,6 +357,7 @@ class Evaluate:
     slices: Any = key("a word, or a list such as [camera,gallery]", lambda value: type(value) in (str, list))
     last_stride: int | None = number(1)
     embedding: str
+    method: str | None
     flip: bool
     allow_trained_people: bool
     run_dir: str | None = path()
@@ -402,6 +405,7 @@ class _Embedder:
     height: int | None = number(1)
     width: int | None = number(1)
     last_stride: int | None = number(1)
+    method: str | None
     trust: Any = packages()
 
 

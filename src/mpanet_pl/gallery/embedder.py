@@ -34,6 +34,7 @@ OF_A_CHECKPOINT = (
     "height",
     "width",
     "last_stride",
+    "method",
 )  # what commands hand on to `load`
 RELEASED = "a dataset that the released checkpoint does not name"
 
@@ -45,7 +46,8 @@ class Origin(NamedTuple):
     trained_on: str  # its dataset, whose terms apply to whatever is made of it
     config: Mapping[str, Any]  # of the run; empty where it is not known
     path: str = ""  # where the checkpoint was
-    last_stride: int | None = None  # as given for a released checkpoint, which does not say it
+    last_stride: int | None = None  # of a released checkpoint, which does not say it
+    method: str | None = None  # likewise
 
     def terms(self, what: str) -> str:
         return terms_of(self.trained_on, self.config, what)
@@ -157,6 +159,7 @@ class Embedder:
             "checkpoint": self.origin.digest,
             "ckpt": self.origin.path,
             "last_stride": self.origin.last_stride,
+            "method": self.origin.method,
             "trained_on": self.origin.trained_on,
             "height": self.height,
             "width": self.width,
@@ -177,7 +180,7 @@ def load(
     *,
     device: torch.device | str = "auto",
     trust: str | Sequence[str] | None = (),
-    method: str = "mpanet",
+    method: str | None = None,
     height: int | None = None,
     width: int | None = None,
     last_stride: int | None = None,
@@ -189,7 +192,8 @@ def load(
     """A checkpoint of this package, or a released one, ready to embed.
 
     It may call classes of this package alone, and of the packages that `trust` names.
-    A released file says neither its images' `height` and `width` nor its `last_stride` (1 unless given).
+    A released file says neither its images' `height` and `width` nor its `method` (mpanet unless given) and its
+    `last_stride` (the method's own unless given).
 
         embeddings = load("best.ckpt").embed(["night.jpg", "day.jpg"])  # (2, D)
     """
@@ -201,8 +205,10 @@ def load(
     if opened.is_released:
         if height is None or width is None:
             raise UserError(f"{ckpt} is a released checkpoint, which does not say its image size: give height, width.")
-        origin = Origin(digest, RELEASED, {}, place, opened.last_stride)
+        origin = Origin(digest, RELEASED, {}, place, opened.last_stride, opened.method)
     else:
+        if (height, width) != (None, None):
+            raise UserError(f"height and width are for released checkpoints: {ckpt} says its own.")
         config = opened.content.get("config") or {}
         if opened.size is None:
             raise UserError(f"{ckpt} does not say how large its images are: it was saved without a ReIDDataModule.")

@@ -230,6 +230,7 @@ def embedder_of(
         raise UserError(f"The checkpoint {path} that made {gallery.folder} is not there: add ckpt=PATH.")
     released = record["last_stride"] is not None
     sizes = {key: record[key] for key in ("height", "width", "last_stride")} if released else {}
+    method = record.get("method")  # galleries from before 0.3 have none, and released ones of them are MPANet's
     embedder = load(
         path,
         device=device,
@@ -238,6 +239,7 @@ def embedder_of(
         flip=record["flip"],
         embedding=record.get("embedding", "embedding"),
         projection=gallery.projection,
+        method=method,
         **sizes,
     )
     if differing(record, embedder.record, COMPARABLE):

@@ -223,7 +223,9 @@ def report(
 def read_subject(cfg: DictConfig) -> Subject:
     """What `ckpt` or `features` names."""
     if not cfg.features:
-        return read_checkpoint(Path(cfg.ckpt), cfg.last_stride, trust=packages(cfg.trust))
+        size = {name: cfg.data[name] for name in ("height", "width")}
+        of_release = {name: cfg[name] for name in ("method", "last_stride")}
+        return read_checkpoint(Path(cfg.ckpt), trust=packages(cfg.trust), **of_release, **size)
     path = Path(cfg.features)
     if _saved_here(path):
         return read_features(path)
@@ -243,12 +245,12 @@ def _saved_here(path: Path) -> bool:
         return False
 
 
-def read_checkpoint(path: Path, last_stride: int | None = None, trust: Sequence[str] = ()) -> Subject:
-    """A checkpoint of this package, or a released state dict."""
-    opened = open_checkpoint(path, last_stride=last_stride, trust=trust)
+def read_checkpoint(path: Path, *, trust: Sequence[str] = (), **said: Any) -> Subject:
+    """A checkpoint of this package, or a released state dict, of which something has to be `said`."""
+    opened = open_checkpoint(path, trust=trust, **said)
     content = opened.content
     if opened.is_released:
-        notes = (f"last stride {opened.last_stride}, which a released file does not say",)
+        notes = (f"{opened.method}, last stride {opened.last_stride}, which a released file does not say",)
         return Subject(None, None, opened.module, notes=notes)
     trained = _configuration(content["config"], path) if "config" in content else None
     changes = trained.get("changes", []) if trained else []
