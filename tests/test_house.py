@@ -54,6 +54,13 @@ def test_arrows_point_down(path: Path) -> None:
             assert HEIGHT[room_of(tuple(parts))] <= HEIGHT[own], f"{own} imports {name}, which stands above it"
 
 
+def test_a_gallery_knows_no_run_and_no_world() -> None:
+    """They are siblings: what a gallery needs of them comes by the door."""
+    for path in (PACKAGE / "gallery").glob("*.py"):
+        rooms = {room_of(tuple(name.split(".")[1:])) for name in imports(path) if name.startswith("mpanet_pl.")}
+        assert not rooms & {"run", "world"}, path
+
+
 def test_only_the_method_knows_nobody() -> None:
     """`network` and `losses` import the system and each other alone; `evaluation` no model and no run."""
     for path in FILES:

@@ -24,13 +24,14 @@ def embed(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
     from mpanet_pl.gallery.embedding import embed_images
     from mpanet_pl.gallery.launching import launched
     from mpanet_pl.gallery.training import settled
+    from mpanet_pl.run.datasets import build_data
 
     out = Path(cfg.out).expanduser()
     trainer = {key: cfg.trainer[key] for key in ("accelerator", "devices", "num_nodes", "precision")}
     with launched(**trainer, save_config=lambda path: OmegaConf.save(cfg, path)) as place:
         asked = {key: cfg[key] for key in OF_A_CHECKPOINT}
         embedder = load(**asked, device=place.device, precision=place.precision)
-        taught = {"whiten": cfg.whiten, "data_dir": cfg.data_dir, "trust": cfg.trust}
+        taught = {"build": build_data, "whiten": cfg.whiten, "data_dir": cfg.data_dir, "trust": cfg.trust}
         done = embed_images(
             embedder,
             cfg.images,

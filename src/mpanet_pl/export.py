@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpanet_pl.cli.command import run_command
@@ -15,14 +16,20 @@ if TYPE_CHECKING:
 def export(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
     from mpanet_pl.gallery.embedder import OF_A_CHECKPOINT, load
     from mpanet_pl.gallery.exporting import export as write
+    from mpanet_pl.world import Synthetic
 
     embedder = load(**{key: cfg[key] for key in OF_A_CHECKPOINT}, device="cpu")
     if cfg.compact is not None:
         from mpanet_pl.gallery.training import projection_of
+        from mpanet_pl.run.datasets import build_data
 
-        taught = {"whiten": cfg.whiten, "data_dir": cfg.data_dir, "trust": cfg.trust}
+        taught = {"build": build_data, "whiten": cfg.whiten, "data_dir": cfg.data_dir, "trust": cfg.trust}
         embedder.projection = projection_of(cfg.compact, embedder, **taught)
-    parity = write(embedder, cfg.out, format=cfg.format, quantize=cfg.quantize)
+
+    def people(folder: Path, identities: int) -> Synthetic:
+        return Synthetic(folder, identities=identities, images_per_camera=2, hardness=0.5)
+
+    parity = write(embedder, cfg.out, people=people, format=cfg.format, quantize=cfg.quantize)
     shapes = f"uint8 (batch, 3, {embedder.height}, {embedder.width}) -> (batch, {embedder.dimension})"
     print(f"{cfg.out}: {shapes}; {parity}\n{embedder.origin.terms('this file')}")
 

@@ -94,3 +94,21 @@ def restored(
 
 def dotted(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def terms_of(dataset: str, config: Mapping[str, Any], what: str) -> str:
+    """Whose terms apply to what a network is kept in, or has made; `config` is its run's, empty where it is not known.
+
+    >>> terms_of("sysu", {"model": {"network": {"trunk": "resnet50", "pretrained": True}}}, "this checkpoint")
+    'Trained on sysu from pretrained resnet50 weights: the terms of both apply to this checkpoint.'
+    >>> terms_of("synthetic", {}, "this gallery")
+    'Trained on synthetic (people that this package draws): its terms apply to this gallery.'
+    """
+    if dataset == "synthetic":
+        dataset += " (people that this package draws)"
+    model = config.get("model")
+    network = model.get("network") if isinstance(model, Mapping) else None
+    if isinstance(network, Mapping) and network.get("pretrained"):
+        began = f"from pretrained {network.get('trunk')} weights"
+        return f"Trained on {dataset} {began}: the terms of both apply to {what}."
+    return f"Trained on {dataset}: its terms apply to {what}."

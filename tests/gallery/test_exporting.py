@@ -1,5 +1,6 @@
 """An exported file answers as the network does, says what it takes, and is not there where it does not."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,15 @@ from mpanet_pl.export import export as door
 from mpanet_pl.gallery import exporting
 from mpanet_pl.gallery.compact import learn
 from mpanet_pl.gallery.embedder import Embedder, load
-from mpanet_pl.gallery.exporting import Graph, export, metadata_of
+from mpanet_pl.gallery.exporting import Graph, metadata_of
+from mpanet_pl.world import Synthetic
+
+
+def people(folder: Path, identities: int) -> Synthetic:
+    return Synthetic(folder, identities=identities, images_per_camera=2, hardness=0.5)
+
+
+export = partial(exporting.export, people=people)
 
 
 @pytest.fixture(scope="module")
@@ -92,10 +101,34 @@ def test_what_answers_otherwise_is_not_kept(
         path.write_bytes(b"graph")
         return lambda images: embedder.embed(images.flip(-1))
 
-    monkeypatch.setattr(exporting, "_write_torch", wrong)
+    monkeypatch.setattr(exporting, "write_torch", wrong)
     out = tmp_path / "wrong.pt2"
     assert type_in("export", door, [f"ckpt={ckpt}", f"out={out}", "format=torch"], monkeypatch) == 1
     assert "is not kept: it does not answer as the network does" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+class Fixed(torch.nn.Module):
+    """A network that takes batches of one size alone."""
+
+    def forward(self, images: Tensor, infrared: Tensor | None = None) -> Tensor:
+        return images.reshape(2, -1)[:, :8]
+
+
+class Shaped(torch.nn.Module):
+    """A network whose forward turns its batch into a number."""
+
+    def forward(self, images: Tensor, infrared: Tensor | None = None) -> Tensor:
+        return torch.cat([images.flatten(1)[:, :8]] + [images.flatten(1)[:, :8]] * (len(images) > 3), dim=1)
+
+
+def test_a_network_that_fixes_its_batch_is_a_sentence(embedder: Embedder, tmp_path: Path) -> None:
+    fixed = Embedder(Fixed(), height=HEIGHT, width=WIDTH, origin=embedder.origin)
+    with pytest.raises(UserError, match="takes no batch of 1 images"):
+        export(fixed, tmp_path / "a.pt2", format="torch")
+    shaped = Embedder(Shaped(), height=HEIGHT, width=WIDTH, origin=embedder.origin)
+    with pytest.raises(UserError, match="cannot trace the network for batches of any size"):
+        export(shaped, tmp_path / "a.pt2", format="torch")
     assert not list(tmp_path.iterdir())
 
 

@@ -31,7 +31,7 @@ from mpanet_pl.system.progress import track
 
 FOLDER = ".mpanet_cache"  # inside the dataset's root
 PATHS = ".paths"  # beside each cache: whose it is, and its paths
-DECODED_BY = f"1, Pillow {PIL.__version__}"  # the number counts up when `decode` would give other bytes
+DECODED_BY = f"2, Pillow {PIL.__version__}"  # the number counts up when `decode` would give other bytes
 
 logger = logging.getLogger(__name__)
 

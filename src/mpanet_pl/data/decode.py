@@ -31,7 +31,7 @@ def decode(path: Path, height: int, width: int) -> np.ndarray:
 
 
 def read_rgb(path: Path) -> Image.Image:
-    """The whole image in its own size, as stored: what EXIF says of its orientation is not followed."""
+    """The whole image in its own size, upright."""
     try:
         refuse_irregular(path)
         with Image.open(path) as image:

@@ -23,6 +23,7 @@ from mpanet_pl.gallery.reading import opened
 from mpanet_pl.gallery.searching import Queries
 from mpanet_pl.gallery.store import Gallery
 from mpanet_pl.system.files import written_aside
+from mpanet_pl.system.pictures import upright
 
 THUMBNAIL = (96, 192)  # at most, width and height
 KNOWN = {None: "", True: " known", False: " unknown"}
@@ -129,7 +130,7 @@ def thumbnail(path: Path) -> bytes:
     """A small JPEG; raises `Unreadable`."""
     with opened(path) as image:
         try:
-            small = image.convert("RGB")
+            small = upright(image).convert("RGB")
             small.thumbnail(THUMBNAIL, Image.Resampling.BILINEAR)
             file = io.BytesIO()
             small.save(file, "JPEG", quality=80)

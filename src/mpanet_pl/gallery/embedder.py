@@ -21,9 +21,9 @@ from mpanet_pl.errors import UserError
 from mpanet_pl.gallery.compact import Projection
 from mpanet_pl.gallery.reading import pixels, pixels_of_file
 from mpanet_pl.interfaces import asked_by
-from mpanet_pl.run.configuration import packages
-from mpanet_pl.run.record import terms_of
+from mpanet_pl.stored import terms_of
 from mpanet_pl.system.files import sha256
+from mpanet_pl.system.trust import packages
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 OF_A_CHECKPOINT = (

@@ -7,67 +7,42 @@ how much it loses.
 
 from __future__ import annotations
 
-import json
 import logging
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch import Tensor
 
 from mpanet_pl.data import Catalogue, open_images
-from mpanet_pl.data.augment import IMAGENET_MEAN, IMAGENET_STD
 from mpanet_pl.errors import RunStopped, UserError
 from mpanet_pl.evaluation import RetrievalProtocol, evaluate, protocol_of
 from mpanet_pl.gallery.embedder import Embedder
 from mpanet_pl.gallery.extras import need
+from mpanet_pl.gallery.graphs import (
+    Answer,
+    arrays,
+    check_batches,
+    examples,
+    metadata,
+    parts,
+    session,
+    write_onnx,
+    write_torch,
+)
+from mpanet_pl.gallery.graphs import Graph as Graph
+from mpanet_pl.gallery.graphs import metadata_of as metadata_of
 from mpanet_pl.system.files import written_aside
-from mpanet_pl.world import Synthetic
 
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 TOLERANCE = 1e-4  # of an embedding's numbers, whose squares sum to one
 INT8 = "int8"
 FEW, MANY = 10, 40  # drawn people: to compare a graph with its network, to score it
 CALIBRATING = 64  # images of the others
-METADATA = "metadata.json"  # within a torch file
-Answer = Callable[..., Tensor]  # of the graph's inputs
-
-
-class Graph(nn.Module):
-    """All that `Embedder` does, as one module whose constants are buffers."""
-
-    mean: Tensor
-    std: Tensor
-    centre: Tensor | None
-    components: Tensor | None
-
-    def __init__(self, embedder: Embedder) -> None:
-        super().__init__()
-        self.network, self.flip = embedder.network, embedder.flip
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1))
-        projection = embedder.projection
-        self.register_buffer("centre", projection.mean if projection else None)
-        self.register_buffer("components", projection.components if projection else None)
-
-    def forward(self, images: Tensor, told: Tensor | None = None) -> Tensor:
-        seen = (images.float() / 255 - self.mean) / self.std
-        if self.flip:  # in one batch: exporters stumble over weights that are used twice
-            seen = torch.cat([seen, seen.flip(-1)])
-            told = None if told is None else torch.cat([told, told])
-        embeddings = self.network(seen) if told is None else self.network(seen, told)
-        if self.flip:
-            embeddings = embeddings.unflatten(0, (2, -1)).mean(0)
-        embeddings = normalize(embeddings)
-        if self.centre is not None and self.components is not None:
-            embeddings = normalize((embeddings - self.centre) @ self.components)
-        return embeddings
+Draw = Callable[[Path, int], Any]  # a folder and a number of people: a dataset
 
 
 class Parity(NamedTuple):
@@ -109,9 +84,12 @@ class Drawn(NamedTuple):
     protocol: RetrievalProtocol
 
 
-def export(embedder: Embedder, out: str | Path, *, format: str = "onnx", quantize: str | None = None) -> Parity | Loss:
+def export(
+    embedder: Embedder, out: str | Path, *, people: Draw, format: str = "onnx", quantize: str | None = None
+) -> Parity | Loss:
     """Write the graph of a float32 embedder on the CPU, once it has answered as the embedder does.
 
+    people: a dataset of so many drawn people in a folder, on whom the two are compared.
     quantize: "int8", convolutions in eight bits, whose ranges are those of drawn people; of format onnx alone.
     """
     path = Path(out).expanduser()
@@ -123,15 +101,16 @@ def export(embedder: Embedder, out: str | Path, *, format: str = "onnx", quantiz
         raise UserError("A graph is made from a float32 network on the CPU.")
     if quantize is not None and (quantize, format) != (INT8, "onnx"):
         raise UserError(f"quantize={INT8} is for format=onnx, got quantize={quantize} and format={format}.")
-    people = _drawn_people(embedder.height, embedder.width, MANY if quantize else FEW)
-    metadata = _metadata(embedder)
+    check_batches(embedder)
+    drawn = _drawn(people, embedder, MANY if quantize else FEW)
+    told = metadata(embedder)
     with written_aside(path) as aside:
-        answer = _write_onnx(embedder, aside, metadata) if format == "onnx" else _write_torch(embedder, aside, metadata)
-        parity = _compare(embedder, answer, people)
+        answer = write_onnx(embedder, aside, told) if format == "onnx" else write_torch(embedder, aside, told)
+        parity = _compare(embedder, answer, drawn)
         if parity.largest > TOLERANCE or parity.identical < parity.lists:
             raise RunStopped(f"{path} is not kept: it does not answer as the network does ({parity}).")
         if quantize:
-            return _quantised(embedder, aside, people)
+            return _quantised(embedder, aside, drawn)
     return parity
 
 
@@ -139,20 +118,20 @@ def _quantised(embedder: Embedder, path: Path, people: Drawn) -> Loss:
     """Put the graph at `path` into int8."""
     onnx, quantization = need("onnx", "export"), need("onnxruntime.quantization", "export")
     some = torch.linspace(0, len(people.others) - 1, CALIBRATING).long()
-    batches = _parts(embedder, people.others[some], people.others_infrared[some], 16)
+    batches = parts(embedder, people.others[some], people.others_infrared[some], 16)
 
     class Reader(quantization.CalibrationDataReader):  # type: ignore[name-defined]
         def get_next(self) -> dict[str, Any] | None:
             batch = next(batches, None)
-            return None if batch is None else _arrays(_examples(embedder), batch)
+            return None if batch is None else arrays(examples(embedder), batch)
 
     with TemporaryDirectory() as folder, _quiet():
         small = Path(folder) / "int8.onnx"
         quantization.quantize_static(str(path), str(small), Reader(), op_types_to_quantize=["Conv"], per_channel=True)
         model = onnx.load(small)
-    answer = _session(model.SerializeToString())
+    answer = session(model.SerializeToString())
     infrared = people.catalogue.infrared
-    theirs = torch.cat([answer(*part) for part in _parts(embedder, people.images, infrared, 16)])
+    theirs = torch.cat([answer(*part) for part in parts(embedder, people.images, infrared, 16)])
     ours = embedder.embed(people.images, infrared=infrared)
     setting, before = next(iter(evaluate(ours, people.catalogue, people.protocol).items()))
     after = evaluate(theirs, people.catalogue, people.protocol)[setting]
@@ -177,88 +156,18 @@ def _quiet() -> Iterator[None]:
         root.setLevel(before)
 
 
-def _write_torch(embedder: Embedder, path: Path, metadata: dict[str, str]) -> Answer:
-    batch, inputs = torch.export.Dim("batch", min=1, max=65536), _examples(embedder)
-    with torch.no_grad():
-        shapes = tuple({0: batch} for _ in inputs)
-        program = torch.export.export(Graph(embedder).eval(), tuple(inputs.values()), dynamic_shapes=shapes)
-    with path.open("wb") as file:
-        torch.export.save(program, file, extra_files={METADATA: json.dumps(metadata)})
-    with path.open("rb") as file:
-        module = torch.export.load(file).module()
-    return lambda *inputs: module(*inputs)
-
-
-def _write_onnx(embedder: Embedder, path: Path, metadata: dict[str, str]) -> Answer:
-    onnx = need("onnx", "export")
-    need("onnxruntime", "export")
-    need("onnxscript", "export")
-    batch, inputs = torch.export.Dim("batch", min=1, max=65536), _examples(embedder)
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own, of functions that it is about to give up
-        program = torch.onnx.export(
-            Graph(embedder).eval(),
-            tuple(inputs.values()),
-            input_names=list(inputs),
-            output_names=["embeddings"],
-            dynamic_shapes=tuple({0: batch} for _ in inputs),
-            dynamo=True,
-            verbose=False,
-        )
-    assert program is not None
-    model = program.model_proto
-    onnx.helper.set_model_props(model, metadata)
-    onnx.save(model, path)
-    return _session(path)
-
-
-def _session(model: Path | bytes) -> Answer:
-    session = need("onnxruntime", "export").InferenceSession(model, providers=["CPUExecutionProvider"])
-    names = [part.name for part in session.get_inputs()]
-    return lambda *given: torch.from_numpy(session.run(None, _arrays(names, given))[0])
-
-
-def _arrays(names: Iterable[str], given: Sequence[Tensor]) -> dict[str, Any]:
-    return {name: part.contiguous().numpy() for name, part in zip(names, given, strict=True)}
-
-
-def _examples(embedder: Embedder) -> dict[str, Tensor]:
-    """The graph's inputs by name."""
-    images = {"images": torch.zeros(2, 3, embedder.height, embedder.width, dtype=torch.uint8)}
-    return images | ({"infrared": torch.tensor([False, True])} if embedder.two_stream else {})
-
-
-def _metadata(embedder: Embedder) -> dict[str, str]:
-    """What a reader has to know, as texts."""
-    record = {key: value for key, value in embedder.record.items() if key not in ("ckpt", "precision")}
-    record |= {
-        "input": f"uint8 (batch, 3, {embedder.height}, {embedder.width}); normalisation is inside",
-        **({"second input": "infrared, bool (batch,): which images are"} if embedder.two_stream else {}),
-        "output": f"float32 (batch, {embedder.dimension}) of length one: products are cosine similarities",
-        "terms": embedder.origin.terms("this file"),
-        **{f"version of {name}": version(name) for name in ("mpanet_pl", "torch", "pillow")},
-    }
-    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in record.items()}
-
-
-def _drawn_people(height: int, width: int, identities: int) -> Drawn:
+def _drawn(people: Draw, embedder: Embedder, identities: int) -> Drawn:
     with TemporaryDirectory() as folder:
-        dataset = Synthetic(folder, identities=identities, images_per_camera=2, hardness=0.5)
+        dataset = people(Path(folder), identities)
         dataset.prepare()
         splits = dataset.read()
         test, others = (
-            open_images(dataset.root, split.paths, height, width, cache=False)[torch.arange(len(split))]
+            open_images(dataset.root, split.paths, embedder.height, embedder.width, cache=False)[
+                torch.arange(len(split))
+            ]
             for split in (splits.test, splits.train)
         )
         return Drawn(test, splits.test, others, splits.train.infrared, protocol_of(dataset))
-
-
-def _parts(
-    embedder: Embedder, images: Tensor, infrared: Tensor, sizes: int | list[int]
-) -> Iterator[tuple[Tensor, ...]]:
-    """The graph's inputs, batch by batch."""
-    inputs = (images, infrared) if embedder.two_stream else (images,)
-    return zip(*(part.split(sizes) for part in inputs), strict=True)
 
 
 def _compare(embedder: Embedder, answer: Answer, people: Drawn) -> Parity:
@@ -266,7 +175,7 @@ def _compare(embedder: Embedder, answer: Answer, people: Drawn) -> Parity:
     infrared = people.catalogue.infrared  # their cameras' images are the queries
     ours = embedder.embed(people.images, infrared=infrared)
     sizes = [1, 3, len(people.images) - 4]
-    theirs = torch.cat([answer(*part) for part in _parts(embedder, people.images, infrared, sizes)])
+    theirs = torch.cat([answer(*part) for part in parts(embedder, people.images, infrared, sizes)])
     if theirs.shape != ours.shape or not theirs.isfinite().all():
         return Parity(float("inf"), 0, int(infrared.sum()))
     similarity = ours[infrared] @ ours[~infrared].T
@@ -274,14 +183,3 @@ def _compare(embedder: Embedder, answer: Answer, people: Drawn) -> Parity:
     along = (theirs[infrared] @ theirs[~infrared].T).gather(1, order)
     kept = (along.diff(dim=1) <= TOLERANCE / 10).all(1)
     return Parity(float((ours - theirs).abs().max()), int(kept.sum()), len(kept))
-
-
-def metadata_of(path: Path) -> dict[str, Any]:
-    """What an exported file says of itself."""
-    if path.suffix == ".onnx":
-        model = need("onnx", "export").load(path, load_external_data=False)
-        return {entry.key: entry.value for entry in model.metadata_props}
-    extra = {METADATA: ""}
-    with path.open("rb") as file:
-        torch.export.load(file, extra_files=extra)
-    return dict(json.loads(extra[METADATA]))

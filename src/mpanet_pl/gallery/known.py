@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 from mpanet_pl.evaluation.tables import JSON, Results
 from mpanet_pl.gallery.embedder import Embedder
 from mpanet_pl.gallery.store import Gallery
-from mpanet_pl.run.callbacks.checkpoints import LAST
 
 AUTO = "auto"
+LAST = "checkpoints/last.ckpt"  # in a run's folder
 
 
 def threshold_of(embedder: Embedder) -> dict[str, Any] | None:

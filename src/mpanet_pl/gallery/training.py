@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from mpanet_pl.data import ReIDDataModule
 from mpanet_pl.errors import UserError
 from mpanet_pl.gallery.compact import Projection, learn
 from mpanet_pl.gallery.embedder import Embedder
 from mpanet_pl.gallery.store import PROJECTION, RECORD, gallery_projection
-from mpanet_pl.run.configuration import check_targets
-from mpanet_pl.run.datasets import build_data
 from mpanet_pl.system.progress import track
+from mpanet_pl.system.trust import check_targets, ran_here
 
 MOST = 8192  # training images, evenly spaced: a decomposition takes minutes at this many
 IMAGES_A_DIRECTION = 16
 BATCH = 64
 AUTO = "auto"
+Build = Callable[[DictConfig], ReIDDataModule]  # a configuration's data module
 ENOUGH = 128  # the narrowest of the usual widths, none of which loses what can be measured: docs/galleries.md
 
 
@@ -30,13 +31,14 @@ def settled(
     folder: Path,
     *,
     whiten: bool = False,
+    build: Build,
     data_dir: str | Path | None = None,
     trust: str | Sequence[str] | None = (),
 ) -> Projection | None:
     """What makes a gallery's vectors small: its own where it is begun, else as `projection_of` has it."""
     begun = (folder / RECORD).exists() or (folder / PROJECTION).exists()
     if not begun or compact is None or not (compact == AUTO or isinstance(compact, int)):
-        return projection_of(compact, embedder, whiten=whiten, data_dir=data_dir, trust=trust)
+        return projection_of(compact, embedder, whiten=whiten, build=build, data_dir=data_dir, trust=trust)
     there = gallery_projection(folder)
     if compact != AUTO and (there is None or there.dimension != compact):
         has = f"has vectors of {there.dimension} numbers" if there else "keeps all numbers"
@@ -49,6 +51,7 @@ def projection_of(
     embedder: Embedder,
     *,
     whiten: bool = False,
+    build: Build,
     data_dir: str | Path | None = None,
     trust: str | Sequence[str] | None = (),
 ) -> Projection | None:
@@ -60,7 +63,7 @@ def projection_of(
         return None
     if compact == AUTO:
         try:
-            return projection_of(ENOUGH, embedder, whiten=whiten, data_dir=data_dir, trust=trust)
+            return projection_of(ENOUGH, embedder, whiten=whiten, build=build, data_dir=data_dir, trust=trust)
         except UserError as error:
             if data_dir is not None:
                 raise
@@ -68,14 +71,19 @@ def projection_of(
             return None
     if isinstance(compact, int):
         most = min(MOST, IMAGES_A_DIRECTION * compact)
-        taught = training_embeddings(embedder, data_dir=data_dir, trust=trust, most=most)
+        taught = training_embeddings(embedder, build=build, data_dir=data_dir, trust=trust, most=most)
         return learn(taught, compact, whiten=whiten)
     path = Path(compact)
     return Projection.read(path / PROJECTION if path.is_dir() else path)
 
 
 def training_embeddings(
-    embedder: Embedder, *, data_dir: str | Path | None = None, trust: str | Sequence[str] | None = (), most: int = MOST
+    embedder: Embedder,
+    *,
+    build: Build,
+    data_dir: str | Path | None = None,
+    trust: str | Sequence[str] | None = (),
+    most: int = MOST,
 ) -> Tensor:
     """(N, D) of at most so many images of the split that the network was trained on, which has to be there."""
     origin = embedder.origin
@@ -84,9 +92,9 @@ def training_embeddings(
     cfg = OmegaConf.create(dict(origin.config))
     if data_dir is not None:
         cfg.data_dir = str(data_dir)
-    check_targets(cfg, origin.path, trust)
+    check_targets(cfg, origin.path, trust, known=ran_here(Path(origin.path).parent.parent))
     cfg.data.cache = False
-    data = build_data(cfg.data)
+    data = build(cfg.data)
     if not data.dataset.root.is_dir():
         raise UserError(
             f"The training images are not in {data.dataset.root}, and compact=… learns from them: data_dir=…."

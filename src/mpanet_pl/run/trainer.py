@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import errno
-import logging
-import os
 import re
 import sys
 import traceback
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +13,6 @@ from typing import Any, NoReturn
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.utilities.warnings import PossibleUserWarning
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
@@ -27,6 +23,8 @@ from mpanet_pl.errors import RunStopped, UserError
 from mpanet_pl.module import MPANetModule
 from mpanet_pl.run.callbacks import AtomicCheckpoints
 from mpanet_pl.run.callbacks.checkpoints import LAST
+from mpanet_pl.system.lightning import isolated as isolated
+from mpanet_pl.system.lightning import quiet as quiet
 from mpanet_pl.system.precision import best_precision
 from mpanet_pl.system.processes import STOPPED, is_child_rank
 from mpanet_pl.system.shell import typed
@@ -124,39 +122,6 @@ def _check_devices(accelerator: str, devices: Any) -> None:
         raise UserError("There is no GPU here that torch can use: run with trainer=cpu or trainer=auto.")
     if isinstance(devices, int) and devices > found:
         raise UserError(f"trainer.devices={devices} asks for more than the {found} GPU(s) of this machine.")
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without Lightning's hints, whose advice (more workers, other loggers) does not fit these runs."""
-    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=PossibleUserWarning)
-        warnings.filterwarnings("ignore", module=r"(pytorch_lightning|lightning_fabric)\.")
-        warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)  # Lightning's use of torch
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
-
-
-@contextmanager
-def isolated() -> Iterator[None]:
-    """Leave no trace of a run's ranks and logs behind, so that the next run of a sweep starts its own."""
-    before = dict(os.environ)
-    try:
-        yield
-    finally:
-        if wandb := sys.modules.get("wandb"):
-            wandb.finish(exit_code=int(sys.exc_info()[0] is not None))
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
-        os.environ.clear()
-        os.environ.update(before)
 
 
 @contextmanager

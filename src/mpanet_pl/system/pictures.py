@@ -3,6 +3,17 @@
 import numpy as np
 from PIL import Image
 
+ORIENTATION = 0x0112
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
 
 class Unreadable(Exception):
     """A file that is no whole image."""
@@ -18,7 +29,17 @@ def resized(image: Image.Image, height: int, width: int) -> np.ndarray:
         raise Unreadable(str(error) or type(error).__name__) from error
 
 
+def upright(image: Image.Image) -> Image.Image:
+    """The picture as it was seen: a camera that was turned says so in EXIF's orientation."""
+    try:
+        turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # a broken note of the camera's does not make a picture unreadable
+        return image
+    return image if turn is None else image.transpose(turn)
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
+    image = upright(image)
     if image.mode == "F":
         raise Unreadable("its pixels are floating-point numbers of no known range: store 8 or 16 bits")
     if image.mode.startswith("I"):  # Pillow's own conversion would clip to white

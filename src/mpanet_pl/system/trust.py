@@ -10,10 +10,13 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
 
 from mpanet_pl.errors import UserError
 from mpanet_pl.system.files import written_aside
@@ -60,6 +63,31 @@ def check(tree: Any, source: str, trust: str | Sequence[str] | None = (), known:
             raise UserError(f"{source} is refused: its configuration would call {target}, {whose}.")
 
 
+def check_targets(
+    cfg: DictConfig, source: str, trust: str | Sequence[str] | None = (), known: Iterable[str] = ()
+) -> None:
+    """Refuse a configuration that would call anything but classes of this package, or of those that its reader trusts.
+
+    Looked at with everything resolved, as it will be used: an interpolation can hide a call.
+    """
+    if calls := sorted(set(_calling(OmegaConf.to_container(cfg)))):
+        raise UserError(f"{source} is refused: its configuration would look up {', '.join(calls)} on this machine.")
+    check(OmegaConf.to_container(cfg, resolve=True), source, packages(trust), known)
+
+
+def packages(trust: str | Sequence[str] | None) -> list[str]:
+    """One or several, as they were typed."""
+    return [trust] if isinstance(trust, str) else [str(name) for name in trust or ()]
+
+
+def _calling(tree: Any) -> Iterator[str]:
+    """Interpolations that run a resolver (`${oc.env:HOME}`) rather than name another key."""
+    if isinstance(tree, str):
+        yield from re.findall(r"\$\{[^${}]*:[^{}]*\}?", tree)
+    for branch in tree.values() if isinstance(tree, Mapping) else tree if isinstance(tree, list) else ():
+        yield from _calling(branch)
+
+
 def _package(name: str) -> str:
     return name.partition(".")[0]
 
@@ -84,7 +112,19 @@ def ran_here(folder: Path) -> frozenset[str]:
     return frozenset(names) if key and hmac.compare_digest(given.encode(), _sealed(names, key).encode()) else NOTHING
 
 
-def _sealed(names: list[str], key: bytes) -> str:
+def signature(content: Any) -> str | None:
+    """This user's, of plain values; None where he has no home to keep a key in."""
+    key = _key(make=True)
+    return _sealed(content, key) if key else None
+
+
+def is_signed(content: Any, given: object) -> bool:
+    """Whether this user signed these values, on this machine."""
+    key = _key(make=False)
+    return bool(key) and isinstance(given, str) and hmac.compare_digest(given.encode(), _sealed(content, key).encode())
+
+
+def _sealed(names: Any, key: bytes) -> str:
     return hmac.new(key, json.dumps(names).encode(), hashlib.sha256).hexdigest()
 
 
