@@ -112,7 +112,7 @@ class Fixed(torch.nn.Module):
     """A network that takes batches of one size alone."""
 
     def forward(self, images: Tensor, infrared: Tensor | None = None) -> Tensor:
-        return images.reshape(2, -1)[:, :8]
+        return images.reshape(2, 3, HEIGHT, WIDTH).flatten(1)[:, :8]
 
 
 class Shaped(torch.nn.Module):

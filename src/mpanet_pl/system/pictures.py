@@ -35,7 +35,11 @@ def upright(image: Image.Image) -> Image.Image:
         turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
     except Exception:  # a broken note of the camera's does not make a picture unreadable
         return image
-    return image if turn is None else image.transpose(turn)
+    if turn is None:
+        return image
+    turned = image.transpose(turn)
+    turned.info = {key: value for key, value in image.info.items() if key == "transparency"}  # it is not turned twice
+    return turned
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
