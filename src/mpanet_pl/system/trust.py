@@ -121,7 +121,9 @@ def signature(content: Any) -> str | None:
 def is_signed(content: Any, given: object) -> bool:
     """Whether this user signed these values, on this machine."""
     key = _key(make=False)
-    return bool(key) and isinstance(given, str) and hmac.compare_digest(given.encode(), _sealed(content, key).encode())
+    if key is None or not isinstance(given, str):
+        return False
+    return hmac.compare_digest(given.encode(), _sealed(content, key).encode())
 
 
 def _sealed(names: Any, key: bytes) -> str:
