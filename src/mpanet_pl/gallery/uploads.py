@@ -1,0 +1,163 @@
+"""Pictures of strangers, decoded in processes that a time limit ends, that write no file and whose memory is bounded.
+
+Such a process imports Pillow and numpy alone. What comes back is an array, or a small JPEG.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import signal
+import stat
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
+
+import numpy as np
+from pebble import ProcessExpired, ProcessPool
+from PIL import Image, ImageOps
+
+from mpanet_pl.errors import RunStopped, UserError
+from mpanet_pl.system.cores import usable_cores
+from mpanet_pl.system.pictures import Unreadable, resized, to_rgb
+
+R = TypeVar("R")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # whoever opens another might start a program for it
+MOST_PIXELS = 50_000_000  # a crop of a person has some ten thousand, a camera's frame a few million
+LONGEST = 4096  # characters of a path
+SECONDS = 10.0  # a picture of the most pixels takes two
+MEMORY = 2**31  # bytes of addresses beyond those of the start; a picture of the most pixels takes a third
+TASKS = 200  # of a process, which then gives its memory back
+
+
+def pixels_of(body: bytes, height: int, width: int) -> np.ndarray:
+    """RGB (height, width, 3) uint8 of an upright first frame, as training reads images; raises `Unreadable`."""
+    with _opened(io.BytesIO(body)) as image:
+        return resized(image, height, width)
+
+
+def thumbnails_of(root: str, paths: Sequence[str], box: tuple[int, int]) -> list[bytes | None]:
+    """A JPEG of at most `box` (width, height) of each image below `root`; None where there is none."""
+    return [thumbnail_below(root, path, box) for path in paths]
+
+
+def thumbnail_below(root: str, path: str, box: tuple[int, int]) -> bytes | None:
+    file = below(root, path)
+    if file is None:
+        return None
+    try:
+        with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK), "rb") as content:  # a pipe would be waited for
+            if not stat.S_ISREG(os.fstat(content.fileno()).st_mode):
+                return None
+            with _opened(content) as image:
+                small = to_rgb(image)
+                small.thumbnail(box, Image.Resampling.BILINEAR)
+                made = io.BytesIO()
+                small.save(made, "JPEG", quality=85)
+                return made.getvalue()
+    except Exception:  # a broken file makes Pillow's readers raise nearly anything
+        return None
+
+
+def below(root: str, path: str) -> Path | None:
+    """Where a relative path leads, if that is below `root` for sure, whatever links there are.
+
+    >>> below("/usr", "../etc/passwd"), below("/usr", "/etc/passwd"), below("/usr", "a\\0"), below("/usr", "a" * 10**5)
+    (None, None, None, None)
+    """
+    if not path or len(path) > LONGEST or os.path.isabs(path):
+        return None
+    try:
+        place, floor = (Path(root) / path).resolve(strict=True), Path(root).resolve(strict=True)
+    except (OSError, ValueError, RuntimeError):  # a NUL and a circle of links are the latter two
+        return None
+    return place if floor in place.parents else None
+
+
+@contextmanager
+def _opened(file: Any) -> Iterator[Image.Image]:
+    try:
+        image = Image.open(file, formats=FORMATS)
+    except Exception as error:
+        raise Unreadable(f"it is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image") from error
+    with image:
+        if (count := image.width * image.height) > MOST_PIXELS:
+            raise Unreadable(f"{count / 1e6:.0f} megapixels are more than the {MOST_PIXELS / 1e6:.0f} that are read")
+        try:
+            upright = ImageOps.exif_transpose(image)
+        except Exception as error:
+            raise Unreadable(str(error) or type(error).__name__) from error
+        yield upright
+
+
+def confine() -> None:
+    """What a decoding process may not: write a file, take all memory, hear Ctrl-C before its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    warnings.simplefilter("ignore")
+    try:
+        import resource
+
+        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        for kind, most in ((resource.RLIMIT_AS, taken + MEMORY), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
+            resource.setrlimit(kind, (most, most))
+    except (ImportError, OSError, ValueError):
+        pass  # not Linux: the time limit alone
+
+
+class Decoder:
+    """Some processes that decode. One client has all but one of them at a time, so that the next is served, too."""
+
+    def __init__(self, processes: int | None = None, seconds: float = SECONDS) -> None:
+        self.processes, self.seconds = processes or max(2, min(8, usable_cores())), seconds
+        self._pool: ProcessPool | None = None
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+    async def pixels(self, client: str, body: bytes, height: int, width: int) -> np.ndarray:
+        try:
+            return await self.run(client, pixels_of, body, height, width)
+        except Unreadable as error:
+            raise UserError(f"The image cannot be read: {error}.") from error
+
+    async def thumbnails(
+        self, client: str, root: Path, paths: Sequence[str], box: tuple[int, int]
+    ) -> list[bytes | None]:
+        """None where there is no picture, and for all where they take too long."""
+        if not paths:
+            return []
+        try:
+            return await self.run(client, thumbnails_of, str(root), paths, box)
+        except UserError:
+            return [None] * len(paths)
+
+    async def run(self, client: str, work: Callable[..., R], *arguments: Any) -> R:
+        turn = self._turns.setdefault(client, asyncio.Semaphore(max(1, self.processes - 1)))
+        async with turn:
+            try:
+                return await asyncio.wrap_future(self._schedule(work, arguments))
+            except TimeoutError as error:
+                raise UserError(f"The image takes longer than {self.seconds:.0f} s to decode.") from error
+            except (ProcessExpired, MemoryError) as error:
+                raise UserError("The image cannot be read: decoding it takes too much memory.") from error
+
+    def start(self) -> None:
+        self._pool = ProcessPool(self.processes, TASKS, initializer=confine, context=get_context("spawn"))
+        assert self._pool.active  # which starts them
+
+    def stop(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.stop()
+            pool.join(1)
+
+    def _schedule(self, work: Callable[..., R], arguments: Sequence[Any]) -> Any:
+        if self._pool is None:
+            raise RunStopped("The server is ending.")
+        if not self._pool.active:  # its idle processes were killed from outside
+            self.stop()
+            self.start()
+        return self._pool.schedule(work, args=arguments, timeout=self.seconds)
