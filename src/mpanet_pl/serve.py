@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpanet_pl.cli.command import run_command
@@ -12,38 +13,47 @@ from mpanet_pl.run.request import NOTHING_TYPED, Request
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from mpanet_pl.gallery.engines import Engine
+
 
 def serve(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
     from mpanet_pl.gallery.extras import check_engine, need
 
     need("pyarrow", "gallery")
     check_engine(cfg.engine, cfg.uri)
-    need("fastapi", "serve")
-    uvicorn = need("uvicorn", "serve")
+    for module in ("fastapi", "uvicorn", "limits", "pebble"):
+        need(module, "serve")
+    from mpanet_pl.gallery.access import AccessLog
+    from mpanet_pl.gallery.engines import Live
+    from mpanet_pl.gallery.guard import names_of, tokens_of
     from mpanet_pl.gallery.known import limit_of
+    from mpanet_pl.gallery.listening import server_of
     from mpanet_pl.gallery.searching import embedder_of
-    from mpanet_pl.gallery.serving import LOOPBACK, Engine, HeldGallery, create_app
+    from mpanet_pl.gallery.serving import create_app
     from mpanet_pl.gallery.store import Gallery
 
     gallery = Gallery(cfg.gallery)
     limit = limit_of(gallery, cfg.threshold)
+    tokens = tokens_of(cfg.token_file)
+    names = names_of(cfg.host, cfg.hosts, tokens)
+    log = AccessLog(cfg.access_log, cfg.access_file)
     embedder = embedder_of(gallery, ckpt=cfg.ckpt, device=cfg.device, trust=cfg.trust)
-    token = None if cfg.token is None else str(cfg.token)
-    if cfg.host not in LOOPBACK and token is None:
-        print(f"Whoever reaches this machine can search the gallery: host={cfg.host} without token=….", flush=True)
-    hint = f"#token={token}" if token else ""
-    with ExitStack() as stack:
-        engine: Engine
+
+    def opened(folder: Path) -> AbstractContextManager[Engine]:
         if cfg.engine == "milvus":
             from mpanet_pl.gallery.milvus import copy_at, filled
 
-            copy = copy_at(cfg.uri, cfg.collection, cfg.index)
-            engine = stack.enter_context(filled(gallery, copy, token=cfg.uri_token))
-        else:
-            engine = HeldGallery(gallery.folder, embedder.device)
-        print(f"{len(gallery)} rows: http://{cfg.host}:{cfg.port}/{hint}", flush=True)
-        app = create_app(engine, embedder, token=token, host=cfg.host, limit=limit)
-        uvicorn.run(app, host=cfg.host, port=cfg.port, log_level="warning", server_header=False)
+            return filled(Gallery(folder), copy_at(cfg.uri, cfg.collection, cfg.index), token=cfg.uri_token)
+        from mpanet_pl.gallery.engines import HeldGallery
+
+        return nullcontext(HeldGallery(folder, embedder.device))
+
+    live = Live(gallery.folder, opened)
+    live.engine()  # what is wrong with it is told before anybody asks
+    app = create_app(live, embedder, tokens=tokens, names=names, limit=limit, rate=cfg.rate, log=log)
+    server = server_of(app, host=cfg.host, port=cfg.port, proxies=cfg.proxies, connections=cfg.connections)
+    print(f"{len(gallery)} rows, and pictures below {gallery.root}: http://{cfg.host}:{cfg.port}/", flush=True)
+    server.run()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

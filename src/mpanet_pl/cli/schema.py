@@ -490,7 +490,13 @@ class Forget(_Milvus):
 class Serve(_Gallery, _Engine):
     host: str
     port: int = number(0, 65535)
-    token: str | None
+    hosts: list[str]
+    proxies: list[str]
+    token_file: str | None = path()
+    rate: str | None
+    connections: int = number(1, 100_000)
+    access_log: str = is_one_of("off", "on", "hashed")
+    access_file: str | None = path()
 
 
 COMMANDS: dict[str, type] = {

@@ -1,220 +1,111 @@
-"""A gallery behind HTTP: an image or a row in, who answers out, and one plain page to do it by hand.
+"""A gallery behind HTTP: images or rows in, who answers out, and one plain page to do it by hand.
 
 Requests that come together are embedded together. An upload is the request's body, so it never touches a disk; what
-leaves the machine are scores, columns, and thumbnails of the gallery's own images.
+leaves the machine are scores, columns, and pictures of the gallery's own images.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import io
-import queue
-import secrets
-import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Protocol
+from typing import Annotated, Any
 
-import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
-import torch
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response, Security
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
-from PIL import Image
-from starlette.middleware.trustedhost import TrustedHostMiddleware
+from fastapi.security import HTTPBearer
+from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
 
-from mpanet_pl.data.decode import Unreadable
+from mpanet_pl import __version__
 from mpanet_pl.errors import RunStopped, UserError
-from mpanet_pl.gallery.answers import thumbnail
-from mpanet_pl.gallery.embedder import Embedder, stacked
+from mpanet_pl.gallery.access import AccessLog
+from mpanet_pl.gallery.embedder import Embedder
+from mpanet_pl.gallery.engines import Live
+from mpanet_pl.gallery.guard import LOOPBACK, MOST_BYTES, guarded
+from mpanet_pl.gallery.handling import Handler
 from mpanet_pl.gallery.known import said
-from mpanet_pl.gallery.reading import pixels
-from mpanet_pl.gallery.searching import Filter, Queries, search, table_of
-from mpanet_pl.gallery.store import COLUMNS, Block, Gallery
-
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-MOST_BYTES = 20_000_000
-MOST_ANSWERS = 100
-POLICY = (
-    "default-src 'none'; img-src data: blob:; connect-src 'self'; style-src 'unsafe-inline'; "
-    "script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+from mpanet_pl.gallery.replies import (
+    LONGEST,
+    MOST_ANSWERS,
+    About,
+    Asks,
+    Browsed,
+    Found,
+    Health,
+    Refusal,
+    Results,
 )
+from mpanet_pl.gallery.searching import Filter
+from mpanet_pl.gallery.uploads import FORMATS, Decoder
 
-
-class Engine(Protocol):
-    """Who searches a gallery; asked from several threads."""
-
-    @property
-    def gallery(self) -> Gallery: ...
-
-    def query(self, path: str) -> Queries:
-        """Of the row of this path; a `UserError` where there is none."""
-
-    def search(self, queries: Queries, *, k: int, only: Filter) -> pa.Table:
-        """As `table_of` has it."""
-
-
-class HeldGallery(Gallery):
-    """A gallery in memory: its vectors on the device that searches them, exactly."""
-
-    def __init__(self, folder: str | Path, device: torch.device | str) -> None:
-        super().__init__(folder)
-        self.device = device
-        names = ("path", "camera", "time", "modality")
-        self._blocks = [
-            block._replace(vectors=torch.tensor(block.vectors).to(device).float()) for block in super().blocks(names)
-        ]
-        self._table = super().columns(*COLUMNS)
-
-    def blocks(self, columns: Sequence[str] = ()) -> Iterator[Block]:
-        return (block._replace(columns=block.columns.select(list(columns))) for block in self._blocks)
-
-    def rows(self, numbers: np.ndarray) -> pa.Table:
-        return self._table.take(pa.array(numbers))
-
-    @property
-    def gallery(self) -> Gallery:
-        return self
-
-    def query(self, path: str) -> Queries:
-        row = pc.index(self._table["path"], path).as_py()
-        if row < 0:
-            raise UserError(f"The gallery has no row {path}.")
-        known = self.rows(np.array([row]))
-        columns = known.set_column(0, "path", pa.array([str(self.root / path)], COLUMNS["path"]))
-        return Queries(columns, torch.from_numpy(self.vector(row))[None])
-
-    def search(self, queries: Queries, *, k: int, only: Filter) -> pa.Table:
-        hits = search(self, queries, k=min(k, max(1, len(self))), only=only, device=self.device)
-        return table_of(self, queries, hits)
-
-
-class Asked(NamedTuple):
-    what: np.ndarray | Queries  # an upload's pixels, (H, W, 3), or one row of the gallery
-    k: int
-    only: Filter
-    answer: Future[list[dict[str, Any]]]
-
-
-class Answerer:
-    """One thread that owns the network: it takes all requests that wait, embeds them at once, and searches."""
-
-    def __init__(self, engine: Engine, embedder: Embedder, batch_size: int = 32) -> None:
-        self.engine, self.embedder, self.batch_size = engine, embedder, batch_size
-        self._waiting: queue.SimpleQueue[Asked | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._waiting.put(None)
-        self._thread.join()
-
-    def ask(self, what: np.ndarray | Queries, k: int, only: Filter) -> Future[list[dict[str, Any]]]:
-        asked = Asked(what, k, only, Future())
-        self._waiting.put(asked)
-        return asked.answer
-
-    def _work(self) -> None:
-        while (first := self._waiting.get()) is not None:
-            batch = [first]
-            while len(batch) < self.batch_size and not self._waiting.empty():
-                if (another := self._waiting.get()) is None:
-                    self._waiting.put(None)
-                    break
-                batch.append(another)
-            try:
-                for asked, answer in zip(batch, self._answer(batch), strict=True):
-                    asked.answer.set_result(answer)
-            except Exception as error:  # whoever waits has to hear of it, whatever it is
-                for asked in batch:
-                    if not asked.answer.done():
-                        asked.answer.set_exception(error)
-
-    def _answer(self, batch: list[Asked]) -> list[list[dict[str, Any]]]:
-        queries = self._queries([asked.what for asked in batch])
-        alike: dict[Any, list[int]] = {}
-        for number, asked in enumerate(batch):
-            alike.setdefault((asked.k, str(asked.only)), []).append(number)
-        answers: list[list[dict[str, Any]]] = [[] for _ in batch]
-        for numbers in alike.values():
-            asked = batch[numbers[0]]
-            of = {
-                queries[number].columns["path"][0].as_py(): number for number in numbers
-            }  # equal rows need one answer
-            some = [queries[number] for number in of.values()]
-            together = Queries(
-                pa.concat_tables([one.columns for one in some]), torch.cat([one.vectors for one in some])
-            )
-            found: dict[str, list[dict[str, Any]]] = {path: [] for path in of}
-            for row in self.engine.search(together, k=asked.k, only=asked.only).to_pylist():
-                found[row.pop("query")].append(row | {"score": round(row["score"], 6)})
-            for number in numbers:
-                answers[number] = [dict(row) for row in found[queries[number].columns["path"][0].as_py()]]
-        return answers
-
-    def _queries(self, asked: list[np.ndarray | Queries]) -> list[Queries]:
-        """Of uploads nothing is known; their paths are such as no file has."""
-        uploads = [what for what in asked if not isinstance(what, Queries)]
-        vectors = iter(self.embedder(stacked(uploads)).cpu() if uploads else ())
-        return [
-            what if isinstance(what, Queries) else Queries(_unknown(f"\0{number}"), next(vectors)[None])
-            for number, what in enumerate(asked)
-        ]
-
-
-def _unknown(path: str) -> pa.Table:
-    nothing: dict[str, Any] = {name: pa.nulls(1, kind) for name, kind in COLUMNS.items()}
-    return pa.table(nothing | {"path": pa.array([path], COLUMNS["path"])})
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Refusal, "description": "a mistake in the request, or a Host that is not served"},
+    401: {"model": Refusal, "description": "no token, or a wrong one"},
+    403: {"model": Refusal, "description": "another site's page asked"},
+    422: {"model": Refusal, "description": "a parameter out of its range"},
+    429: {"model": Refusal, "description": "too many requests; Retry-After says when"},
+    503: {"model": Refusal, "description": "the gallery cannot be asked now"},
+}
+OF_UPLOADS: dict[int | str, dict[str, Any]] = {
+    408: {"model": Refusal, "description": "the upload took too long"},
+    413: {"model": Refusal, "description": f"the upload has more than {MOST_BYTES // 10**6} MB"},
+}
+NO_PICTURE: dict[int | str, dict[str, Any]] = {404: {"model": Refusal, "description": "no picture of that name"}}
+IMAGE = {"content": {f"image/{kind.lower()}": {"schema": {"type": "string", "format": "binary"}} for kind in FORMATS}}
+QUERIES = {"required": True, "content": {"application/json": {"schema": Asks.model_json_schema()}}}
+Count = Annotated[int, Query(ge=1, le=MOST_ANSWERS, description="how many answers")]
+Camera = Annotated[str, Query(max_length=200)]
+Seconds = Annotated[float, Query(allow_inf_nan=False)]
+Name = Annotated[str, Query(max_length=LONGEST, description="a row's path")]
 
 
 def create_app(
-    engine: Engine, embedder: Embedder, *, token: str | None = None, host: str = "127.0.0.1", limit: float | None = None
+    live: Live,
+    embedder: Embedder,
+    *,
+    tokens: Mapping[str, str] = {},
+    names: Sequence[str] = LOOPBACK,
+    limit: float | None = None,
+    rate: str | None = None,
+    log: AccessLog | None = None,
+    decoder: Decoder | None = None,
 ) -> FastAPI:
-    """The application; `token` has to come with each request, as `Authorization: Bearer TOKEN`.
+    """The application.
 
-    limit: the cosine from which on an answer is `known`.
+    tokens: names by token, one of which has to come with each request, as `Authorization: Bearer TOKEN`.
+    names: under which it is asked, as the Host header says. limit: the cosine from which on an answer is `known`.
+    rate: how many requests of one client are answered, such as `120/minute`.
     """
-    gallery, answerer = engine.gallery, Answerer(engine, embedder)
-    if embedder.two_stream:
-        raise UserError(f"{gallery.folder} is of a network of two streams, and an upload does not say its modality.")
+    handler = Handler(live, embedder, limit=limit, log=log or AccessLog(), decoder=decoder)
 
     @asynccontextmanager
-    async def living(app: FastAPI) -> Any:
-        answerer.start()
+    async def living(app: FastAPI) -> AsyncIterator[None]:
+        handler.start()
         yield
-        answerer.stop()
+        handler.stop()
 
     app = FastAPI(
-        title="mpanet_pl gallery", lifespan=living, docs_url=None, redoc_url=None
-    )  # those fetch from elsewhere
-    page = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
-    cameras = sorted(pc.unique(gallery.columns("camera")["camera"]).drop_null().to_pylist())
+        title="mpanet_pl gallery",
+        version=__version__,
+        lifespan=living,
+        docs_url=None,  # these two fetch from elsewhere
+        redoc_url=None,
+        dependencies=[Security(HTTPBearer(auto_error=False))] if tokens else [],  # said here, checked by the guard
+    )
+    guarded(app, tokens=tokens, names=names, rate=rate)
+    _say_mistakes(app)
+    _add_page(app, handler)
+    _add_search(app, handler)
+    _add_looking(app, handler)
+    return app
 
-    @app.middleware("http")
-    async def guard(request: Request, follow: Callable[[Request], Awaitable[Response]]) -> Response:
-        given = request.headers.get("authorization", "").removeprefix("Bearer ")
-        open_to_all = request.url.path in ("/", "/healthz")
-        if token is not None and not open_to_all and not secrets.compare_digest(given.encode(), token.encode()):
-            return _refused(401, "This gallery wants its token, as Authorization: Bearer TOKEN.")
-        if request.method == "POST":
-            length = request.headers.get("content-length", "")
-            if not length.isdecimal():
-                return _refused(411, "An upload has to say its Content-Length.")
-            if int(length) > MOST_BYTES:
-                return _refused(413, f"An upload has at most {MOST_BYTES // 10**6} MB.")
-        response = await follow(request)
-        response.headers.update({"content-security-policy": POLICY, "x-content-type-options": "nosniff"})
-        response.headers.setdefault("cache-control", "no-store")
-        return response
 
-    if host in LOOPBACK:  # a stranger's page may point a name of its own at this machine
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK, "testserver"])
+def _say_mistakes(app: FastAPI) -> None:
+    """Errors are sentences, under `detail`."""
 
     @app.exception_handler(UserError)
     async def mistake(request: Request, error: UserError) -> Response:
@@ -224,73 +115,140 @@ def create_app(
     async def fault(request: Request, error: RunStopped) -> Response:
         return _refused(503, str(error))
 
+    @app.exception_handler(RequestValidationError)
+    async def misfit(request: Request, error: RequestValidationError) -> Response:
+        return _refused(422, _sentence(error.errors()))
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=400)  # which nobody reads
+
+
+def _add_page(app: FastAPI, handler: Handler) -> None:
+    page = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
+
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def show() -> str:
         return page
 
-    @app.get("/healthz")
-    async def healthz() -> dict[str, Any]:
-        return {"status": "ok", "rows": len(gallery)}
+    @app.get("/healthz", responses={503: REFUSALS[503]})
+    async def healthz() -> Health:
+        """Whether it lives, and which rows it answers from now."""
+        gallery = await asyncio.to_thread(handler.live.gallery)
+        return Health(status="ok", rows=len(gallery), generation=gallery.generation)
 
-    @app.get("/about")
-    async def about() -> dict[str, Any]:
-        record = gallery.record
-        return {
-            "rows": len(gallery),
-            "cameras": cameras,
-            "known": said(gallery, limit),
-            **{key: record[key] for key in ("trained_on", "dimension")},
-        }
+    @app.get("/about", responses=REFUSALS)
+    async def about() -> About:
+        """What can be asked for."""
+        return await asyncio.to_thread(_about, handler)
 
-    upload = {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}
 
-    @app.post("/search", openapi_extra={"requestBody": upload})
-    async def find(
+def _only(
+    camera: Annotated[list[Camera], Query(max_length=100)] = [],  # noqa: B006 - FastAPI copies it
+    not_camera: Annotated[list[Camera], Query(max_length=100)] = [],  # noqa: B006
+    modality: Annotated[str | None, Query(max_length=20)] = None,
+    after: Seconds | None = None,
+    before: Seconds | None = None,
+    other_camera: Annotated[bool, Query(description="not the camera of the query, which has to be a row")] = False,
+    within: Annotated[float | None, Query(ge=0, allow_inf_nan=False, description="seconds from the query")] = None,
+) -> Filter:
+    return Filter(
+        cameras=camera,
+        not_cameras=not_camera,
+        modality=modality,
+        after=after,
+        before=before,
+        other_camera=other_camera,
+        within=within,
+    )
+
+
+Only = Annotated[Filter, Depends(_only)]
+
+
+def _add_search(app: FastAPI, handler: Handler) -> None:
+    @app.post("/search", responses=REFUSALS | OF_UPLOADS, openapi_extra={"requestBody": IMAGE})
+    async def search(
         request: Request,
-        id: str | None = None,
-        k: Annotated[int, Query(ge=1, le=MOST_ANSWERS)] = 12,
-        camera: Annotated[list[str], Query()] = [],  # noqa: B006 - FastAPI copies it
-        not_camera: Annotated[list[str], Query()] = [],  # noqa: B006
-        modality: str | None = None,
-        after: float | None = None,
-        before: float | None = None,
+        only: Only,
+        id: Name | None = None,
+        infrared: Annotated[bool | None, Query(description="of the image, where `about` asks for it")] = None,
+        k: Count = 12,
         thumbnails: bool = True,
-    ) -> dict[str, Any]:
+    ) -> Found:
         """Who answers the image in the body, or the gallery's row whose path is `id`."""
-        only = Filter(cameras=camera, not_cameras=not_camera, modality=modality, after=after, before=before)
-        body = await request.body()
-        if (id is None) == (not body):
-            raise UserError("Give an image as the request's body, or the id of a row, and not both.")
-        what = await (
-            asyncio.to_thread(engine.query, id) if id is not None else asyncio.to_thread(_decoded, body, embedder)
-        )
-        answers = await asyncio.wrap_future(answerer.ask(what, k, only))
-        for answer in answers:
-            answer["known"] = None if limit is None else answer["score"] >= limit
-        if thumbnails:
-            await asyncio.to_thread(_add_thumbnails, answers, gallery.root)
-        return {"answers": answers}
+        async with handler.uploads.body(request) as body:
+            query = await handler.query(request, id, body, infrared)
+        return await handler.found(request, query, k, only, thumbnails)
 
-    return app
+    @app.post("/search/many", responses=REFUSALS | OF_UPLOADS, openapi_extra={"requestBody": QUERIES})
+    async def many(request: Request, only: Only, k: Count = 12, thumbnails: bool = False) -> Results:
+        """Several queries at once; one that cannot be answered says so and does not stop the others."""
+        queries = []
+        async with handler.uploads.body(request) as body:
+            try:
+                asks = Asks.model_validate_json(body)
+            except ValidationError as error:
+                raise HTTPException(422, _sentence(error.errors())) from None
+            for ask in asks.queries:
+                try:
+                    queries.append(await handler.query(request, ask.id, ask.image, ask.infrared))
+                except UserError as error:
+                    queries.append(error)
+        return await handler.results(request, queries, k, only, thumbnails)
+
+
+def _add_looking(app: FastAPI, handler: Handler) -> None:
+    @app.get("/rows", responses=REFUSALS)
+    async def rows(
+        request: Request,
+        only: Only,
+        offset: Annotated[int, Query(ge=0, le=10_000)] = 0,
+        k: Count = 24,
+        thumbnails: bool = True,
+    ) -> Browsed:
+        """The gallery's rows, the newest first."""
+        return await handler.browsed(request, only, offset, k, thumbnails)
+
+    @app.get(
+        "/picture", response_class=Response, responses=REFUSALS | NO_PICTURE | {200: {"content": {"image/jpeg": {}}}}
+    )
+    async def picture(request: Request, id: Annotated[str, Query(description="a row's path")]) -> Response:
+        """A row's picture, up to 1024 pixels high and wide."""
+        return Response(await handler.picture(request, id), media_type="image/jpeg")
+
+
+def _about(handler: Handler) -> About:
+    gallery = handler.live.gallery()
+    columns = gallery.columns("camera", "modality", "time")
+    times = pc.min_max(columns["time"]).as_py()
+    return About(
+        generation=gallery.generation,
+        rows=len(gallery),
+        unfinished=gallery.unfinished,
+        cameras=_values(columns["camera"]),
+        modalities=_values(columns["modality"]),
+        first=times["min"],
+        last=times["max"],
+        dimension=gallery.dimension,
+        trained_on=gallery.record["trained_on"],
+        known=said(gallery, handler.limit),
+        threshold=handler.limit,
+        asks=["infrared"] if handler.embedder.two_stream else [],
+    )
+
+
+def _values(column: Any) -> list[str]:
+    """Numbers as numbers are sorted, names behind them."""
+    return sorted(
+        pc.unique(column).drop_null().to_pylist(),
+        key=lambda text: (not text.isdecimal(), len(text) if text.isdecimal() else 0, text),
+    )
 
 
 def _refused(status: int, sentence: str) -> Response:
     return JSONResponse({"detail": sentence}, status_code=status)
 
 
-def _decoded(body: bytes, embedder: Embedder) -> np.ndarray:
-    try:
-        image = Image.open(io.BytesIO(body))
-    except Exception as error:  # whatever a parser of garbage stumbles over: there is no end to the kinds
-        raise UserError("The upload is no image that can be read.") from error
-    with image:
-        return pixels(image, embedder.height, embedder.width)
-
-
-def _add_thumbnails(answers: list[dict[str, Any]], root: Path) -> None:
-    for answer in answers:
-        try:
-            data = base64.b64encode(thumbnail(root / answer["path"])).decode()
-            answer["thumbnail"] = f"data:image/jpeg;base64,{data}"
-        except Unreadable:
-            answer["thumbnail"] = None
+def _sentence(errors: Sequence[Mapping[str, Any]]) -> str:
+    return "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in errors[:5])

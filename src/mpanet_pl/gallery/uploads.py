@@ -145,8 +145,8 @@ class Decoder:
                 raise UserError("The image cannot be read: decoding it takes too much memory.") from error
 
     def start(self) -> None:
+        """The processes start with the first picture."""
         self._pool = ProcessPool(self.processes, TASKS, initializer=confine, context=get_context("spawn"))
-        assert self._pool.active  # which starts them
 
     def stop(self) -> None:
         pool, self._pool = self._pool, None

@@ -1,0 +1,187 @@
+"""One request from its body to its answer: decoded, searched, pictured, logged, and of one generation throughout."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from fastapi import HTTPException, Request
+
+from mpanet_pl.errors import RunStopped, UserError
+from mpanet_pl.gallery.access import AccessLog
+from mpanet_pl.gallery.answering import Answered, Answerer, Asked
+from mpanet_pl.gallery.embedder import Embedder
+from mpanet_pl.gallery.engines import Live
+from mpanet_pl.gallery.guard import Uploads, client_of
+from mpanet_pl.gallery.replies import Answer, Browsed, Found, Generation, Result, Results, Row
+from mpanet_pl.gallery.searching import Filter
+from mpanet_pl.gallery.shards import GalleryChanged
+from mpanet_pl.gallery.store import COLUMNS, Gallery
+from mpanet_pl.gallery.uploads import Decoder, thumbnail_below
+
+THUMBNAIL = (192, 384)  # at most, width and height
+PICTURE = (1024, 1024)
+ATTEMPTS = 5
+CHANGING = "The gallery is being changed: ask again."
+
+
+class Query(NamedTuple):
+    what: np.ndarray | str
+    infrared: bool | None
+    name: str  # in the log
+
+
+class Handler:
+    """limit: the cosine from which on an answer is `known`."""
+
+    def __init__(
+        self, live: Live, embedder: Embedder, *, limit: float | None, log: AccessLog, decoder: Decoder | None = None
+    ) -> None:
+        self.live, self.embedder, self.limit, self.log = live, embedder, limit, log
+        self.answerer, self.decoder, self.uploads = Answerer(live, embedder), decoder or Decoder(), Uploads()
+
+    def start(self) -> None:
+        self.decoder.start()
+        self.answerer.start()
+
+    def stop(self) -> None:
+        self.decoder.stop()
+        self.answerer.stop()
+
+    async def query(self, request: Request, id: str | None, image: bytes | None, infrared: bool | None) -> Query:
+        if (id is None) == (not image):
+            raise UserError("Give an image as the request's body, or the id of a row, and not both.")
+        if id is not None:
+            return Query(id, None, id)
+        assert image
+        if self.embedder.two_stream and infrared is None:
+            raise UserError("This network has a stream of each modality: say infrared=true or infrared=false.")
+        height, width = self.embedder.height, self.embedder.width
+        pixels = await self.decoder.pixels(client_of(request.scope), image, height, width)
+        return Query(pixels, infrared, f"sha256:{hashlib.sha256(image).hexdigest()}")
+
+    async def found(self, request: Request, query: Query, k: int, only: Filter, thumbnails: bool) -> Found:
+        gallery, (result,) = await self._answered(request, [query], k, only, thumbnails)
+        if result.error is not None:
+            raise UserError(result.error)
+        return Found(answers=result.answers, **_of(gallery))
+
+    async def results(
+        self, request: Request, queries: Sequence[Query | UserError], k: int, only: Filter, thumbnails: bool
+    ) -> Results:
+        gallery, results = await self._answered(request, queries, k, only, thumbnails)
+        return Results(results=results, **_of(gallery))
+
+    async def browsed(self, request: Request, only: Filter, offset: int, k: int, thumbnails: bool) -> Browsed:
+        for _ in range(ATTEMPTS):
+            try:
+                gallery = await asyncio.to_thread(self.live.gallery)
+                matching, rows = await asyncio.to_thread(_some, gallery, only, offset, k)
+                if thumbnails:
+                    await self._picture(request, gallery, rows)
+                if await asyncio.to_thread(lambda: gallery.current):  # noqa: B023 - called at once
+                    self._log(request, "browse", gallery, [], only, rows)
+                    return Browsed(matching=matching, answers=[Row(**row) for row in rows], **_of(gallery))
+            except GalleryChanged:
+                continue
+        raise RunStopped(CHANGING)
+
+    async def picture(self, request: Request, id: str) -> bytes:
+        """A JPEG of a row's image, larger than a thumbnail."""
+        gallery = await asyncio.to_thread(self.live.gallery)
+        rows = await asyncio.to_thread(lambda: pc.index(gallery.columns("path")["path"], id).as_py())
+        made = None
+        if rows >= 0:
+            arguments = (str(gallery.root), id, PICTURE)
+            made = await self.decoder.run(client_of(request.scope), thumbnail_below, *arguments)
+        if made is None or not await asyncio.to_thread(lambda: gallery.current):
+            raise HTTPException(404, "The gallery has no picture of that name below its root.")
+        self._log(request, "picture", gallery, [], Filter(), [{"path": id}])
+        return made
+
+    async def _answered(
+        self, request: Request, queries: Sequence[Query | UserError], k: int, only: Filter, thumbnails: bool
+    ) -> tuple[Gallery, list[Result]]:
+        for _ in range(ATTEMPTS):
+            outcomes = await self._searched(queries, k, only)
+            if any(isinstance(outcome, GalleryChanged) for outcome in outcomes):
+                continue
+            answered = [outcome for outcome in outcomes if isinstance(outcome, Answered)]
+            gallery = answered[0].gallery if answered else await asyncio.to_thread(self.live.gallery)
+            rows = [row for outcome in answered for row in outcome.rows]
+            if thumbnails:
+                await self._picture(request, gallery, rows)
+            one = all(outcome.gallery.generation == gallery.generation for outcome in answered)
+            if one and await asyncio.to_thread(lambda: gallery.current):  # noqa: B023 - called at once
+                names = [query.name for query in queries if isinstance(query, Query)]
+                self._log(request, "search", gallery, names, only, rows)
+                return gallery, [self._result(outcome) for outcome in outcomes]
+        raise RunStopped(CHANGING)
+
+    async def _searched(
+        self, queries: Sequence[Query | UserError], k: int, only: Filter
+    ) -> list[Answered | BaseException]:
+        asked = [Asked(query.what, query.infrared, k, only) for query in queries if isinstance(query, Query)]
+        waited = (asyncio.wrap_future(self.answerer.ask(one)) for one in asked)
+        answers = iter(await asyncio.gather(*waited, return_exceptions=True))
+        outcomes = [next(answers) if isinstance(query, Query) else query for query in queries]
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, UserError | GalleryChanged):
+                raise outcome
+        return outcomes
+
+    def _result(self, outcome: Answered | BaseException) -> Result:
+        if not isinstance(outcome, Answered):
+            return Result(error=str(outcome))
+        limit = self.limit
+        return Result(
+            answers=[Answer(**row, known=None if limit is None else row["score"] >= limit) for row in outcome.rows]
+        )
+
+    async def _picture(self, request: Request, gallery: Gallery, rows: Sequence[dict[str, Any]]) -> None:
+        paths = [row["path"] for row in rows]
+        made = await self.decoder.thumbnails(client_of(request.scope), gallery.root, paths, THUMBNAIL)
+        for row, jpeg in zip(rows, made, strict=True):
+            row["thumbnail"] = jpeg and f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+
+    def _log(
+        self,
+        request: Request,
+        asked: str,
+        gallery: Gallery,
+        query: Sequence[str],
+        only: Filter,
+        rows: Sequence[dict[str, Any]],
+    ) -> None:
+        self.log.write(
+            asked,
+            client=client_of(request.scope),
+            user=request.scope.get("state", {}).get("user", ""),
+            query=query,
+            only=asdict(only),
+            generation=gallery.generation,
+            shown=[row["path"] for row in rows],
+        )
+
+
+def _of(gallery: Gallery) -> dict[str, Any]:
+    told = Generation(generation=gallery.generation, rows=len(gallery), unfinished=gallery.unfinished)
+    return told.model_dump()
+
+
+def _some(gallery: Gallery, only: Filter, offset: int, k: int) -> tuple[int, list[dict[str, Any]]]:
+    """How many rows the filter lets through, and `k` of them from `offset` on, the newest first."""
+    columns = gallery.columns(*COLUMNS)
+    kept = only.rows(columns)
+    if kept is not None:
+        columns = columns.filter(pa.array(kept))
+    keys = [("time", "descending"), ("path", "ascending")]
+    order = pc.select_k_unstable(columns.select(["time", "path"]), min(len(columns), offset + k), keys)
+    return len(columns), columns.take(order.slice(offset)).to_pylist()
