@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -183,12 +184,12 @@ def bench_export(folder: Path, embedder: Embedder) -> list[Row]:
 
 
 def bench_serve(folder: Path, embedder: Embedder, seconds: int) -> list[Row]:
-    import uvicorn
+    from mpanet_pl.gallery.engines import HeldGallery, Live
+    from mpanet_pl.gallery.listening import server_of
+    from mpanet_pl.gallery.serving import create_app
 
-    from mpanet_pl.gallery.serving import HeldGallery, create_app
-
-    held = HeldGallery(folder / "people", embedder.device)
-    server = uvicorn.Server(uvicorn.Config(create_app(held, embedder), port=0, log_level="error"))
+    live = Live(folder / "people", lambda place: nullcontext(HeldGallery(place, embedder.device)))
+    server = server_of(create_app(live, embedder), host="127.0.0.1", port=0)
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from checkpoints import draw_crops
 from commands import type_in
-from fastapi.testclient import TestClient
+from gallery.served import client_of
 from torch.nn.functional import normalize
 
 from mpanet_pl.evaluation.tables import Results
@@ -17,7 +17,6 @@ from mpanet_pl.gallery.compact import learn
 from mpanet_pl.gallery.embedder import load
 from mpanet_pl.gallery.embedding import embed_images
 from mpanet_pl.gallery.known import limit_of, threshold_of
-from mpanet_pl.gallery.serving import HeldGallery, create_app
 from mpanet_pl.gallery.store import Gallery
 from mpanet_pl.search import search
 
@@ -75,7 +74,7 @@ def test_answers_are_known_from_it_on(run: Path, tmp_path: Path, monkeypatch: py
     sheet = (tmp_path / "out/sheet.html").read_text()
     assert sheet.count(" unknown") == scores["known"].count(False) > 0
     assert f"known from a cosine of {limit:.3f}" in sheet
-    with TestClient(create_app(HeldGallery(gallery.folder, "cpu"), embedder, limit=limit)) as client:
+    with client_of(gallery.folder, embedder, limit=limit) as client:
         answers = client.post("/search", params={"id": "1_1000.png", "k": 5}).json()["answers"]
         assert {answer["known"] for answer in answers} <= {True, False}
         assert [answer["known"] for answer in answers] == [answer["score"] >= limit for answer in answers]

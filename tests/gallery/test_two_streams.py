@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 from checkpoints import HEIGHT, WIDTH, draw_crops, save_checkpoint
+from gallery.served import client_of
 
 from mpanet_pl.errors import UserError
 from mpanet_pl.gallery.embedder import Embedder, load
 from mpanet_pl.gallery.embedding import embed_images
 from mpanet_pl.gallery.exporting import SUFFIXES, export, metadata_of
 from mpanet_pl.gallery.searching import open_queries
-from mpanet_pl.gallery.serving import HeldGallery, create_app
 from mpanet_pl.gallery.store import Gallery
 
 TWO = {"_target_": "mpanet_pl.trunks.two_streams.TwoStreams", "name": "resnet18"}
@@ -64,10 +64,21 @@ def test_a_gallery_knows_each_images_modality(two: Embedder, crops: Path, tmp_pa
         pass
 
 
-def test_an_upload_does_not_say_its_modality(two: Embedder, crops: Path, tmp_path: Path) -> None:
+def test_an_upload_says_its_modality(two: Embedder, crops: Path, tmp_path: Path) -> None:
+    """As infrared and as visible it is another vector; a row knows its own."""
     embed_images(two, crops, tmp_path / "g", name="(?P<modality>ir|rgb)/")
-    with pytest.raises(UserError, match="an upload does not say its modality"):
-        create_app(HeldGallery(tmp_path / "g", "cpu"), two)
+    crop = sorted((crops / "ir").iterdir())[0]
+    with client_of(tmp_path / "g", two) as client:
+        assert client.get("/about").json()["asks"] == ["infrared"]
+        refused = client.post("/search", content=crop.read_bytes())
+        assert (refused.status_code, "infrared=true" in refused.json()["detail"]) == (400, True)
+        scores = {}
+        for infrared in (True, False):
+            found = client.post("/search", params={"infrared": infrared, "k": 1}, content=crop.read_bytes())
+            scores[infrared] = found.json()["answers"][0]["score"]
+        assert scores[True] == pytest.approx(1, abs=1e-4)
+        assert scores[False] < 0.999
+        assert client.post("/search", params={"id": f"ir/{crop.name}"}).status_code == 200
 
 
 @pytest.mark.slow

@@ -40,16 +40,16 @@ class HeldGallery(Gallery):
         self._blocks = [
             block._replace(vectors=torch.tensor(block.vectors).to(device).float()) for block in super().blocks(names)
         ]
-        self._table = super().columns(*COLUMNS)
+        self._rows_held = super().columns(*COLUMNS)
 
     def blocks(self, columns: Sequence[str] = ()) -> Iterator[Block]:
         return (block._replace(columns=block.columns.select(list(columns))) for block in self._blocks)
 
     def columns(self, *names: str) -> pa.Table:
-        return self._table.select(list(names))
+        return self._rows_held.select(list(names))
 
     def rows(self, numbers: np.ndarray) -> pa.Table:
-        return self._table.take(pa.array(numbers))
+        return self._rows_held.take(pa.array(numbers))
 
     def vector(self, number: int) -> np.ndarray:
         block = next(block for block in reversed(self._blocks) if block.start <= number)
@@ -60,7 +60,7 @@ class HeldGallery(Gallery):
         return self
 
     def query(self, path: str) -> Queries:
-        row = pc.index(self._table["path"], path).as_py()
+        row = pc.index(self._rows_held["path"], path).as_py()
         if row < 0:
             raise UserError(f"The gallery has no row {path}.")
         known = self.rows(np.array([row]))

@@ -32,7 +32,7 @@ ATTEMPTS = 5
 CHANGING = "The gallery is being changed: ask again."
 
 
-class Query(NamedTuple):
+class Question(NamedTuple):
     what: np.ndarray | str
     infrared: bool | None
     name: str  # in the log
@@ -55,26 +55,26 @@ class Handler:
         self.decoder.stop()
         self.answerer.stop()
 
-    async def query(self, request: Request, id: str | None, image: bytes | None, infrared: bool | None) -> Query:
+    async def query(self, request: Request, id: str | None, image: bytes | None, infrared: bool | None) -> Question:
         if (id is None) == (not image):
             raise UserError("Give an image as the request's body, or the id of a row, and not both.")
         if id is not None:
-            return Query(id, None, id)
+            return Question(id, None, id)
         assert image
         if self.embedder.two_stream and infrared is None:
             raise UserError("This network has a stream of each modality: say infrared=true or infrared=false.")
         height, width = self.embedder.height, self.embedder.width
         pixels = await self.decoder.pixels(client_of(request.scope), image, height, width)
-        return Query(pixels, infrared, f"sha256:{hashlib.sha256(image).hexdigest()}")
+        return Question(pixels, infrared, f"sha256:{hashlib.sha256(image).hexdigest()}")
 
-    async def found(self, request: Request, query: Query, k: int, only: Filter, thumbnails: bool) -> Found:
+    async def found(self, request: Request, query: Question, k: int, only: Filter, thumbnails: bool) -> Found:
         gallery, (result,) = await self._answered(request, [query], k, only, thumbnails)
         if result.error is not None:
             raise UserError(result.error)
         return Found(answers=result.answers, **_of(gallery))
 
     async def results(
-        self, request: Request, queries: Sequence[Query | UserError], k: int, only: Filter, thumbnails: bool
+        self, request: Request, queries: Sequence[Question | UserError], k: int, only: Filter, thumbnails: bool
     ) -> Results:
         gallery, results = await self._answered(request, queries, k, only, thumbnails)
         return Results(results=results, **_of(gallery))
@@ -107,7 +107,7 @@ class Handler:
         return made
 
     async def _answered(
-        self, request: Request, queries: Sequence[Query | UserError], k: int, only: Filter, thumbnails: bool
+        self, request: Request, queries: Sequence[Question | UserError], k: int, only: Filter, thumbnails: bool
     ) -> tuple[Gallery, list[Result]]:
         for _ in range(ATTEMPTS):
             outcomes = await self._searched(queries, k, only)
@@ -120,18 +120,18 @@ class Handler:
                 await self._picture(request, gallery, rows)
             one = all(outcome.gallery.generation == gallery.generation for outcome in answered)
             if one and await asyncio.to_thread(lambda: gallery.current):  # noqa: B023 - called at once
-                names = [query.name for query in queries if isinstance(query, Query)]
+                names = [query.name for query in queries if isinstance(query, Question)]
                 self._log(request, "search", gallery, names, only, rows)
                 return gallery, [self._result(outcome) for outcome in outcomes]
         raise RunStopped(CHANGING)
 
     async def _searched(
-        self, queries: Sequence[Query | UserError], k: int, only: Filter
+        self, queries: Sequence[Question | UserError], k: int, only: Filter
     ) -> list[Answered | BaseException]:
-        asked = [Asked(query.what, query.infrared, k, only) for query in queries if isinstance(query, Query)]
+        asked = [Asked(query.what, query.infrared, k, only) for query in queries if isinstance(query, Question)]
         waited = (asyncio.wrap_future(self.answerer.ask(one)) for one in asked)
         answers = iter(await asyncio.gather(*waited, return_exceptions=True))
-        outcomes = [next(answers) if isinstance(query, Query) else query for query in queries]
+        outcomes = [next(answers) if isinstance(query, Question) else query for query in queries]
         for outcome in outcomes:
             if isinstance(outcome, BaseException) and not isinstance(outcome, UserError | GalleryChanged):
                 raise outcome

@@ -26,7 +26,7 @@ from mpanet_pl.gallery.access import AccessLog
 from mpanet_pl.gallery.embedder import Embedder
 from mpanet_pl.gallery.engines import Live
 from mpanet_pl.gallery.guard import LOOPBACK, MOST_BYTES, guarded
-from mpanet_pl.gallery.handling import Handler
+from mpanet_pl.gallery.handling import Handler, Question
 from mpanet_pl.gallery.known import said
 from mpanet_pl.gallery.replies import (
     LONGEST,
@@ -184,7 +184,7 @@ def _add_search(app: FastAPI, handler: Handler) -> None:
     @app.post("/search/many", responses=REFUSALS | OF_UPLOADS, openapi_extra={"requestBody": QUERIES})
     async def many(request: Request, only: Only, k: Count = 12, thumbnails: bool = False) -> Results:
         """Several queries at once; one that cannot be answered says so and does not stop the others."""
-        queries = []
+        queries: list[Question | UserError] = []
         async with handler.uploads.body(request) as body:
             try:
                 asks = Asks.model_validate_json(body)
