@@ -83,10 +83,10 @@ def names_of(host: str, hosts: Sequence[str], tokens: Mapping[str, str]) -> list
 class Guard:
     """An ASGI middleware: nobody's page but our own, nobody without a token, nobody too often."""
 
-    def __init__(self, app: ASGIApp, *, tokens: Mapping[str, str], rate: str | None) -> None:
+    def __init__(self, app: ASGIApp, *, tokens: Mapping[str, str], rate: RateLimitItem | None) -> None:
         self.app = app
         self.tokens = {form: name for token, name in tokens.items() for form in _forms(token)}
-        self.rate = rate_of(rate)
+        self.rate = rate
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -191,7 +191,7 @@ class Uploads:
             self.held -= size
 
 
-def guarded(app: FastAPI, *, tokens: Mapping[str, str], names: Sequence[str], rate: str | None) -> None:
+def guarded(app: FastAPI, *, tokens: Mapping[str, str], names: Sequence[str], rate: RateLimitItem | None) -> None:
     """Add what stands before an application; what is added last is asked first."""
     app.add_middleware(Guard, tokens=tokens, rate=rate)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(names), www_redirect=False)

@@ -17,6 +17,7 @@ from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response, S
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.security import HTTPBearer
+from limits import RateLimitItem
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
@@ -70,7 +71,7 @@ def create_app(
     tokens: Mapping[str, str] = {},
     names: Sequence[str] = LOOPBACK,
     limit: float | None = None,
-    rate: str | None = None,
+    rate: RateLimitItem | None = None,
     log: AccessLog | None = None,
     decoder: Decoder | None = None,
 ) -> FastAPI:
@@ -78,7 +79,7 @@ def create_app(
 
     tokens: names by token, one of which has to come with each request, as `Authorization: Bearer TOKEN`.
     names: under which it is asked, as the Host header says. limit: the cosine from which on an answer is `known`.
-    rate: how many requests of one client are answered, such as `120/minute`.
+    rate: how many requests of one client are answered.
     """
     handler = Handler(live, embedder, limit=limit, log=log or AccessLog(), decoder=decoder)
 
