@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from checkpoints import draw_crops
 from gallery.served import Here, live, until
+from gallery.test_two_streams import TWO
 
 from mpanet_pl.gallery.embedder import Embedder
 from mpanet_pl.gallery.embedding import embed_images
@@ -186,7 +187,7 @@ def test_a_network_of_two_streams_asks_for_the_modality(page: Any, tmp_path: Pat
 
     from mpanet_pl.gallery.embedder import load
 
-    two = load(save_checkpoint(tmp_path / "two.ckpt", two_stream="stem"), device="cpu")
+    two = load(save_checkpoint(tmp_path / "two.ckpt", trunk=TWO), device="cpu")
     draw_crops(tmp_path / "crops/ir", 4)
     embed_images(two, tmp_path / "crops", tmp_path / "people", name="(?P<modality>ir|rgb)/")
     with served(tmp_path / "people", two) as address:
