@@ -123,6 +123,7 @@ class Search(NamedTuple):
 
     queries: Tensor  # (Q,) int64
     galleries: dict[str, list[Tensor]]  # setting -> trials x (G,) int64
+    measured_by: Any = None  # the protocol that says how, where it is not the one that was asked
 
 
 class RetrievalProtocol(Protocol):
@@ -158,6 +159,9 @@ class RetrievalProtocol(Protocol):
 
     trials: int | None = None
     """Galleries of a setting, where there are several."""
+
+    title: str = ""
+    """Its name in results; by default the class's."""
 
     published: Mapping[str, Mapping[str, float]] = {}
     """Setting -> score -> percent, of MPANet's paper, where the paper measured alike."""

@@ -103,12 +103,18 @@ def terms_of(dataset: str, config: Mapping[str, Any], what: str) -> str:
     'Trained on sysu from pretrained resnet50 weights: the terms of both apply to this checkpoint.'
     >>> terms_of("synthetic", {}, "this gallery")
     'Trained on synthetic (people that this package draws): its terms apply to this gallery.'
+    >>> terms_of("joint", {"train_on": ["sysu", "llcm"]}, "this checkpoint")
+    'Trained on sysu and llcm: the terms of each apply to this checkpoint.'
     """
+    if dataset == "joint":
+        dataset = " and ".join(map(str, config.get("train_on") or [dataset]))
     if dataset == "synthetic":
         dataset += " (people that this package draws)"
     model = config.get("model")
     network = model.get("network") if isinstance(model, Mapping) else None
     if isinstance(network, Mapping) and network.get("pretrained"):
         began = f"from pretrained {network.get('trunk')} weights"
-        return f"Trained on {dataset} {began}: the terms of both apply to {what}."
-    return f"Trained on {dataset}: its terms apply to {what}."
+        whose = "each" if " and " in dataset else "both"
+        return f"Trained on {dataset} {began}: the terms of {whose} apply to {what}."
+    whose = "the terms of each apply" if " and " in dataset else "its terms apply"
+    return f"Trained on {dataset}: {whose} to {what}."

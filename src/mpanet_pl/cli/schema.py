@@ -320,6 +320,9 @@ class Train:
     method: str
     recipe: Any = passenger()
     recipes: Any = passenger()
+    train_on: list[str]
+    test_on: list[str]
+    data_dirs: Any = by_target({})
     data_dir: str = path()
     trial: int | None = number(1)
     seed: int = number(*SEED)
@@ -345,6 +348,9 @@ class Evaluate:
     name: str | None
     notes: str | None
     dataset: str | None
+    train_on: list[str]
+    test_on: list[str]
+    data_dirs: Any = by_target({})
     data_dir: str | None = path()
     trial: int | None = number(1)
     seed: int = number(*SEED)
@@ -372,6 +378,9 @@ class Prepare:
     trainer: Any = passenger()
     validation: Any = passenger()
     dataset: str
+    train_on: list[str]
+    test_on: list[str]
+    data_dirs: Any = by_target({})
     data_dir: str = path()
     trial: int | None = number(1)
     seed: int = number(*SEED)

@@ -10,6 +10,7 @@ from mpanet_pl.data.catalogue import Splits as Splits
 from mpanet_pl.data.datamodule import ReIDDataModule as ReIDDataModule
 from mpanet_pl.data.faults import Faults as Faults
 from mpanet_pl.data.folder import Folder as Folder
+from mpanet_pl.data.joint import Joint as Joint
 from mpanet_pl.data.layout import DatasetOnDisk as DatasetOnDisk
 from mpanet_pl.data.layout import relabelled as relabelled
 from mpanet_pl.data.llcm import LLCM as LLCM

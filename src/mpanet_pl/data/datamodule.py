@@ -17,6 +17,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,8 +30,9 @@ from mpanet_pl.data.augment import Augment, Augmentation, normalise
 from mpanet_pl.data.cache import open_splits
 from mpanet_pl.data.catalogue import Batch, Catalogue, Dataset
 from mpanet_pl.data.images import Images
+from mpanet_pl.data.joint import Joint
 from mpanet_pl.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
-from mpanet_pl.data.sampler import Draw, EvaluationBatches, Rows, TrainingBatches
+from mpanet_pl.data.sampler import DRAWS, Draw, EvaluationBatches, Rows, TrainingBatches
 from mpanet_pl.errors import UserError
 from mpanet_pl.system.cores import usable_cores
 
@@ -179,7 +181,7 @@ class ReIDDataModule(LightningDataModule):
             self._read()
 
     def _read(self) -> None:
-        splits = self.dataset.read()
+        splits = self._splits = self.dataset.read()
         _check_labels(splits.train)
         self.train, self.test = splits.train, splits.test
         self.val = splits.test
@@ -193,11 +195,18 @@ class ReIDDataModule(LightningDataModule):
             self.train,
             identities_per_batch=self.identities_per_batch,
             images_per_identity=self.images_per_identity,
-            sampler=self.sampler,
+            sampler=self._sampler(),
             seed=self.seed,
             rank=rank,
             world=world,
         )
+
+    def _sampler(self) -> str | Draw:
+        """As asked for; several datasets say besides how they meet in a batch."""
+        base = DRAWS.get(self.sampler) if isinstance(self.sampler, str) else self.sampler
+        if base is None or not isinstance(self.dataset, Joint):
+            return self.sampler
+        return self.dataset.draw(self.train, base) or self.sampler
 
     def train_dataloader(self) -> DataLoader[Batch]:
         batches = self.training_batches(*self._rank_and_world())
@@ -251,6 +260,10 @@ class ReIDDataModule(LightningDataModule):
     def images(self, catalogue: Catalogue) -> Images:
         """The uint8 images of `train` or `test`, by row."""
         return self._images.of(catalogue.paths)
+
+    def files(self, catalogue: Catalogue) -> list[Path]:
+        """Where the images of `train`, `val` or `test` lie, row by row; of tracklets, their frames."""
+        return [self._splits.file(self.dataset.root, path) for path in catalogue.paths]
 
     def _rank_and_world(self) -> tuple[int, int]:
         if self.trainer is not None:

@@ -24,6 +24,9 @@ class Faults:
         if found := [str(one) for one in what]:
             self._found.setdefault(kind, []).extend(found)
 
+    def kinds(self) -> Iterable[tuple[str, list[str]]]:
+        return self._found.items()
+
     def __bool__(self) -> bool:
         return bool(self._found)
 

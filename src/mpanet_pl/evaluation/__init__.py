@@ -1,5 +1,6 @@
 """Evaluation: embeddings meet a protocol, which yields rankings, scores and a table."""
 
+from mpanet_pl.evaluation.joint import JointProtocol
 from mpanet_pl.evaluation.metric import ReIDMetric
 from mpanet_pl.evaluation.protocols import (
     FolderProtocol,
@@ -17,6 +18,7 @@ from mpanet_pl.interfaces import RetrievalProtocol, Search
 __all__ = [
     "Affinity",
     "FolderProtocol",
+    "JointProtocol",
     "KReciprocal",
     "LLCMProtocol",
     "MutualNeighbours",

@@ -171,7 +171,7 @@ class Among(RetrievalProtocol):
                 if any_matches := [images for images in seen_trials if any_match(catalogue, self, queries, images)]:
                     galleries[setting] = any_matches
             if galleries:
-                self.found.append(Search(queries, galleries))
+                self.found.append(Search(queries, galleries, search.measured_by))
 
     def searches(self, catalogue: Catalogue) -> list[Search]:
         return self.found

@@ -128,10 +128,10 @@ def evaluate(
     check_finite(lengths, catalogue)
     scores: dict[str, Scores] = {}
     with full_precision(embeddings.device):
-        retrieval = Retrieval(embeddings, catalogue, protocol, lengths)
-        for search in protocol.searches(catalogue):
+        for search in (asked := protocol).searches(catalogue):
             _check_inhabited(search)
-            queries = search.queries
+            queries, protocol = search.queries, search.measured_by or asked
+            retrieval = Retrieval(embeddings, catalogue, protocol, lengths)
             plain = _scores(retrieval.rank(search), catalogue, queries, _measured(protocol, "no re-ranking"))
             reranked = (
                 _scores(retrieval.rerank(search, rerank), catalogue, queries, _measured(protocol, str(rerank)))
@@ -184,7 +184,7 @@ def _scores(ranks: AllPlacements, catalogue: Catalogue, queries: Tensor, measure
 
 
 def _measured(protocol: RetrievalProtocol, reranking: str) -> str:
-    scored_by = f"{type(protocol).__name__} version {protocol.version}"
+    scored_by = f"{protocol.title or type(protocol).__name__} version {protocol.version}"
     return "; ".join([DISTANCES[protocol.similarity], f"{protocol.cmc} CMC", protocol.draw, reranking, scored_by])
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from mpanet_pl.checkpoint import open_checkpoint
 from mpanet_pl.data import Catalogue
 from mpanet_pl.data.catalogue import COLUMNS
+from mpanet_pl.data.seen import Seen, check_unseen
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import check_matches
 from mpanet_pl.evaluation import evaluate as score
@@ -49,6 +50,7 @@ from mpanet_pl.system.processes import is_child_rank, rank_of_outer_launcher
 from mpanet_pl.system.trust import ran_here, targets
 
 OF_TRAINING = ("dataset", "data_dir", "trial", "seed", "data", "protocol")  # taken from the checkpoint unless given
+OF_JOINT = ("train_on", "test_on", "data_dirs")  # likewise, of several datasets
 
 
 class Subject(NamedTuple):
@@ -60,6 +62,7 @@ class Subject(NamedTuple):
     saved: Saved | None = None
     notes: tuple[str, ...] = ()
     size: tuple[int, int] | None = None  # of the images that it was trained on
+    seen: Seen | None = None  # whom it was trained on, where that is known
     exact: bool = False  # trained in float32, hence tested in float32 unless another precision is asked for
 
 
@@ -135,6 +138,8 @@ def measure_network(cfg: DictConfig, request: Request, subject: Subject, know: K
     data.prepare_data()
     data.setup("test")
     check_matches(data.test, protocol)
+    files = data.files(data.test) if subject.seen else []
+    leaks = check_unseen(subject.seen, data.test, files, str(cfg.ckpt), allowed=cfg.allow_trained_people)
     examiner = Examiner(data, RetrievalScoring(protocol, flip=cfg.flip, rerank=_reranker(cfg)), know)
     labels = examiner.knowledge.labels if examiner.knowledge else {}
     check_kinds(_slices_of(cfg), labels, data.test)
@@ -149,7 +154,7 @@ def measure_network(cfg: DictConfig, request: Request, subject: Subject, know: K
             return
         before = ["embeddings are descriptors, before the neck"] if cfg.embedding == "descriptor" else []
         flipped = ["each embedding is the mean over image and mirror image"] if cfg.flip else []
-        notes = (f"network: {cfg.ckpt}, in {trainer.precision}", *subject.notes, *before, *flipped)
+        notes = (f"network: {cfg.ckpt}, in {trainer.precision}", *subject.notes, *before, *leaks, *flipped)
         saved = Saved(tested.embeddings, data.test, examiner.knowledge is not None, Path(cfg.ckpt).stem, notes)
         origin = _provenance(cfg, request, Record.of(trainer, **_of_run(cfg))) | {"network": sha256(cfg.ckpt)}
         descriptors = examiner.descriptors(trainer, subject.module) if cfg.measure == "mixed" else None
@@ -256,7 +261,8 @@ def read_checkpoint(path: Path, *, trust: Sequence[str] = (), **said: Any) -> Su
     changes = trained.get("changes", []) if trained else []
     root = plain(trained) if trained else None
     exact = "record" in content and Record.read(content["record"], str(path)).precision == "32-true"
-    return Subject(trained, root, opened.module, notes=tuple(changes), size=opened.size, exact=exact)
+    seen = Seen.read(content.get("seen"))
+    return Subject(trained, root, opened.module, notes=tuple(changes), size=opened.size, seen=seen, exact=exact)
 
 
 def _configuration(stored: object, path: Path) -> DictConfig:
@@ -271,7 +277,7 @@ def _configuration(stored: object, path: Path) -> DictConfig:
 def settings(cfg: DictConfig, request: Request, subject: Subject) -> DictConfig:
     """The trained configuration with what was typed on top, or that of another dataset where one is asked for."""
     typed = [text.lstrip("+") for text in request.overrides]
-    typed = [text for text in typed if text.split("=")[0].split(".")[0] in OF_TRAINING]
+    typed = [text for text in typed if text.split("=")[0].split(".")[0] in OF_TRAINING + OF_JOINT]
     trained = subject.trained
     if subject.exact and cfg.trainer.precision == "auto":
         cfg.trainer.precision = "32-true"
@@ -285,7 +291,7 @@ def settings(cfg: DictConfig, request: Request, subject: Subject) -> DictConfig:
     OmegaConf.set_struct(cfg, False)  # a dataset brings keys of its own
     if cfg.dataset in (None, trained.dataset):
         for key, value in plain(trained).items():
-            if key in OF_TRAINING:
+            if key in OF_TRAINING + OF_JOINT:
                 OmegaConf.update(cfg, key, value, merge=False)
         cfg = request.change(cfg, [text for text in typed if not text.startswith("dataset=")])
         OmegaConf.set_struct(cfg, False)

@@ -12,6 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import LearningRateFinder
 
+from mpanet_pl.data.seen import Seen
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import check_matches
 from mpanet_pl.evaluation.callback import MONITOR, RetrievalScoring, check_monitor, monitored
@@ -123,6 +124,7 @@ def fit_and_test(
     record = Record.of(trainer, dataset=cfg.dataset, trial=cfg.trial, seed=cfg.seed)
     record = replace(record, changes=tuple(cfg.get("changes", ())), loggers=_versions(loggers)).following(earlier)
     checkpoints.record = record
+    checkpoints.seen = Seen.of(examiner.data.train, examiner.data.files(examiner.data.train))
     if trainer.is_global_zero:
         replace(record, epochs=done).write(folder)
     trainer.fit(

@@ -13,6 +13,7 @@ import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import ModelCheckpoint, StochasticWeightAveraging
 
+from mpanet_pl.data.seen import Seen
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.callback import MONITOR
 from mpanet_pl.run.record import Record, terms_of
@@ -75,6 +76,7 @@ class Checkpoints(ModelCheckpoint):
         self.last, self.best = folder / LAST, folder / BEST
         self.config, self.start = config, start
         self.record: Record | None = None  # once the trainer is there
+        self.seen: Seen | None = None  # likewise
         self.best_score = float("-inf")
         self.best_epoch: int | None = None
         self.scored: int | None = None  # the epoch of the latest score
@@ -135,6 +137,8 @@ class Checkpoints(ModelCheckpoint):
 
     def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint["config"] = self.config
+        if self.seen:
+            checkpoint["seen"] = self.seen.plain()
         averaging = checkpoint.get("callbacks", {}).get("StochasticWeightAveraging", {}).get("scheduler_state")
         for schedule in (*checkpoint.get("lr_schedulers", ()), averaging or {}):
             schedule.pop("anneal_func", None)  # torch 2.7's SWALR keeps a function, which no reader of weights takes
