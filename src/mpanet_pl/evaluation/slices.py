@@ -107,7 +107,7 @@ class _OfCameras(RetrievalProtocol):
                 if met := [images for images in kept_trials if any_match(catalogue, protocol, queries, images)]:
                     galleries[setting] = met
             if galleries:
-                self.found.append(Search(queries, galleries))
+                self.found.append(Search(queries, galleries, search.measured_by))
 
     def searches(self, catalogue: Catalogue) -> list[Search]:
         return self.found
