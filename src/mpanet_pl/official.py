@@ -5,6 +5,7 @@ last stride nor the size of the images. A method's file, `methods/NAME.py`, says
 
 - `RELEASED`: pairs (released prefix, our prefix), of which the first that fits counts, either way;
 - `DROPPED`, where there are any: prefixes of weights that the release stores and never uses;
+- `unused(state)`, where they depend on the file: further such prefixes;
 - `architecture(ours)`: the settings of `network` and `criterion` that a state dict under our keys tells.
 """
 
@@ -50,10 +51,12 @@ class Release:
     prefixes: Sequence[tuple[str, str]]
     dropped: tuple[str, ...]
     architecture: Callable[[Mapping[str, Tensor]], Mapping[str, Any]]
+    unused: Callable[[Mapping[str, Any]], tuple[str, ...]] = lambda _: ()
 
     def ours(self, state: Mapping[str, Any]) -> dict[str, Any]:
         bare = {key.removeprefix("module."): value for key, value in _bare(state).items()}
-        used = {key: value for key, value in bare.items() if not key.startswith(self.dropped)}
+        dropped = (*self.dropped, *self.unused(bare))
+        used = {key: value for key, value in bare.items() if not key.startswith(dropped)}
         return {_renamed(key, self.prefixes): value for key, value in used.items()}
 
     def released_name(self, key: str) -> str:
@@ -93,7 +96,8 @@ def release(method: str) -> Release:
     if method not in (there := released_methods()):
         raise UserError(f"There are released checkpoints of {', '.join(there)}, got method={method}.")
     file = import_module(f"{methods.__name__}.{method}")
-    return Release(file.RELEASED, tuple(getattr(file, "DROPPED", ())), file.architecture)
+    further = [file.unused] if hasattr(file, "unused") else []
+    return Release(file.RELEASED, tuple(getattr(file, "DROPPED", ())), file.architecture, *further)
 
 
 def released_methods() -> list[str]:
