@@ -16,7 +16,7 @@ from mpanet_pl.official import from_official, to_official
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "methods"
 NOT_CASES = ("loss_probes", "schedule")
-FAST = ("plain", "clamped", "regdb")  # of each method one
+FAST = ("plain",)  # AGW's, the smallest
 CASES = [
     pytest.param(path, id=f"{path.parent.name}-{path.stem}", marks=[] if path.stem in FAST else pytest.mark.slow)
     for method in ("agw", "caj", "deen")
@@ -168,6 +168,9 @@ def strided(value: Tensor, released: Released) -> np.ndarray:
 
 def check_gradients(released: Released, seen: dict[str, Tensor]) -> None:
     stored, numbers = released.stored, released.numbers
+    if released.method == "deen":  # whose release takes the orthogonality off the map, one view before its features
+        _, first, second = (rows.detach() for rows in seen["feat"].chunk(3))
+        seen["feat"].grad -= 0.01 * torch.cat((torch.zeros_like(first), second, first)) / len(seen["feat"])  # type: ignore[operator]
     for name, value in seen.items():
         assert value.grad is not None
         np.testing.assert_allclose(strided(value.grad, released), numbers[f"grad_{name}_step0"], **CLOSE)

@@ -16,6 +16,8 @@ from mpanet_pl.methods.agw import AGW, AGWLoss, NonLocal, generalised_mean, weig
 from mpanet_pl.methods.caj import CAJ, CAJLoss, adaptive_triplet, divergence
 from mpanet_pl.methods.deen import DEEN, DEENLoss, centre_pairs
 from mpanet_pl.methods.triplet import triplet
+from mpanet_pl.module import MPANetModule
+from mpanet_pl.official import module_from_official, to_official
 from mpanet_pl.optim import Span, build_schedule
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "methods"
@@ -210,6 +212,33 @@ def test_an_identity_of_one_modality_has_no_pairs_and_no_partner() -> None:
 def test_what_is_wrong_is_said(make: Any, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         make()
+
+
+@pytest.mark.parametrize(
+    ("method", "network"),
+    [
+        ("agw", {"non_local": True}),
+        ("agw", {"non_local": False, "pooling": "mean"}),
+        ("caj", {}),
+        ("deen", {"stages": 3}),
+    ],
+)
+def test_released_files_are_read_whole(method: str, network: dict[str, Any]) -> None:
+    """As trainers of the releases write them: under `net`, each stem with the rest of a ResNet that it never uses."""
+    name = f"mpanet_pl.methods.{method}.{method.upper()}"
+    settings = {"_target_": name, "trunk": "resnet18", "pretrained": False, **network}
+    module = MPANetModule(3, network=settings, criterion={"_target_": f"{name}Loss"}, optimizer={}, schedule={})
+    state = to_official(module.state_dict(), method)
+    layers = [key.removeprefix("base_resnet.base.") for key in state if key.startswith("base_resnet.base.layer")]
+    unused = [f"{stem}.{layer}" for stem in ("visible_module.visible", "thermal_module.thermal") for layer in layers]
+    unused += ["base_resnet.base.conv1.weight", "base_resnet.base.bn1.weight"]
+    unused += ["base_resnet.base.layer4.0.conv1.weight"] if method == "deen" else []
+    assert not state.keys() & set(unused)
+    whole = {"net": state | dict.fromkeys(unused, torch.zeros(1)), "mAP": 0.5}
+    again = module_from_official(whole, method)
+    assert again.state_dict().keys() == module.state_dict().keys()
+    assert all(torch.equal(again.state_dict()[key], value) for key, value in module.state_dict().items())
+    assert {key: again.hparams["network"][key] for key in network} == network
 
 
 def test_cajs_kl_is_logged_at_weight_0_and_teaches_nothing() -> None:

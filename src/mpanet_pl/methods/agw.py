@@ -104,7 +104,7 @@ class AGW(nn.Module):
 
     def _through(self, stage: str, features: Tensor) -> Tensor:
         blocks = getattr(self.trunk, stage)
-        looking = [*self.non_local[stage]] if stage in self.non_local else []
+        looking: list[nn.Module] = [*self.non_local[stage].children()] if stage in self.non_local else []
         for block, after in zip(blocks, [nn.Identity()] * (len(blocks) - len(looking)) + looking, strict=True):
             features = after(block(features))
         return features

@@ -1,6 +1,6 @@
 """DEEN (Zhang and Wang, "Diverse embedding expansion network and low-light cross-modality benchmark", CVPR 2023).
 
-As released: after each stage a multistage feature aggregation (MFA) with what the stage began with; before the last
+After each stage a multistage feature aggregation (MFA) with what the stage began with; before the last
 stage a diverse embedding expansion (DEE) that triples the rows of the batch.
 """
 
@@ -27,14 +27,14 @@ from mpanet_pl.trunks.two_streams import TwoStreams
 
 BRANCHES = 3
 DILATIONS = (1, 2, 3)
-DROPPED_SHARE = 0.01  # of the values of all branches
+DROPPED_SHARE = 0.01
 CENTRE_MARGIN = 0.2
 AGGREGATION_KEYS = [(f"MFA{number}.", f"network.aggregations.layer{number}.") for number in (1, 2, 3)]
 EXPANSION_KEYS = [
-    *((f"DEE.FC{branch}{place}.", f"network.expansion.{branch - 1}.narrow.{place - 1}.")
-      for branch in (1, 2) for place in DILATIONS),
-    *((f"DEE.FC{branch}.", f"network.expansion.{branch - 1}.widen.") for branch in (1, 2)),
-]  # fmt: skip
+    (f"DEE.FC{branch}{layer}.", f"network.expansion.{branch - 1}.{ours}.")
+    for branch in (1, 2)
+    for layer, ours in (("1", "narrow.0"), ("2", "narrow.1"), ("3", "narrow.2"), ("", "widen"))
+]
 RELEASED = [*STEM_KEYS, *TRUNK_KEYS, *AGGREGATION_KEYS, *EXPANSION_KEYS, *HEAD_KEYS]
 
 
@@ -79,12 +79,9 @@ class DEEN(nn.Module):
         for stage in STAGES[stages:]:
             delattr(self.trunk, stage)
         widths = [self.trunk.conv1.out_channels, *map(self.trunk.channels_after, self.before)]
-        self.aggregations = nn.ModuleDict(
-            {
-                stage: Aggregation(high, low, stride=1 if stage == STAGES[0] else 2)
-                for stage, low, high in zip(self.before, widths, widths[1:], strict=False)
-            }
-        )
+        self.aggregations = nn.ModuleDict()
+        for stage, low, high in zip(self.before, widths, widths[1:], strict=False):
+            self.aggregations[stage] = Aggregation(high, low, stride=1 if stage == STAGES[0] else 2)
         self.expansion = nn.ModuleList(Branch(widths[-1]) for _ in range(BRANCHES - 1))
         self.dropout = nn.Dropout(DROPPED_SHARE)
         self.dimension = self.trunk.channels_after(self.last)
@@ -100,7 +97,8 @@ class DEEN(nn.Module):
             for vectors in zip((descriptor, embedding), mirrored, strict=True)
             for one, other in zip(*(rows.chunk(BRANCHES) for rows in vectors), strict=True)
         ]  # descriptors of each branch, then embeddings
-        weighted = [0.1**0.5 * vector for vector in six[:BRANCHES]] + [0.9**0.5 * vector for vector in six[BRANCHES:]]
+        shares = [0.1] * BRANCHES + [0.9] * BRANCHES
+        weighted = [share**0.5 * vector for share, vector in zip(shares, six, strict=True)]
         return Embedding(features[: len(images), :0], torch.cat(weighted, 1), torch.cat(six, 1))
 
     def _see(self, images: Tensor, infrared: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -129,9 +127,8 @@ class ByChannels(nn.Module):
 
     def __init__(self, high: int, low: int, stride: int) -> None:
         super().__init__()
-        self.theta = nn.Conv2d(high, low, 1)
+        self.theta, self.g = nn.Conv2d(high, low, 1), nn.Conv2d(low, low, 1)
         self.phi = nn.Conv2d(low, low, 1, stride)
-        self.g = nn.Conv2d(low, low, 1)
         self.W = nn.Sequential(nn.Conv2d(low, high, 1, stride), silent(nn.BatchNorm2d(high)))
 
     def forward(self, high: Tensor, low: Tensor) -> Tensor:
@@ -148,8 +145,7 @@ class ByPositions(nn.Module):
 
     def __init__(self, high: int, low: int, stride: int) -> None:
         super().__init__()
-        self.theta = nn.Conv2d(high, low // 2, 1)
-        self.phi, self.g = (nn.Conv2d(low, low // 2, 1) for _ in range(2))
+        self.theta, self.phi, self.g = (nn.Conv2d(width, low // 2, 1) for width in (high, low, low))
         self.W = nn.Sequential(nn.Conv2d(low // 2, high, 1), silent(nn.BatchNorm2d(high)))
 
     def forward(self, high: Tensor, low: Tensor) -> Tensor:
@@ -163,8 +159,8 @@ def _halved(features: Tensor) -> Tensor:
     batch, channels, height, width = features.shape
     if height * width % 2:
         raise UserError(
-            f"DEEN cuts feature maps into halves, and one of {height} x {width} has none: "
-            "choose an image height and width (data.height, data.width) of multiples of 32."
+            f"DEEN cuts feature maps into halves, and one of {height} x {width} has none: choose another image size "
+            "(data.height, data.width), such as multiples of 32."
         )
     return features.reshape(batch, 2 * channels, height * width // 2)
 
@@ -186,8 +182,7 @@ class Branch(nn.Module):
 
 
 class DEENLoss(Classified):
-    """Cross-entropy and batch-hard triplet of all branches; centre-guided pairs of the original with each branch;
-    orthogonality of the branches."""
+    """Cross-entropy and batch-hard triplet of all rows, centre-guided pairs and orthogonality of the branches."""
 
     def __init__(
         self,
@@ -201,8 +196,8 @@ class DEENLoss(Classified):
         orthogonality: float = 0.01,
         extra: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
-        weights = {"identity": identity, "triplet": triplet}
-        weights |= {"pairs_1": pairs, "pairs_2": pairs, "orthogonality": orthogonality}
+        weights = {"identity": identity, "triplet": triplet, "orthogonality": orthogonality}
+        weights |= {f"pairs_{branch}": pairs for branch in range(1, BRANCHES)}
         super().__init__(dimension, num_identities, weights, extra)
         check_amounts({"triplet_margin": triplet_margin})
         self.triplet_margin = triplet_margin
@@ -224,10 +219,9 @@ class DEENLoss(Classified):
 
 
 def centre_pairs(original: Tensor, branch: Tensor, identities: Tensor, infrared: Tensor) -> Tensor:
-    """Centre-guided pair mining (CPM), both (N, D), with a margin of 0.2.
+    """Centre-guided pair mining (CPM) of rows (N, D); identities with rows of one modality alone do not count.
 
-    An identity's centres are v, i of the original's visible and infrared rows, and V, I of the branch's. Identities
-    with rows of one modality alone do not count.
+    An identity's centres are v, i of the original's visible and infrared rows, and V, I of the branch's.
     """
     same = identities[:, None] == identities
     v, V = (_centres(distinct(rows), same & ~infrared) for rows in (original, branch))  # (N, D): each row's identity's
@@ -247,12 +241,10 @@ def centre_pairs(original: Tensor, branch: Tensor, identities: Tensor, infrared:
     return ((first + second) / 2).to(original.dtype)
 
 
-def _centres(points: Tensor, of: Tensor) -> Tensor:
-    """Mean (N, D) of the points that each row of `of` (N, N) holds; 0 where it holds none."""
+def _centres(points: Tensor, of: Tensor) -> Tensor:  # (N, D) of the points that each row of `of` (N, N) holds
     share = of.to(points.dtype)
     return share @ points / share.sum(1, keepdim=True).clamp(min=1)
 
 
-def _apart(one: Tensor, other: Tensor) -> Tensor:
-    """Distance of each row to its partner, (N,)."""
+def _apart(one: Tensor, other: Tensor) -> Tensor:  # (N, D), (N, D) -> (N,)
     return (one - other).square().sum(1).clamp(min=SMALLEST_SQUARE).sqrt()
