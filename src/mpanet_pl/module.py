@@ -7,7 +7,7 @@ from typing import IO, Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor, nn
+from torch import Tensor
 
 from mpanet_pl.data.catalogue import Batch
 from mpanet_pl.errors import UserError
@@ -17,10 +17,11 @@ from mpanet_pl.losses import MPANetLoss
 from mpanet_pl.network import MPANet
 from mpanet_pl.optim import Span, build_optimizer, build_schedule
 from mpanet_pl.optim.optimizers import LR
-from mpanet_pl.step import asked_of_step, everyone
+from mpanet_pl.step import logged, terms_of
 from mpanet_pl.stored import dotted, restored
 from mpanet_pl.system import weights
-from mpanet_pl.system.targets import TARGET, build, fitting
+from mpanet_pl.system.precision import at_least_float32
+from mpanet_pl.system.targets import TARGET, usual_or_own
 
 FIELDS = ("embedding", "descriptor")  # of an embedding, by which images can be searched
 
@@ -31,16 +32,12 @@ class MPANetModule(pl.LightningModule):
     It takes plain mappings, because a checkpoint remembers plain values: what it saves rebuilds it.
 
     Args:
-        num_identities: people in the training split, at least 1; a batch's identities are below it.
-        network: `mpanet_pl.network.MPANet`'s keywords, or `_target_` and its keywords (`mpanet_pl.interfaces.Network`).
-        criterion: `mpanet_pl.losses.MPANetLoss`'s keywords, or `_target_` and its keywords
-            (`mpanet_pl.interfaces.Criterion`).
-        optimizer: `mpanet_pl.optim.build_optimizer`'s settings.
-        schedule: `mpanet_pl.optim.build_schedule`'s settings.
-
-    Raises:
-        UserError: a value outside its range, in a sentence that names it; those of the optimiser and the schedule when
-            a trainer asks for them.
+        num_identities: people in the training split, at least 1; a batch's identities are below it. None: as many as
+            the trainer's data module has.
+        network: keywords of `mpanet_pl.network.MPANet`, or a `mpanet_pl.interfaces.Network` by `_target_`.
+        criterion: keywords of `mpanet_pl.losses.MPANetLoss`, or a `mpanet_pl.interfaces.Criterion` by `_target_`.
+        optimizer: settings of `mpanet_pl.optim.build_optimizer`.
+        schedule: settings of `mpanet_pl.optim.build_schedule`.
 
     Examples:
         >>> module = MPANetModule(
@@ -58,7 +55,7 @@ class MPANetModule(pl.LightningModule):
 
     def __init__(
         self,
-        num_identities: int,
+        num_identities: int | None = None,
         *,
         network: Mapping[str, Any],
         criterion: Mapping[str, Any],
@@ -77,8 +74,22 @@ class MPANetModule(pl.LightningModule):
                 "schedule": dict(schedule),
             }
         )
-        self.network = _made(MPANet, network, "model.network")
-        self.criterion = _made(MPANetLoss, criterion, "model.criterion", self.network.dimension, num_identities)
+        self.network = checked(usual_or_own(MPANet, network, "model.network"), "model.network")
+        self.criterion: Any = None
+        if num_identities is not None:
+            self._make_criterion(num_identities)
+
+    def setup(self, stage: str | None = None) -> None:
+        if self.criterion is None:
+            data = getattr(self.trainer, "datamodule", None)
+            if not hasattr(data, "num_identities"):
+                raise UserError("How many people are there to train on? Say num_identities, or give a ReIDDataModule.")
+            self._make_criterion(data.num_identities)
+
+    def _make_criterion(self, num_identities: int) -> None:
+        self.hparams["num_identities"], settings = num_identities, self.hparams["criterion"]
+        sizes = self.network.dimension, num_identities
+        self.criterion = usual_or_own(MPANetLoss, settings, "model.criterion", *sizes)
         if not getattr(self.criterion, "classifies", True) and hasattr(self.network, "neck"):
             self.network.neck.requires_grad_(False)  # no term sees what is behind it
 
@@ -98,35 +109,23 @@ class MPANetModule(pl.LightningModule):
 
     @property
     def asks(self) -> tuple[str, ...]:
-        """What has to be said of images beside their pixels: `infrared`, `cameras`."""
         return asked_by(self.network)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The loss terms of the batch, together with the batches of the other ranks, and their weighted `total`."""
-        return self._terms(batch, *everyone(self, batch))
+        return terms_of(self, batch)[0]
 
-    def _terms(self, batch: Batch, seen: Embedding, identities: Tensor, infrared: Tensor) -> dict[str, Tensor]:
-        return self.criterion(seen, identities, infrared, **asked_of_step(self, batch))
+    def on_fit_start(self) -> None:
+        self.criterion.to(at_least_float32(next(self.network.parameters()).dtype))  # under true half precision, too
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        if batch_idx % self.trainer.accumulate_grad_batches == 0:
-            self.criterion.follow(self.current_epoch + 1)
-        seen, identities, infrared = everyone(self, batch)
-        terms = self._terms(batch, seen, identities, infrared)
+        follow = getattr(self.criterion, "follow", None)
+        if follow and batch_idx % self.trainer.accumulate_grad_batches == 0:
+            follow(self.current_epoch + 1)
+        terms, embedding, identities = terms_of(self, batch)
         detached = {name: term.detach() for name, term in terms.items()}
-        self._log(detached, seen.embedding, identities)
+        self.log_dict(logged(self, detached, embedding, identities), on_step=True)
         return {"loss": terms["total"], "terms": detached}
-
-    def _log(self, values: dict[str, Tensor], embedding: Tensor, identities: Tensor) -> None:
-        plain = {}
-        if rate := getattr(self.criterion, "follow_rate", None):
-            plain["alpha"] = rate(self.current_epoch + 1)
-        if optimizers := self.trainer.optimizers:
-            plain["lr"] = optimizers[0].param_groups[0]["lr"]
-        on_cpu = {name: torch.tensor(value) for name, value in plain.items()}  # a float would be copied to the device
-        accuracy = getattr(self.criterion, "accuracy", lambda *_: None)(embedding, identities)
-        values = values | ({} if accuracy is None else {"accuracy": accuracy}) | on_cpu
-        self.log_dict({f"train/{name}": value for name, value in values.items()}, on_step=True)
 
     def configure_callbacks(self) -> list[pl.Callback]:
         """Scores of validation and test by the protocol of the data module's dataset, unless the trainer has some."""
@@ -146,9 +145,7 @@ class MPANetModule(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         settings, clips = self.hparams["optimizer"], self._trainer is not None and bool(self.trainer.gradient_clip_val)
         if settings.get("fused") and clips and "mixed" in str(self.trainer.precision):  # which Lightning refuses
-            raise UserError(
-                "model.optimizer.fused=true does not go with trainer.gradient_clip_val in mixed precision: drop it."
-            )
+            raise UserError("model.optimizer.fused=true does not clip gradients in mixed precision: leave it out.")
         optimizer = build_optimizer(self, settings, fused=not clips)
         schedule = build_schedule(optimizer, self.hparams["schedule"], Span.of(lambda: self.trainer))
         return {"optimizer": optimizer, "lr_scheduler": schedule}  # type: ignore[typeddict-item]
@@ -175,10 +172,3 @@ class MPANetModule(pl.LightningModule):
         keywords.pop("weights_only", None)  # always
         place = str(getattr(checkpoint_path, "name", checkpoint_path))
         return restored(cls, weights.read(checkpoint_path), place, trust=trust, **keywords).to(map_location or "cpu")
-
-
-def _made(usual: type[nn.Module], settings: Mapping[str, Any], key: str, *arguments: Any) -> Any:
-    """The usual class of its keywords; or one that `_target_` names, of those of the usual keywords that it takes."""
-    if TARGET not in settings:
-        return usual(*arguments, **settings)
-    return checked(build(fitting(settings, usual, key), key, *arguments), key)

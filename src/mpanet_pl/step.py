@@ -14,7 +14,28 @@ from mpanet_pl.errors import UserError
 from mpanet_pl.interfaces import STEP, Embedding, branches_of, looks, named_by
 from mpanet_pl.optim import Span
 from mpanet_pl.system.collective import gather
+from mpanet_pl.system.precision import precise
 from mpanet_pl.system.statistics import running_statistics_kept
+
+
+def terms_of(module: Any, batch: Batch) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """The criterion's terms, and the embeddings and identities of every rank's rows that they are of."""
+    seen, identities, infrared = everyone(module, batch)
+    terms = module.criterion(seen, identities, infrared, **asked_of_step(module, batch))
+    return terms, precise(seen.embedding), identities
+
+
+def logged(module: Any, terms: dict[str, Tensor], embedding: Tensor, identities: Tensor) -> dict[str, Tensor]:
+    """What the log holds of a step, by its names there."""
+    plain = {}
+    if rate := getattr(module.criterion, "follow_rate", None):
+        plain["alpha"] = rate(module.current_epoch + 1)
+    if optimizers := module.trainer.optimizers:
+        plain["lr"] = optimizers[0].param_groups[0]["lr"]
+    on_cpu = {name: torch.tensor(value) for name, value in plain.items()}  # a float would be copied to the device
+    accuracy = getattr(module.criterion, "accuracy", lambda *_: None)(embedding, identities)
+    values = terms | ({} if accuracy is None else {"accuracy": accuracy}) | on_cpu
+    return {f"train/{name}": value for name, value in values.items()}
 
 
 def everyone(module: Any, batch: Batch) -> tuple[Embedding, Tensor, Tensor]:

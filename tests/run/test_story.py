@@ -274,7 +274,7 @@ def test_what_lightning_would_do_otherwise_is_refused_before_there_is_a_folder(
         (["trainer.limit_train_batches=1e-9"], "leaves none: say how many"),
         (
             ["model.optimizer.fused=true", "trainer.gradient_clip_val=1.0", "trainer.precision=bf16-mixed"],
-            "fused=true does not go with trainer.gradient_clip_val",
+            "fused=true does not clip gradients",
         ),
     ],
     ids=str,

@@ -225,9 +225,13 @@ class ReIDDataModule(LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augment in training, otherwise normalise; the batch is on its device here."""
-        if self.trainer is not None and self.trainer.training:
-            return self.augment_batch(batch, self.trainer.current_epoch)
-        return self.normalise_batch(batch)
+        if self.trainer is None:
+            return self.normalise_batch(batch)
+        if self.trainer.training:
+            batch = self.augment_batch(batch, self.trainer.current_epoch)
+        else:
+            batch = self.normalise_batch(batch)
+        return self.trainer.precision_plugin.convert_input(batch)  # to true half or double precision, where it is asked
 
     def augment_batch(self, batch: Batch, epoch: int) -> Batch:
         """A training batch as the loader yields it -> normalised and augmented, with its further views behind it."""
@@ -289,7 +293,7 @@ class ReIDDataModule(LightningDataModule):
         """Only the training loader's workers stay between epochs: two loaders would hold twice the processes."""
         workers = self._workers()
         return (DataLoader if stays else _Leaving)(
-            _Rows(self.images(catalogue), catalogue),
+            _Rows(self.images(catalogue), catalogue, self.dataset, is_test=catalogue is self.test),
             sampler=batches,
             batch_size=None,
             num_workers=workers,
@@ -310,10 +314,10 @@ class _Leaving(DataLoader[Batch]):
 
 
 class _Rows(TorchDataset[Batch]):
-    """A catalogue's images, fetched by the batch."""
+    """A catalogue's images, fetched by the batch; it says whose they are to whoever scores them."""
 
-    def __init__(self, images: Images, catalogue: Catalogue) -> None:
-        self.images = images
+    def __init__(self, images: Images, catalogue: Catalogue, source: Dataset, *, is_test: bool) -> None:
+        self.images, self.catalogue, self.source, self.is_test = images, catalogue, source, is_test
         self.identities: Tensor = catalogue.identities
         self.cameras: Tensor = catalogue.cameras
         self.infrared: Tensor = catalogue.infrared

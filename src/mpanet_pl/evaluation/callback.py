@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
-from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
-from mpanet_pl.data import Batch, Catalogue, ReIDDataModule
+from mpanet_pl.data import Batch, Catalogue
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.metric import ReIDMetric
 from mpanet_pl.evaluation.outcomes import NAMES
@@ -20,10 +20,24 @@ from mpanet_pl.interfaces import Reranker, RetrievalProtocol
 MONITOR = "val/monitor"
 
 
+class Scored(NamedTuple):
+    """A loader whose images are known, and the metric that gathers their embeddings."""
+
+    name: str  # "" where there is one loader
+    metric: ReIDMetric
+    is_test: bool
+
+    @property
+    def prefix(self) -> str:
+        return f"{self.name}/" if self.name else ""
+
+
 class RetrievalScoring(pl.Callback):
     """Logs `val/SETTING/SCORE` and `test/SETTING/SCORE` in percent, for any logger, callback and sweeper.
 
-    A step returns its batch's embeddings (B, D). The protocol is that of the data module's dataset unless given.
+    A step returns its batch's embeddings (B, D). Which images a loader holds, the loader says itself (those of
+    `ReIDDataModule` do); it is scored by the protocol of its own dataset unless one is given. Of several loaders the
+    names are `test/NAME/SETTING/SCORE`, by a mapping's keys or by their datasets.
     `val/monitor` is the mean of what `monitor` names: settings (their rank-1) or SETTING/SCORE; None: all settings.
     With `flip`, a test embedding is the mean over the image and its mirror image. Images that a limited number of
     batches leaves out are left out of the scores, too.
@@ -38,73 +52,102 @@ class RetrievalScoring(pl.Callback):
         rerank: Reranker | None = None,
     ) -> None:
         self.protocol, self.monitor, self.flip, self.rerank = protocol, monitor, flip, rerank
-        self.metric: ReIDMetric | None = None  # None: whose images these are is not known, so nothing is scored
+        self.scored: list[Scored | None] = []  # by loader; None: whose images these are is not known
         self.scores: dict[str, Scores] = {}
         self.embeddings: Tensor | None = None  # (N, D) of the last whole test, in the catalogue's order
         self.validated: Tensor | None = None  # likewise of the last whole validation on others than the test's
 
     def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self._begin(trainer, trainer.num_val_batches, "validate", whole=_all(trainer.limit_val_batches))
+        self._begin(trainer.val_dataloaders, "validation", whole=_all(trainer.limit_val_batches))
 
     def on_test_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self._begin(trainer, trainer.num_test_batches, "test", whole=_all(trainer.limit_test_batches))
+        self._begin(trainer.test_dataloaders, "test", whole=_all(trainer.limit_test_batches))
 
-    def _begin(self, trainer: pl.Trainer, batches: Sequence[int | float], stage: str, *, whole: bool) -> None:
-        data = getattr(trainer, "datamodule", None)
-        if not isinstance(data, ReIDDataModule):
-            return
-        if len(batches) > 1:
-            raise UserError(f"{len(batches)} loaders to {stage} on: scores are of one. Run them one after another.")
-        catalogue = data.val if stage == "validate" else data.test
-        if self.protocol is None:
-            self.protocol = protocol_of(data.dataset)
-        if self.metric is None or self.metric.catalogue is not catalogue:
-            protocol = self.protocol if catalogue is data.test else self.protocol.elsewhere()
-            self.metric = ReIDMetric(catalogue, protocol, rerank=self.rerank)
-            check_monitor(self.monitor, catalogue, protocol)
-        self.metric.reset()
-        self.whole = whole
+    def _begin(self, loaders: Any, stage: str, *, whole: bool) -> None:
+        before = {(one.name, id(one.metric.catalogue)): one for one in self.scored if one}
+        self.scored, self.whole = [], whole
+        for name, loader in _named(loaders):
+            rows = getattr(loader, "dataset", None)
+            catalogue = getattr(rows, "catalogue", None)
+            if not isinstance(catalogue, Catalogue):
+                rank_zero_warn(f"The {stage} loader {name or 'given'} does not say whose images it holds: no scores.")
+                self.scored.append(None)
+                continue
+            one = before.get((name, id(catalogue))) or self._scored(name, catalogue, rows)
+            one.metric.reset()
+            self.scored.append(one)
+
+    def _scored(self, name: str, catalogue: Catalogue, rows: Any) -> Scored:
+        protocol = self.protocol or protocol_of(rows.source)
+        protocol = protocol if rows.is_test else protocol.elsewhere()
+        check_monitor(self.monitor, catalogue, protocol)
+        return Scored(name, ReIDMetric(catalogue, protocol, rerank=self.rerank), rows.is_test)
 
     def on_validation_batch_end(
-        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Batch, *_: Any
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int, idx: int = 0
     ) -> None:
-        if self.metric is not None:
-            self.metric.update(outputs, batch.index)
+        self._update(outputs, batch, idx)
+
+    def on_test_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int, idx: int = 0
+    ) -> None:
+        if self.flip and self.scored[idx]:
+            with trainer.precision_plugin.forward_context():
+                outputs = (outputs + module(batch.images.flip(-1), batch.infrared)) / 2
+        self._update(outputs, batch, idx)
+
+    def _update(self, outputs: Any, batch: Batch, idx: int) -> None:
+        if one := self.scored[idx]:
+            if not isinstance(outputs, Tensor):
+                kind = type(outputs).__name__
+                raise UserError(f"The step gives a {kind}: a validation or test step returns embeddings (B, D).")
+            one.metric.update(outputs, batch.index)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if self.metric is None or trainer.sanity_checking:
+        if trainer.sanity_checking:
             return
-        embeddings, data = self._score(module, "val"), trainer.datamodule  # type: ignore[attr-defined]
-        self.validated = None if data.val is data.test else embeddings
+        embeddings = self._score(module, "val")
+        held_out = [found for one, found in zip(self.scored, embeddings, strict=True) if one and not one.is_test]
+        self.validated = held_out[0] if held_out else None
         if self.scores:
             module.log(MONITOR, monitored(self.scores, self.monitor), prog_bar=True)
 
-    def on_test_batch_end(
-        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Batch, *_: Any
-    ) -> None:
-        if self.metric is None:
-            return
-        if self.flip:
-            with trainer.precision_plugin.forward_context():
-                outputs = (outputs + module(batch.images.flip(-1), batch.infrared)) / 2
-        self.metric.update(outputs, batch.index)
-
     def on_test_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if self.metric is not None:
-            self.embeddings = self._score(module, "test")
+        self.embeddings = next(iter(self._score(module, "test")), None)
 
-    def _score(self, module: pl.LightningModule, prefix: str) -> Tensor | None:
-        assert self.metric is not None
-        embeddings = self.metric.embeddings() if self.whole else None
-        if embeddings is None:
-            rank_zero_info("Scores are of some of the images: the number of batches is limited.")
-            self.scores = self.metric.scores(partial=True)
-        else:
-            self.scores = self.metric.score(embeddings)
-        self.metric.reset()
+    def _score(self, module: pl.LightningModule, stage: str) -> list[Tensor | None]:
+        """Log every loader's scores; the embeddings of those that were seen whole."""
+        self.scores, found = {}, []
+        for one in self.scored:
+            embeddings = one.metric.embeddings() if one and self.whole else None
+            found.append(embeddings)
+            if one is None:
+                continue
+            if embeddings is None:
+                rank_zero_info("Scores are of some of the images: the number of batches is limited.")
+                scores = one.metric.scores(partial=True)
+            else:
+                scores = one.metric.score(embeddings)
+            one.metric.reset()
+            self.scores |= {one.prefix + setting: score for setting, score in scores.items()}
         for setting, score in self.scores.items():
-            module.log_dict({f"{prefix}/{setting}/{name}": value for name, value in score.means.items()})
-        return embeddings
+            module.log_dict({f"{stage}/{setting}/{name}": value for name, value in score.means.items()})
+        return found
+
+
+def _named(loaders: Any) -> list[tuple[str, Any]]:
+    """Loaders with the names that tell their scores apart; one alone needs none."""
+    if isinstance(loaders, Mapping):
+        return [(str(name), loader) for name, loader in loaders.items()]
+    if not isinstance(loaders, list | tuple):
+        return [("", loaders)]
+    if len(loaders) == 1:
+        return [("", loaders[0])]
+    names = [type(getattr(getattr(one, "dataset", one), "source", one)).__name__.lower() for one in loaders]
+    return [
+        (name if names.count(name) == 1 else f"{name}{names[: place + 1].count(name)}", loader)
+        for place, (name, loader) in enumerate(zip(names, loaders, strict=True))
+    ]
 
 
 def _all(limit: float) -> bool:

@@ -51,7 +51,7 @@ class LocalMPANet(MPANet):
         features = self.trunk.through(LATE, early, infrared)  # (B, C, h, w)
         maps, local = self.patterns(early)  # (B, P, h', w'), (B, 64, h', w')
         descriptor = torch.cat([gathered(local, maps), precise(self.pooling(features, features[:, :0]))], dim=1)
-        embedding = self.neck(descriptor)
+        embedding = self.neck(descriptor.to(self.neck.weight.dtype))
         return Embedding(maps, descriptor, withhold(embedding, self.local) if self.training else embedding)
 
     def shows(self, images: Tensor, infrared: Tensor | None = None) -> tuple[Tensor, Tensor]:

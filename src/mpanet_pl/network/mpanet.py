@@ -55,7 +55,7 @@ class MPANet(nn.Module):
     def forward(self, images: Tensor, infrared: Tensor | None = None) -> Embedding:
         features, maps = self.shows(images, infrared)  # (B, C, h, w), (B, P, h, w)
         descriptor = precise(self.pooling(features, maps))  # (B, D)
-        return Embedding(maps, descriptor, self.neck(descriptor))
+        return Embedding(maps, descriptor, self.neck(descriptor.to(self.neck.weight.dtype)))
 
     def shows(self, images: Tensor, infrared: Tensor | None = None) -> tuple[Tensor, Tensor]:
         features = self.trunk(images, infrared)

@@ -56,6 +56,13 @@ def part(given: Any, key: str, *arguments: Any) -> Any:
     return build(given, key, *arguments)
 
 
+def usual_or_own(usual: Callable[..., Any], settings: Mapping[str, Any], key: str, *arguments: Any) -> Any:
+    """The usual class of its keywords; or one that `_target_` names, of those of the usual keywords that it takes."""
+    if TARGET not in settings:
+        return usual(*arguments, **settings)
+    return build(fitting(settings, usual, key), key, *arguments)
+
+
 def fitting(settings: Mapping[str, Any], usual: Callable[..., Any], key: str) -> dict[str, Any]:
     """Settings that name a class by `_target_`, without those of the usual class's keywords that it does not take."""
     try:
