@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
@@ -40,6 +39,7 @@ class MPANetModule(pl.LightningModule):
         schedule: settings of `mpanet_pl.optim.build_schedule`.
 
     Examples:
+        >>> import torch
         >>> module = MPANetModule(
         ...     4,
         ...     network={"trunk": "resnet18_thin", "pretrained": False, "patterns": 2},
