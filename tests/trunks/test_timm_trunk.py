@@ -85,19 +85,23 @@ def test_an_ordinary_resnet_is_that_of_torchvision(tmp_path: Path) -> None:
 
 def test_a_model_sees_images_normalised_as_it_was_trained_with() -> None:
     trunk = plain("timm/tf_efficientnet_lite0").eval()
-    assert trunk.normalisation == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    assert trunk.normalised.statistics == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     pixels = torch.rand(1, 3, 64, 32)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     torch.testing.assert_close(trunk((pixels - mean) / std), trunk.model.forward_features((pixels - 0.5) / 0.5))
 
 
+def test_a_model_of_one_size_may_have_maps_of_any() -> None:
+    """What fixes the size of CLIP's ResNet is its attention pooling, which is no part of a trunk."""
+    trunk = plain("timm/resnet50_clip").eval()
+    assert trunk(torch.zeros(1, 3, 64, 32)).shape == (1, 2048, 4, 2)
+    assert not any(weight.requires_grad for name, weight in trunk.named_parameters() if ".head." in name)
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        (
-            {"name": "timm/vit_tiny_patch16_224"},
-            "vit_tiny_patch16_224 takes images of one size alone and has no stages",
-        ),
+        ({"name": "timm/mixer_s16_224"}, "mixer_s16_224 has no stages of falling resolution: it cannot"),
         ({"name": "timm/swin_tiny_patch4_window7_224"}, "no last stride to change: set model.network.last_stride=2"),
         ({"name": "timm/convnext_giant"}, r"has no model convnext_giant\. Near it: convnext_"),
         ({"name": "timm/resnet18", "last_stride": 3}, "last_stride must be 1 or 2, got 3"),

@@ -65,7 +65,7 @@ class SAAI(MPANet):
             raise UserError(f"patterns are at least 1, got {patterns}")
         self.patterns = Prototypes(patterns, self.trunk.channels, _grid(self.trunk, height, width))
         self.dimension = self.trunk.channels * (patterns + 1)
-        self.neck = Necks(self.dimension)
+        self.neck = Necks(self.dimension)  # type: ignore[assignment]  # one a modality
         self.asks = tuple({*self.asks, "infrared"})
 
     def forward(self, images: Tensor, infrared: Tensor | None = None) -> Embedding:

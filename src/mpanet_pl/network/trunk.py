@@ -22,7 +22,7 @@ from mpanet_pl.system.targets import TARGET, build
 RESNETS = torchvision.models.list_models(module=torchvision.models, include=("resnet*", "resnext*", "wide_resnet*"))
 STEM = "stem"
 PARTS = (STEM, *STAGES)
-PREFIXES = {"timm": "mpanet_pl.trunks.timm_trunk.TimmTrunk"}  # kinds of trunks by the first part of their names
+PREFIXES = {"timm": "mpanet_pl.trunks.timm_trunk.timm_trunk"}  # kinds of trunks by the first part of their names
 THIN, THIN_WIDTHS = "resnet18_thin", (16, 32, 64, 128)
 
 
