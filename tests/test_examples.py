@@ -17,9 +17,9 @@ EXAMPLES = sorted(path.parent for path in (ROOT / "examples").glob("*/README.md"
 SMALLER = {  # the last words to what takes its time
     "own_loss": [],
     "tutorial": ["model.network.trunk=resnet18_thin", "protocol.trials=2"],
-    "another_method": ["model.network.trunk=resnet18", "model.network.pretrained=false"],
+    "another_method": ["model.network.trunk=resnet18_thin", "model.network.pretrained=false"],
 }
-LEAVES = {"tutorial": "comparison/comparison.json"}
+LEAVES = dict.fromkeys(("tutorial", "another_method"), "comparison/comparison.json")
 WORLD = "data.dataset.identities=8 data.dataset.images_per_camera=2 data.dataset.height=48 data.dataset.width=24 "
 WORLD += "data.height=48 data.width=24 data.identities_per_batch=2 data.images_per_identity=4 trainer.max_epochs=1 "
 WORLD += "trainer.log_every_n_steps=1"
@@ -60,6 +60,10 @@ def test_it_runs_from_outside(example: Path, site: Path, tmp_path: Path) -> None
         told = (elsewhere / "comparison/comparison.md").read_text()
         assert "weight0.5" in told
         assert re.search(r"all/single .*\(-?[\d.]+ to [+-][\d.]+\)", told), "the difference has its interval"
+    if example.name == "another_method":
+        assert "train/hetero_center" in (elsewhere / "run/metrics.csv").read_text()
+        assert "_target_: stripes.Stripes" in (elsewhere / "run/config.yaml").read_text()
+        assert "oc.select" not in (elsewhere / "tested/config.yaml").read_text()
     if example.name == "own_loss":
         assert "train/hetero_center" in (elsewhere / "run/metrics.csv").read_text()
 
@@ -94,6 +98,25 @@ def test_the_hetero_centre_triplet_is_that_of_its_definition(monkeypatch: pytest
             near = distances(torch.cat([centre[None], others]))[0, 1:].min()
             expected.append((0.3 + (centre - centres[who, not light]).norm() - near).clamp(min=0))
     loss = HeteroCenterTriplet()(Embedding(f[:, :0, None, None], f, f), identities, infrared)
+    torch.testing.assert_close(loss, torch.stack(expected).mean())
+
+
+def test_the_hetero_centre_loss_is_that_of_its_definition(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.syspath_prepend(str(ROOT / "examples/another_method"))
+    from stripes import hetero_center  # type: ignore[import-not-found]
+
+    torch.manual_seed(0)
+    f, identities = torch.randn(7, 4), [0, 0, 0, 1, 1, 1, 2]
+    infrared = [True, False, False, True, True, False, True]
+    expected = []
+    for one in identities:
+        of = [[f[o] for o in range(7) if identities[o] == one and infrared[o] == light] for light in (True, False)]
+        expected.append(
+            (torch.stack(of[0]).mean(0) - torch.stack(of[1]).mean(0)).square().sum() if of[1] else f.sum() * 0
+        )
+    loss = hetero_center(f, torch.tensor(identities), torch.tensor(infrared))
     torch.testing.assert_close(loss, torch.stack(expected).mean())
 
 

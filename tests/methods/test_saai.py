@@ -9,10 +9,10 @@ import pytest
 import torch
 from commands import SMALL_WORLD, type_in
 from golden.methods import recipe_methods as recipe
+from golden.methods.digests import fits, has
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from torch import Tensor
 
 from mpanet_pl.cli.configuration import config_folder
 from mpanet_pl.data.catalogue import Batch
@@ -57,22 +57,6 @@ def batch_of(case: dict[str, Any], step: int | str) -> Batch:
     return Batch(
         drawn["images"], drawn["labels"], drawn["cameras"], drawn["infrared"], torch.arange(len(drawn["labels"]))
     )
-
-
-def fits(tensor: Tensor, digest: dict[str, Any]) -> None:
-    """Shape, norm and three numbers at either end."""
-    flat = tensor.detach().double().flatten()
-    assert list(tensor.shape) == digest["shape"]
-    ours = [flat.norm().item(), *flat[:3].tolist(), *flat[-3:].tolist()]
-    assert ours == pytest.approx([digest["norm"], *digest["first"], *digest["last"]], rel=1e-9, abs=1e-11)
-
-
-def has(tensor: Tensor, entries: dict[str, Any]) -> None:
-    """A few numbers, and the norm where it is given."""
-    flat = tensor.detach().flatten()
-    assert flat[entries["flat_index"]].tolist() == pytest.approx(entries["value"], rel=1e-9, abs=1e-11)
-    if "norm" in entries:
-        assert flat.norm().item() == pytest.approx(entries["norm"], rel=1e-10)
 
 
 @pytest.mark.slow
