@@ -26,14 +26,12 @@ def serve(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
     from mpanet_pl.gallery.access import AccessLog
     from mpanet_pl.gallery.engines import Live
     from mpanet_pl.gallery.guard import names_of, rate_of, tokens_of
-    from mpanet_pl.gallery.known import limit_of
     from mpanet_pl.gallery.listening import server_of
     from mpanet_pl.gallery.searching import embedder_of
     from mpanet_pl.gallery.serving import create_app
     from mpanet_pl.gallery.store import Gallery
 
     gallery = Gallery(cfg.gallery)
-    limit = limit_of(gallery, cfg.threshold)
     tokens = tokens_of(cfg.token_file)
     names, rate = names_of(cfg.host, cfg.hosts, tokens), rate_of(cfg.rate)
     log = AccessLog(cfg.access_log, cfg.access_file)
@@ -50,7 +48,7 @@ def serve(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
 
     live = Live(gallery.folder, opened)
     live.engine()  # what is wrong with it is told before anybody asks
-    app = create_app(live, embedder, tokens=tokens, names=names, limit=limit, rate=rate, log=log)
+    app = create_app(live, embedder, tokens=tokens, names=names, threshold=cfg.threshold, rate=rate, log=log)
     server = server_of(app, host=cfg.host, port=cfg.port, proxies=cfg.proxies, connections=cfg.connections)
     print(f"{len(gallery)} rows, and pictures below {gallery.root}: http://{cfg.host}:{cfg.port}/", flush=True)
     server.run()

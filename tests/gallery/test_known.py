@@ -74,7 +74,7 @@ def test_answers_are_known_from_it_on(run: Path, tmp_path: Path, monkeypatch: py
     sheet = (tmp_path / "out/sheet.html").read_text()
     assert sheet.count(" unknown") == scores["known"].count(False) > 0
     assert f"known from a cosine of {limit:.3f}" in sheet
-    with client_of(gallery.folder, embedder, limit=limit) as client:
+    with client_of(gallery.folder, embedder, threshold=limit) as client:
         answers = client.post("/search", params={"id": "1_1000.png", "k": 5}).json()["answers"]
         assert {answer["known"] for answer in answers} <= {True, False}
         assert [answer["known"] for answer in answers] == [answer["score"] >= limit for answer in answers]

@@ -76,7 +76,7 @@ def titles(page: Any) -> list[str]:
 def test_from_an_image_on_and_back(page: Any, people: Path, embedder: Embedder, tmp_path: Path) -> None:
     from playwright.sync_api import expect
 
-    with served(people, embedder, limit=0.99) as address:
+    with served(people, embedder, threshold=0.99) as address:
         page.goto(address)
         expect(page.locator("#said")).to_contain_text("24 of 30 rows, the newest first")
         expect(page.locator(SHOWN).first).to_contain_text("2026-01-31 23:00:00 UTC")
@@ -120,7 +120,7 @@ def test_from_an_image_on_and_back(page: Any, people: Path, embedder: Embedder, 
 def test_who_may_answer_and_who_is_known(page: Any, people: Path, embedder: Embedder) -> None:
     from playwright.sync_api import expect
 
-    with served(people, embedder, limit=0.99) as address:
+    with served(people, embedder, threshold=0.99) as address:
         page.goto(f"{address}?id=crops/1_1000.png&k=48")
         expect(page.locator(SHOWN)).to_have_count(29)
         if not page.evaluate("document.getElementById('filters').open"):
@@ -155,7 +155,7 @@ def test_who_may_answer_and_who_is_known(page: Any, people: Path, embedder: Embe
             page.evaluate(f"threshold.value = {value}; threshold.dispatchEvent(new Event('input'))")
             marks = page.locator("#answers .mark").all_text_contents()
             assert marks == [text] * 12
-        expect(page.locator("#promise")).to_contain_text("Nothing is promised here")
+        expect(page.locator("#promise")).to_contain_text("known from a cosine of 1.000")
 
 
 def test_a_failed_upload_shows_no_old_answers_and_a_token_is_asked_for(
@@ -175,7 +175,7 @@ def test_a_failed_upload_shows_no_old_answers_and_a_token_is_asked_for(
         page.set_input_files("#file", tmp_path / "broken.png")
         expect(page.locator("#note")).to_contain_text("no JPEG")
         expect(page.locator(SHOWN)).to_have_count(0)
-        expect(page.locator("#promise")).to_contain_text("no threshold")
+        expect(page.locator("#promise")).to_contain_text("No threshold")
         assert page.locator(".mark.known").count() == 0
         page.go_back()
         expect(page.locator(SHOWN)).to_have_count(24)

@@ -20,6 +20,7 @@ from mpanet_pl.gallery.answering import Answered, Answerer, Asked
 from mpanet_pl.gallery.embedder import Embedder
 from mpanet_pl.gallery.engines import Live
 from mpanet_pl.gallery.guard import Uploads, client_of
+from mpanet_pl.gallery.known import limit_of
 from mpanet_pl.gallery.replies import Answer, Browsed, Found, Generation, Result, Results, Row
 from mpanet_pl.gallery.searching import Filter
 from mpanet_pl.gallery.shards import GalleryChanged
@@ -39,12 +40,19 @@ class Question(NamedTuple):
 
 
 class Handler:
-    """limit: the cosine from which on an answer is `known`."""
+    """threshold: the cosine from which on an answer is `known`; `auto` is the gallery's own, None is none."""
 
     def __init__(
-        self, live: Live, embedder: Embedder, *, limit: float | None, log: AccessLog, decoder: Decoder | None = None
+        self,
+        live: Live,
+        embedder: Embedder,
+        *,
+        threshold: float | str | None,
+        log: AccessLog,
+        decoder: Decoder | None = None,
     ) -> None:
-        self.live, self.embedder, self.limit, self.log = live, embedder, limit, log
+        self.live, self.embedder, self.threshold, self.log = live, embedder, threshold, log
+        self._limits: dict[str, float | None] = {}
         self.answerer, self.decoder, self.uploads = Answerer(live, embedder), decoder or Decoder(), Uploads()
 
     def start(self) -> None:
@@ -54,6 +62,12 @@ class Handler:
     def stop(self) -> None:
         self.decoder.stop()
         self.answerer.stop()
+
+    def limit(self, gallery: Gallery) -> float | None:
+        """Of the people that this generation holds."""
+        if gallery.generation not in self._limits:
+            self._limits = {gallery.generation: limit_of(gallery, self.threshold)}
+        return self._limits[gallery.generation]
 
     async def query(self, request: Request, id: str | None, image: bytes | None, infrared: bool | None) -> Question:
         if (id is None) == (not image):
@@ -122,7 +136,8 @@ class Handler:
             if one and await asyncio.to_thread(lambda: gallery.current):  # noqa: B023 - called at once
                 names = [query.name for query in queries if isinstance(query, Question)]
                 self._log(request, "search", gallery, names, only, rows)
-                return gallery, [self._result(outcome) for outcome in outcomes]
+                limit = await asyncio.to_thread(self.limit, gallery)
+                return gallery, [_result(outcome, limit) for outcome in outcomes]
         raise RunStopped(CHANGING)
 
     async def _searched(
@@ -136,14 +151,6 @@ class Handler:
             if isinstance(outcome, BaseException) and not isinstance(outcome, UserError | GalleryChanged):
                 raise outcome
         return outcomes
-
-    def _result(self, outcome: Answered | BaseException) -> Result:
-        if not isinstance(outcome, Answered):
-            return Result(error=str(outcome))
-        limit = self.limit
-        return Result(
-            answers=[Answer(**row, known=None if limit is None else row["score"] >= limit) for row in outcome.rows]
-        )
 
     async def _picture(self, request: Request, gallery: Gallery, rows: Sequence[dict[str, Any]]) -> None:
         paths = [row["path"] for row in rows]
@@ -169,6 +176,14 @@ class Handler:
             generation=gallery.generation,
             shown=[row["path"] for row in rows],
         )
+
+
+def _result(outcome: Answered | BaseException, limit: float | None) -> Result:
+    if not isinstance(outcome, Answered):
+        return Result(error=str(outcome))
+    return Result(
+        answers=[Answer(**row, known=None if limit is None else row["score"] >= limit) for row in outcome.rows]
+    )
 
 
 def _of(gallery: Gallery) -> dict[str, Any]:

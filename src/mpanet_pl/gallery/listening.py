@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import multiprocessing
 import os
 import threading
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEADER_SECONDS = 10.0  # to send a request's headers
 END_SECONDS = 2  # to finish what is being answered
-LAST_SECONDS = 4.5  # then the process ends, whatever it does
+LAST_SECONDS = 3.5  # then the process ends, whatever it does
 MOST_HEADERS = 16_384  # bytes
 
 
@@ -78,11 +79,17 @@ class Server(uvicorn.Server):
     """One that a signal ends within five seconds."""
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        last = threading.Timer(LAST_SECONDS, os._exit, (1,))
+        last = threading.Timer(LAST_SECONDS, _end)
         last.daemon = True
         last.start()
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # whoever is cut off is no news
         super().handle_exit(sig, frame)
+
+
+def _end() -> None:
+    for child in multiprocessing.active_children():
+        child.kill()
+    os._exit(1)
 
 
 def server_of(

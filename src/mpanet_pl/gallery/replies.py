@@ -72,6 +72,12 @@ class Health(BaseModel):
     generation: str
 
 
+class Promise(BaseModel):
+    generation: str
+    threshold: float
+    known: str = Field(description="from when on an answer is known, and how often that is wrong")
+
+
 class About(Generation):
     cameras: list[str]
     modalities: list[str]

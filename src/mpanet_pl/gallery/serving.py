@@ -28,7 +28,7 @@ from mpanet_pl.gallery.embedder import Embedder
 from mpanet_pl.gallery.engines import Live
 from mpanet_pl.gallery.guard import LOOPBACK, MOST_BYTES, guarded
 from mpanet_pl.gallery.handling import Handler, Question
-from mpanet_pl.gallery.known import said
+from mpanet_pl.gallery.known import AUTO, said
 from mpanet_pl.gallery.replies import (
     LONGEST,
     MOST_ANSWERS,
@@ -37,6 +37,7 @@ from mpanet_pl.gallery.replies import (
     Browsed,
     Found,
     Health,
+    Promise,
     Refusal,
     Results,
 )
@@ -70,7 +71,7 @@ def create_app(
     *,
     tokens: Mapping[str, str] = {},
     names: Sequence[str] = LOOPBACK,
-    limit: float | None = None,
+    threshold: float | str | None = AUTO,
     rate: RateLimitItem | None = None,
     log: AccessLog | None = None,
     decoder: Decoder | None = None,
@@ -78,10 +79,11 @@ def create_app(
     """The application.
 
     tokens: names by token, one of which has to come with each request, as `Authorization: Bearer TOKEN`.
-    names: under which it is asked, as the Host header says. limit: the cosine from which on an answer is `known`.
+    names: under which it is asked, as the Host header says.
+    threshold: the cosine from which on an answer is `known`; `auto` is the gallery's own, None is none.
     rate: how many requests of one client are answered.
     """
-    handler = Handler(live, embedder, limit=limit, log=log or AccessLog(), decoder=decoder)
+    handler = Handler(live, embedder, threshold=threshold, log=log or AccessLog(), decoder=decoder)
 
     @asynccontextmanager
     async def living(app: FastAPI) -> AsyncIterator[None]:
@@ -142,6 +144,13 @@ def _add_page(app: FastAPI, handler: Handler) -> None:
     async def about() -> About:
         """What can be asked for."""
         return await asyncio.to_thread(_about, handler)
+
+    @app.get("/promise", responses=REFUSALS)
+    async def promise(threshold: Annotated[float, Query(ge=-1, le=1, allow_inf_nan=False)]) -> Promise:
+        """What a threshold promises among the people that the gallery holds."""
+        gallery = await asyncio.to_thread(handler.live.gallery)
+        words = await asyncio.to_thread(said, gallery, threshold)
+        return Promise(generation=gallery.generation, threshold=threshold, known=words)
 
 
 def _only(
@@ -221,7 +230,7 @@ def _add_looking(app: FastAPI, handler: Handler) -> None:
 
 def _about(handler: Handler) -> About:
     gallery = handler.live.gallery()
-    columns = gallery.columns("camera", "modality", "time")
+    columns, limit = gallery.columns("camera", "modality", "time"), handler.limit(gallery)
     times = pc.min_max(columns["time"]).as_py()
     return About(
         generation=gallery.generation,
@@ -233,8 +242,8 @@ def _about(handler: Handler) -> About:
         last=times["max"],
         dimension=gallery.dimension,
         trained_on=gallery.record["trained_on"],
-        known=said(gallery, handler.limit),
-        threshold=handler.limit,
+        known=said(gallery, limit),
+        threshold=limit,
         asks=["infrared"] if handler.embedder.two_stream else [],
     )
 
