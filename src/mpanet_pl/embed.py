@@ -40,6 +40,7 @@ def embed(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
             group=cfg.group,
             dtype=cfg.dtype,
             strict=cfg.strict,
+            prune=cfg.prune,
             batch_size=cfg.batch_size,
             shard_size=cfg.shard_size,
             workers=cfg.workers,

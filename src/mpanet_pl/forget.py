@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpanet_pl.cli.command import run_command
-from mpanet_pl.errors import RunStopped
+from mpanet_pl.errors import RunStopped, UserError
 from mpanet_pl.run.request import NOTHING_TYPED, Request
 
 if TYPE_CHECKING:
@@ -19,28 +20,27 @@ def forget(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
     need("pyarrow", "gallery")
     from mpanet_pl.gallery.copies import copies_of
     from mpanet_pl.gallery.forgetting import forget as remove
-    from mpanet_pl.gallery.forgetting import whom
+    from mpanet_pl.gallery.settling import settled, whom_of
     from mpanet_pl.gallery.store import Gallery
+    from mpanet_pl.system.files import written_aside
 
-    asked = whom(**{name: cfg[name] for name in ("identity", "track", "camera", "path", "before")})
     gallery = Gallery(cfg.gallery)
+    asked = whom_of(gallery, cfg)
     if cfg.uri is not None or copies_of(gallery.folder):
         need("pymilvus", "milvus")
-    count = remove(gallery.folder, **asked)
-    print(f"{count} rows are forgotten. Images that still lie in {gallery.root} would be embedded again.", flush=True)
-    copies = copies_of(gallery.folder)
-    if cfg.uri is not None:
-        from mpanet_pl.gallery.milvus import copy_at
-
-        named = copy_at(cfg.uri, cfg.collection, cfg.index)
-        if named.where not in [copy.where for copy in copies]:
-            copies.append(named._replace(owed=[asked]))
-    if copies:
-        from mpanet_pl.gallery.milvus import settle
-
-        faults = settle(gallery, copies, token=cfg.uri_token)
-        if faults:
-            raise RunStopped(" ".join(f"{uri} still holds them: {reason}." for uri, reason in faults.items()))
+    try:
+        done = remove(gallery.folder, **asked)
+    except UserError:
+        settled(gallery.folder, cfg, None)  # what an interrupted request left to be done
+        raise
+    told, faults = settled(gallery.folder, cfg, done)
+    report = "\n".join([done.report(Gallery(gallery.folder)), *told, *faults])
+    print(f"{done.rows} rows are forgotten.\n{report}", flush=True)
+    if cfg.report is not None:
+        with written_aside(Path(cfg.report).expanduser()) as aside:
+            aside.write_text(report + "\n", encoding="utf-8")
+    if faults:
+        raise RunStopped(" ".join(faults))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpanet_pl.cli.command import run_command
@@ -10,39 +11,62 @@ from mpanet_pl.run.request import NOTHING_TYPED, Request
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+    from pyarrow import Table
+
+    from mpanet_pl.gallery.searching import Filter, Queries
+    from mpanet_pl.gallery.store import Gallery
 
 
 def search(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
     from mpanet_pl.gallery.extras import check_engine, need
 
     need("pyarrow", "gallery")
-    from mpanet_pl.gallery.answers import write_answers
-    from mpanet_pl.gallery.embedder import device_of
+    from mpanet_pl.gallery.answers import check_out, printed, write_answers
+    from mpanet_pl.gallery.copies import note_answers
+    from mpanet_pl.gallery.generations import of_one_generation
     from mpanet_pl.gallery.known import limit_of, said, with_known
-    from mpanet_pl.gallery.searching import Filter, open_queries, table_of
-    from mpanet_pl.gallery.searching import search as find
+    from mpanet_pl.gallery.searching import Filter, open_queries
     from mpanet_pl.gallery.store import Gallery
 
     check_engine(cfg.engine, cfg.uri)
     only = Filter(**cfg.only)
-    gallery = Gallery(cfg.gallery)
-    limit = limit_of(gallery, cfg.threshold)
+    out = Path(cfg.out).expanduser()
+    check_out(out)
+    first = Gallery(cfg.gallery)
+    limit = limit_of(first, cfg.threshold)
     opened = open_queries(
-        gallery, cfg.queries, name=cfg.name, group=cfg.group, ckpt=cfg.ckpt, device=cfg.device, trust=cfg.trust
+        first, cfg.queries, name=cfg.name, group=cfg.group, ckpt=cfg.ckpt, device=cfg.device, trust=cfg.trust
     )
     with opened as queries:
-        if cfg.engine == "exact":
-            hits = find(gallery, queries, k=cfg.k, only=only, device=device_of(cfg.device))
-            table = table_of(gallery, queries, hits)
-        else:
-            from mpanet_pl.gallery.milvus import copy_at, filled
 
-            with filled(gallery, copy_at(cfg.uri, cfg.collection, cfg.index), token=cfg.uri_token) as collection:
-                table = collection.search(queries, k=cfg.k, only=only)
-        write_answers(cfg.out, gallery, queries, with_known(table, limit), sheet=cfg.sheet, remark=said(gallery, limit))
-    print(f"{len(queries)} queries against {len(gallery)} rows of {cfg.gallery}: {cfg.out}/sheet.html and results.csv")
+        def ask(gallery: Gallery) -> None:
+            table = with_known(_answers(cfg, gallery, queries, only), limit)
+            gallery.check_current()
+            remark = "; ".join(part for part in (said(gallery, limit), gallery.unfinished) if part)
+            write_answers(out, gallery, queries, table, sheet=cfg.sheet, remark=remark)
+            note_answers(gallery.folder, out)
+            print(printed(table, queries))
+            if gallery.unfinished:
+                print(gallery.unfinished)
+            told = f"{len(queries)} queries against {len(gallery)} rows of {cfg.gallery}"
+            print(f"{told}: {cfg.out}/sheet.html, results.csv and results.json")
+
+        of_one_generation(lambda: Gallery(cfg.gallery), ask)
     if limit is not None:
-        print(f"An answer is {said(gallery, limit)}.")
+        print(f"An answer is {said(first, limit)}.")
+
+
+def _answers(cfg: DictConfig, gallery: Gallery, queries: Queries, only: Filter) -> Table:
+    if cfg.engine == "milvus":
+        from mpanet_pl.gallery.milvus import copy_at, filled
+
+        with filled(gallery, copy_at(cfg.uri, cfg.collection, cfg.index), token=cfg.uri_token) as collection:
+            return collection.search(queries, k=cfg.k, only=only)
+    from mpanet_pl.gallery.embedder import device_of
+    from mpanet_pl.gallery.searching import search as find
+    from mpanet_pl.gallery.searching import table_of
+
+    return table_of(gallery, queries, find(gallery, queries, k=cfg.k, only=only, device=device_of(cfg.device)))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -426,6 +426,7 @@ class Embed(_Embedder):
     name: str | None
     group: str | None
     dtype: str = is_one_of("float32", "float16")
+    prune: bool
     strict: bool
     batch_size: int = number(1)
     shard_size: int = number(1)
@@ -493,6 +494,16 @@ class Forget(_Milvus):
     camera: list[str]
     path: list[str]
     before: float | None = number()
+    older_than: str | None
+    path_list: str | None = path()
+    like: str | None = path()
+    threshold: float | str | None = key(
+        "auto or a cosine", lambda value: value == "auto" or (isinstance(value, float) and abs(value) <= 1)
+    )
+    report: str | None = path()
+    ckpt: str | None = path()
+    device: str
+    trust: Any = packages()
 
 
 @dataclass(kw_only=True)

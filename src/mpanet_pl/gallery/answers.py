@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from itertools import groupby
@@ -19,29 +20,78 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from mpanet_pl.data.decode import Unreadable
+from mpanet_pl.errors import UserError
 from mpanet_pl.gallery.reading import opened
 from mpanet_pl.gallery.searching import Queries
-from mpanet_pl.gallery.store import Gallery
+from mpanet_pl.gallery.store import RECORD, Gallery
 from mpanet_pl.system.files import written_aside
 from mpanet_pl.system.pictures import upright
 
 THUMBNAIL = (96, 192)  # at most, width and height
 KNOWN = {None: "", True: " known", False: " unknown"}
 CALENDAR = 1e8  # seconds since 1970 beyond which a time is a date
+LAST_DATE = 2.5e11  # and of the year 9892, beyond which there is none
 
 
 def write_answers(
     out: str | Path, gallery: Gallery, queries: Queries, table: pa.Table, *, sheet: int = 100, remark: str = ""
 ) -> None:
-    """results.parquet, results.csv, and sheet.html with the first `sheet` queries; `remark` says who is known."""
+    """results.parquet, .csv and .json, and sheet.html with the first `sheet` queries; `remark` says who is known."""
     folder = Path(out).expanduser()
+    check_out(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with written_aside(folder / "results.parquet") as aside:
         pq.write_table(table, aside)
     with written_aside(folder / "results.csv") as aside:
-        pyarrow.csv.write_csv(for_spreadsheets(table), aside)
+        pyarrow.csv.write_csv(for_spreadsheets(dated(table)), aside)
+    with written_aside(folder / "results.json") as aside:
+        aside.write_text(json.dumps(_by_query(queries, dated(table)), indent=1, ensure_ascii=False) + "\n", "utf-8")
     with written_aside(folder / "sheet.html") as aside:
         aside.write_text(page(gallery, queries, table, sheet, remark), encoding="utf-8")
+
+
+def check_out(folder: Path) -> None:
+    if (folder / RECORD).exists():
+        raise UserError(f"out={folder} is a gallery: give answers a folder of their own.")
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"out={folder} is a file: give answers a folder.")
+
+
+def printed(table: pa.Table, queries: Queries, most: int = 10, places: int = 5) -> str:
+    """The first answers of the first queries, a line each."""
+    lines = []
+    for one in _by_query(queries, table)[:most]:
+        lines.append(str(one["query"]))
+        for row in one["answers"][:places]:
+            known = KNOWN[row["known"]]
+            told = ", ".join(_lines(row))
+            lines.append(f"  {row['place']:>2}  {row['score']:.3f}{known}  {row['path']}{'  ' * bool(told)}{told}")
+        if not one["answers"]:
+            lines.append("  nobody may answer")
+    if len(queries) > most:
+        lines.append(f"… and {len(queries) - most} more queries")
+    return "\n".join(lines)
+
+
+def dated(table: pa.Table) -> pa.Table:
+    """With a column `date` beside `time`, null where seconds are no date.
+
+    >>> dated(pa.table({"time": [1010.0, 1769817601.5, None]}))["date"].to_pylist()
+    [None, '2026-01-31T00:00:01.500Z', None]
+    """
+    seconds = table["time"].cast(pa.float64())
+    is_date = pc.and_(pc.greater_equal(seconds, CALENDAR), pc.less(seconds, LAST_DATE))
+    seconds = pc.if_else(is_date, seconds, None)
+    moments = pc.cast(pc.round(pc.multiply(seconds, 1000)), pa.int64(), safe=False).cast(pa.timestamp("ms"))
+    date = pc.if_else(is_date, pc.strftime(moments, format="%Y-%m-%dT%H:%M:%SZ"), None)
+    return table.add_column(table.schema.get_field_index("time") + 1, "date", date)
+
+
+def _by_query(queries: Queries, table: pa.Table) -> list[dict[str, Any]]:
+    found: dict[str, list[dict[str, Any]]] = {path: [] for path in queries.columns["path"].to_pylist()}
+    for row in table.to_pylist():
+        found[row.pop("query")].append(row)
+    return [{"query": path, "answers": answers} for path, answers in found.items()]
 
 
 def for_spreadsheets(table: pa.Table) -> pa.Table:
@@ -98,13 +148,17 @@ def _mark(query: Mapping[str, Any], row: Mapping[str, Any]) -> str:
 
 
 def _said(row: Mapping[str, Any]) -> str:
+    return "".join(f"<br>{html.escape(line)}" for line in _lines(row))
+
+
+def _lines(row: Mapping[str, Any]) -> list[str]:
     """What is known of an image, a line each."""
     lines = [f"{name} {row[name]}" for name in ("camera", "identity", "modality", "track") if row[name] is not None]
     if row["frames"] is not None:
         lines.append(f"{row['frames']} frames")
     if row["time"] is not None:
         lines.insert(1, said_time(row["time"]))
-    return "".join(f"<br>{html.escape(line)}" for line in lines)
+    return lines
 
 
 def said_time(seconds: float) -> str:
@@ -112,7 +166,7 @@ def said_time(seconds: float) -> str:
     >>> said_time(1010.0), said_time(1769817601.0)
     ('1010 s', '2026-01-31 00:00:01')
     """
-    if seconds < CALENDAR:
+    if not CALENDAR <= seconds < LAST_DATE:
         return f"{seconds:.10g} s"
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
 

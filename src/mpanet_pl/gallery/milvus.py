@@ -1,13 +1,15 @@
 """The same gallery in Milvus: embedded in a file (`people.db`), or on a server or cluster (`http://host:19530`).
 
 For serving beyond one machine's memory, not for ranking an evaluation. Every limit is a cluster's, so that what works
-embedded works there. The gallery keeps where its rows were put, so that who is forgotten leaves these copies, too.
+embedded works there. A few shards make a partition, whose name holds the digest of what is in it: so a collection is
+known by its content, only what is new is inserted, and who is forgotten leaves with the partition's files.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,35 +21,27 @@ import torch
 from pymilvus import DataType, MilvusClient, MilvusException
 
 from mpanet_pl.errors import RunStopped, UserError
-from mpanet_pl.gallery.copies import Copy, copies_of, write_copies
-from mpanet_pl.gallery.forgetting import NAMED, whom
+from mpanet_pl.gallery.copies import Copy, copies_of, copy_for, settled_with
 from mpanet_pl.gallery.searching import Filter, Queries
-from mpanet_pl.gallery.shards import TEXT
+from mpanet_pl.gallery.shards import TEXT, Shard
 from mpanet_pl.gallery.store import COLUMNS, COMPARABLE, Gallery
 
 INDEXES = ("FLAT", "HNSW", "IVF_FLAT")  # others are taken embedded, and fail when they are built; FLAT is exact
 MOST_DIMENSIONS = 32_768
 MOST_ANSWERS = 16_384
+MOST_PARTITIONS = 512  # Milvus takes 1 024
 BYTES_AT_ONCE = 16_000_000  # of vectors; an insert takes 64 MB with all its columns
 QUERIES_AT_ONCE = 256
 LONGEST = 4096  # characters of a path, of which Milvus counts bytes
 KINDS = {TEXT: DataType.VARCHAR, pa.float64(): DataType.DOUBLE, pa.int32(): DataType.INT32}
+DEFAULT = "_default"  # the partition that every collection has
 
 
 class Collection:
-    """One gallery's rows in Milvus, the path being a row's key.
-
-    What made the gallery is part of the collection's name, so that no other network's vectors ever stand in it.
-    """
+    """One generation of a gallery in Milvus, the path being a row's key."""
 
     def __init__(
-        self,
-        client: MilvusClient,
-        gallery: Gallery,
-        *,
-        name: str = "gallery",
-        index: str = "FLAT",
-        uri: str = "its address",
+        self, client: MilvusClient, gallery: Gallery, name: str, *, index: str = "FLAT", uri: str = ""
     ) -> None:
         if index not in INDEXES:
             raise UserError(f"index is one of {', '.join(INDEXES)}, got {index}.")
@@ -56,34 +50,44 @@ class Collection:
         if gallery.dimension > MOST_DIMENSIONS:
             most = f"{MOST_DIMENSIONS} numbers, these have {gallery.dimension}"
             raise UserError(f"Milvus takes vectors of {most}: embed with compact=….")
-        made_by = json.dumps({key: gallery.record[key] for key in (*COMPARABLE, "root")}, sort_keys=True)
-        self.client, self.gallery, self.uri = client, gallery, uri
-        self.name = f"{name}_{index}_{hashlib.sha256(made_by.encode()).hexdigest()[:16]}"
-        if not client.has_collection(self.name):
+        self.client, self.gallery, self.name, self.uri = client, gallery, name, uri
+        if not client.has_collection(name):
             self._create(index)
-        client.load_collection(self.name)
+        client.load_collection(name)
 
     def __len__(self) -> int:
         return int(self.client.query(self.name, filter="", output_fields=["count(*)"])[0]["count(*)"])
 
     def fill(self) -> int:
-        """Insert the gallery's rows that are not there yet; how many they were. On the disk when it returns."""
-        count = 0
+        """Make it the gallery's generation; how many rows were inserted. On the disk when it returns."""
+        wanted = partitions(self.gallery.manifest.shards)
+        there = set(self.client.list_partitions(self.name)) - {DEFAULT}
+        self._drop(there - wanted.keys())
+        count = sum(self._insert(name, shards) for name, shards in wanted.items() if name not in there)
+        if len(self) != len(self.gallery):  # a killed process left a part of a partition
+            self._drop(set(self.client.list_partitions(self.name)) - {DEFAULT})
+            count = sum(self._insert(name, shards) for name, shards in wanted.items())
+        return count
+
+    def _drop(self, names: set[str]) -> None:
+        if not names:
+            return
+        self.client.release_collection(self.name)  # Milvus drops no partition that it searches
+        for name in sorted(names):
+            self.client.drop_partition(self.name, name)
+        self.client.load_collection(self.name)
+
+    def _insert(self, partition: str, shards: Sequence[Shard]) -> int:
+        self.client.create_partition(self.name, partition)
         at_once = max(1, BYTES_AT_ONCE // (4 * self.gallery.dimension))
-        for block in self.gallery.blocks(tuple(COLUMNS)):
+        count = 0
+        for block in self.gallery.blocks(tuple(COLUMNS), shards):
             rows, vectors = block.columns.to_pylist(), block.vectors.astype(np.float32)
             for start in range(0, len(rows), at_once):
-                some = rows[start : start + at_once]
-                stored = self.client.get(self.name, ids=[row["path"] for row in some], output_fields=["path"])
-                there = {entry["path"] for entry in stored}
-                new = [
-                    {**row, "embedding": vector}
-                    for row, vector in zip(some, vectors[start : start + at_once], strict=True)
-                    if row["path"] not in there
-                ]
-                if new:
-                    self.client.upsert(self.name, new)
-                    count += len(new)
+                some = zip(rows[start : start + at_once], vectors[start : start + at_once], strict=True)
+                new = [{**row, "embedding": vector} for row, vector in some]
+                self.client.insert(self.name, new, partition_name=partition)
+                count += len(new)
         self.client.flush(self.name)  # acknowledged batches survive a killed process, only flushed ones a power cut
         return count
 
@@ -129,17 +133,6 @@ class Collection:
         kinds = {"query": TEXT, "place": pa.int32(), "score": pa.float32(), **COLUMNS}
         return pa.Table.from_pylist(found, schema=pa.schema(kinds))
 
-    def forget(self, *, before: float | None = None, **named: Sequence[str]) -> int:
-        """Delete the rows for which all that is given holds, as `forgetting.forget` does."""
-        asked = whom(before=before, **named)
-        terms = [_among(name, asked[name]) for name in NAMED if name in asked]
-        if "before" in asked:
-            terms.append(f"time < {asked['before']!r}")
-        count = len(self)
-        self.client.delete(self.name, filter=" and ".join(terms))
-        self.client.flush(self.name)
-        return count - len(self)
-
     def _create(self, index: str) -> None:
         schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
         for name, kind in COLUMNS.items():
@@ -174,13 +167,11 @@ def copy_at(uri: str, collection: str, index: str) -> Copy:
 @contextmanager
 def filled(gallery: Gallery, copy: Copy, *, token: str | None = None) -> Iterator[Collection]:
     """The gallery's rows in Milvus, all and no others; that they are there is written down first."""
-    if copy.where not in [known.where for known in copies_of(gallery.folder)]:
-        write_copies(gallery.folder, [*copies_of(gallery.folder), copy])
-    with _opened(gallery, copy, token) as collection:
-        if len(collection) != len(gallery):
-            print(f"{collection.fill()} rows are new to {copy.uri}.", flush=True)
-        if len(collection) > len(gallery):
-            raise UserError(f"{copy.uri} holds rows that are not in {gallery.folder}: give another collection=….")
+    copy = copy_for(gallery, copy)
+    with _opened(gallery, copy, token) as (collection, count):
+        if count:
+            print(f"{count} rows are new to {copy.uri}.", flush=True)
+        gallery.check_current()
         yield collection
 
 
@@ -188,11 +179,9 @@ def settle(gallery: Gallery, copies: Sequence[Copy], *, token: str | None = None
     """Let copies forget whom they have to forget yet; by the uri of those that still do not, why."""
     faults = {}
     for copy in copies:
-        if not copy.owed:
-            continue
         if copy.gone:
             faults[copy.uri] = "it is not there any more, and wherever it was moved to, it holds them"
-            _write_down(gallery.folder, copy, None)
+            settled_with(gallery.folder, copy, None)
             continue
         try:
             with _opened(gallery, copy, token):
@@ -202,22 +191,64 @@ def settle(gallery: Gallery, copies: Sequence[Copy], *, token: str | None = None
     return faults
 
 
-@contextmanager
-def _opened(gallery: Gallery, copy: Copy, token: str | None) -> Iterator[Collection]:
-    """A copy that owes nothing any more."""
+def drop_holding(copy: Copy, paths: Sequence[str], *, token: str | None = None) -> list[str]:
+    """Drop the collections of this name, whoever filled them, that hold one of these rows; their names."""
+    dropped = []
     with connected(copy.uri, token=token) as client:
-        collection = Collection(client, gallery, name=copy.collection, index=copy.kind, uri=copy.uri)
-        known = [other for other in copies_of(gallery.folder) if other.where == copy.where]
-        for asked in (known[0] if known else copy).owed:
-            collection.forget(**asked)
-        if known and known[0].owed:
-            _write_down(gallery.folder, copy, copy._replace(owed=()))
-        yield collection
+        for name in client.list_collections():
+            if name.startswith(f"{copy.collection}_{copy.kind}_"):
+                client.load_collection(name)
+                some = (paths[start : start + QUERIES_AT_ONCE] for start in range(0, len(paths), QUERIES_AT_ONCE))
+                if any(client.query(name, filter=_among("path", each), limit=1) for each in some):
+                    client.drop_collection(name)
+                    dropped.append(name)
+    return dropped
 
 
-def _write_down(folder: Path, copy: Copy, now: Copy | None) -> None:
-    others = [other for other in copies_of(folder) if other.where != copy.where]
-    write_copies(folder, [*others, *([now] if now else [])])
+def still_in(uri: str, vectors: np.ndarray) -> list[Path]:
+    """The files of an embedded Milvus in which the bytes of one of these vectors (n, D) stand."""
+    needles = [row.astype("<f4").tobytes() for row in vectors]
+    found = []
+    for path in [Path(uri), *Path(uri).rglob("*")] if "://" not in uri else []:
+        if path.is_file() and path.stat().st_size:
+            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                if any(content.find(needle) >= 0 for needle in needles):
+                    found.append(path)
+    return found
+
+
+def partitions(shards: Sequence[Shard]) -> dict[str, list[Shard]]:
+    """A generation's shards in groups, by names that say what is in them."""
+    size = 8
+    while len({shard.number // size for shard in shards}) > MOST_PARTITIONS:
+        size *= 2
+    groups: dict[int, list[Shard]] = {}
+    for shard in shards:
+        if shard.rows:
+            groups.setdefault(shard.number // size, []).append(shard)
+    named = {}
+    for number, group in groups.items():
+        digest = hashlib.sha256(repr([tuple(shard) for shard in group]).encode()).hexdigest()[:16]
+        named[f"g{number}_{digest}"] = group
+    return named
+
+
+@contextmanager
+def _opened(gallery: Gallery, copy: Copy, token: str | None) -> Iterator[tuple[Collection, int]]:
+    """A copy that is the gallery's generation, so that it owes nothing any more; and how many rows are new to it."""
+    with connected(copy.uri, token=token) as client:
+        if not copy.name:  # 0.2's collection, from which nothing was ever deleted for good
+            made_by = json.dumps({key: gallery.record[key] for key in (*COMPARABLE, "root")}, sort_keys=True)
+            old = f"{copy.collection}_{copy.kind}_{hashlib.sha256(made_by.encode()).hexdigest()[:16]}"
+            if client.has_collection(old):
+                client.drop_collection(old)
+            settled_with(gallery.folder, copy, None)
+            copy = copy_for(gallery, copy)
+        collection = Collection(client, gallery, copy.name, index=copy.kind, uri=copy.uri)
+        count = collection.fill()
+        if next((known for known in copies_of(gallery.folder) if known == copy and known.owed), None):
+            settled_with(gallery.folder, copy, copy._replace(owed=()))
+        yield collection, count
 
 
 @contextmanager

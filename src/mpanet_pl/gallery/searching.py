@@ -268,7 +268,9 @@ def open_queries(
         made = Gallery(Path(folder) / "queries")
         if skipped := made.skipped():
             told = listed(f"{image.path} ({image.reason})" for image in skipped)
-            raise UserError(f"{len(skipped)} queries cannot be read: {told}")
+            if not len(made):
+                raise UserError(f"{len(skipped)} queries cannot be read: {told}")
+            print(f"{len(skipped)} queries cannot be read and are left out: {told}", flush=True)
         yield queries_of(gallery, made)
 
 

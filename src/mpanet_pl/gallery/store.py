@@ -110,8 +110,11 @@ class Gallery:
             raise UserError(f"{self.folder / PROJECTION} is not the projection that this gallery was made with.")
         return projection
 
-    def blocks(self, columns: Sequence[str] = ()) -> Iterator[Block]:
+    def blocks(self, columns: Sequence[str] = (), shards: Sequence[Shard] | None = None) -> Iterator[Block]:
+        """The rows, part by part; of all shards, or of some."""
         for shard, start in zip(self.manifest.shards, self.starts, strict=False):
+            if shards is not None and shard not in shards:
+                continue
             opened, path = self._open(shard), self.folder / shard.name
             there = [name for name in columns if name in opened.schema_arrow.names]
             for group in range(opened.num_row_groups):
