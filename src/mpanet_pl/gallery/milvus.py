@@ -81,7 +81,7 @@ class Collection:
         self.client.create_partition(self.name, partition)
         at_once = max(1, BYTES_AT_ONCE // (4 * self.gallery.dimension))
         count = 0
-        for block in self.gallery.blocks(tuple(COLUMNS), shards):
+        for block in self.gallery.blocks_of(shards, tuple(COLUMNS)):
             rows, vectors = block.columns.to_pylist(), block.vectors.astype(np.float32)
             for start in range(0, len(rows), at_once):
                 some = zip(rows[start : start + at_once], vectors[start : start + at_once], strict=True)

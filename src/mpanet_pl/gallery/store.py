@@ -110,10 +110,14 @@ class Gallery:
             raise UserError(f"{self.folder / PROJECTION} is not the projection that this gallery was made with.")
         return projection
 
-    def blocks(self, columns: Sequence[str] = (), shards: Sequence[Shard] | None = None) -> Iterator[Block]:
-        """The rows, part by part; of all shards, or of some."""
+    def blocks(self, columns: Sequence[str] = ()) -> Iterator[Block]:
+        return self.blocks_of(self.manifest.shards, columns)
+
+    def blocks_of(self, shards: Sequence[Shard], columns: Sequence[str] = ()) -> Iterator[Block]:
+        """The rows of some shards, part by part."""
+        chosen = set(shards)
         for shard, start in zip(self.manifest.shards, self.starts, strict=False):
-            if shards is not None and shard not in shards:
+            if shard not in chosen:
                 continue
             opened, path = self._open(shard), self.folder / shard.name
             there = [name for name in columns if name in opened.schema_arrow.names]
