@@ -68,6 +68,25 @@ def test_it_runs_from_outside(example: Path, site: Path, tmp_path: Path) -> None
         assert "train/hetero_center" in (elsewhere / "run/metrics.csv").read_text()
 
 
+@pytest.mark.slow
+def test_an_installed_package_brings_its_own_methods(tmp_path: Path) -> None:
+    """By the search path plugin of the guide; its folder is nowhere on the command line."""
+    (plugin,) = re.findall(
+        r"```python\n(from hydra\.plugins.*?)```", (ROOT / "docs/your_own_method.md").read_text(), re.S
+    )
+    example = ROOT / "examples/another_method"
+    for folder in ("hydra_plugins", "my_lab"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "hydra_plugins/my_lab_path.py").write_text(plugin)
+    (tmp_path / "my_lab/__init__.py").touch()
+    shutil.copytree(example / "conf", tmp_path / "my_lab/conf")
+    shutil.copy(example / "stripes.py", tmp_path)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT / "src"), str(tmp_path)))}
+    line = [sys.executable, "-m", "mpanet_pl.train", "method=stripes", "data.height=96", "--cfg", "job"]
+    done = subprocess.run(line, cwd=tmp_path.parent, env=environment, capture_output=True, text=True, timeout=300)
+    assert "_target_: stripes.Stripes" in done.stdout, done.stderr
+
+
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 def test_it_is_short(example: Path) -> None:
     code = [path.read_text().splitlines() for kind in ("py", "yaml") for path in example.rglob(f"*.{kind}")]
