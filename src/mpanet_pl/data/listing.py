@@ -61,7 +61,7 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
 
 def read_identities(root: Path, name: str, faults: Faults) -> set[int]:
     """Identities separated by commas (or white space)."""
-    fields = re.findall(r"[^,\s]+", _read_text(root, name, faults))
+    fields = re.findall(r"[^,\s]+", read_text(root, name, faults))
     faults.add(
         "entries that are not an identity's number", [f"{name}: '{field}'" for field in fields if not is_number(field)]
     )
@@ -71,7 +71,7 @@ def read_identities(root: Path, name: str, faults: Faults) -> set[int]:
 def read_labelled_paths(root: Path, name: str, faults: Faults) -> dict[str, int]:
     """Lines of a path and a label; the path may hold spaces. Only what lies under `root` comes back."""
     labels: dict[str, int] = {}
-    for number, line in enumerate(_read_text(root, name, faults).splitlines(), start=1):
+    for number, line in enumerate(read_text(root, name, faults).splitlines(), start=1):
         if not line.strip():
             continue
         place = f"{name}:{number} '{line.strip()}'"
@@ -88,7 +88,19 @@ def read_labelled_paths(root: Path, name: str, faults: Faults) -> dict[str, int]
     return {path: label for path, label in labels.items() if path not in missing}
 
 
-def _read_text(root: Path, name: str, faults: Faults) -> str:
+def read_numbers(root: Path, name: str, columns: int, faults: Faults) -> Iterator[list[int] | None]:
+    """Each line's whole numbers; None for a line that has not so many."""
+    for number, line in enumerate(read_text(root, name, faults).splitlines(), start=1):
+        fields = line.split()
+        if len(fields) == columns and all(is_number(field.removeprefix("-")) for field in fields):
+            yield [int(field) for field in fields]
+        elif fields:
+            faults.add(f"lines that are not {columns} whole numbers", [f"{name}:{number} '{line.strip()}'"])
+            yield None
+
+
+def read_text(root: Path, name: str, faults: Faults) -> str:
+    """A split file's text; empty, with a fault, where it cannot be had."""
     try:
         refuse_irregular(root / name)
         text = (root / name).read_text(encoding="utf-8-sig")

@@ -1,0 +1,90 @@
+"""MP-ReID (ICCV 2025): 1 930 people under fourteen cameras, on the ground and in the air, visible and infrared.
+
+<camera>/<identity>/<number>.jpg                 cameras 1 … 14, identities 0001 …, with leading zeros or without
+split/<experiment>/{train,val,test}_id.txt       identities, separated by commas; training uses train and val
+<experiment>/…                                   likewise, without split/
+exp_cctv_ir_uav_rgb                              an experiment: whose images search, and among whose
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import ClassVar
+
+import torch
+
+from mpanet_pl.data.catalogue import Catalogue, Splits
+from mpanet_pl.data.faults import Faults
+from mpanet_pl.data.layout import DatasetOnDisk, Row, own_number, relabelled
+from mpanet_pl.data.listing import images_in, read_identities, subfolders
+from mpanet_pl.errors import UserError
+
+CAMERAS = {"cctv_rgb": range(1, 7), "cctv_ir": range(7, 13), "uav_rgb": range(13, 14), "uav_ir": range(14, 15)}
+
+
+class MPReID(DatasetOnDisk):
+    """One experiment: its queries are all test images of one kind of camera, its gallery all of another.
+
+    camera_digit: the release takes the last digit of a camera's number, by which 1 and 11, 2 and 12, 3 and 13, 4 and 14
+        are one, and 10 is 0. No score depends on it, since its protocol has no camera rule.
+    """
+
+    name = "MP-ReID"
+    config = "mp_reid"
+    protocol = "mpanet_pl.evaluation.MPReIDProtocol"
+    chosen_by: ClassVar = ("experiment",)
+    terms = "its owners' agreement"
+
+    def __init__(
+        self, root: str | os.PathLike[str], *, experiment: str = "exp_cctv_ir_cctv_rgb", camera_digit: bool = False
+    ) -> None:
+        super().__init__(root)
+        words = experiment.removeprefix("exp_").split("_")
+        self.sides = "_".join(words[:2]), "_".join(words[2:])
+        if not set(self.sides) <= set(CAMERAS) or self.sides[0] == self.sides[1]:
+            raise UserError(
+                f"experiment is exp_A_B, A and B two of {', '.join(CAMERAS)}, got {experiment!r}. (Those of two words draw "
+                "their queries without a seed, so that no result of theirs can be had again.)"
+            )
+        self.experiment, self.camera_digit = experiment, camera_digit
+
+    def list_splits(self, faults: Faults) -> Splits:
+        inside = (self.root / "split" / self.experiment).is_dir()
+        folder = f"split/{self.experiment}" if inside else self.experiment
+        train, val, test = (read_identities(self.root, f"{folder}/{split}_id.txt", faults) for split in ("train", "val", "test"))
+        faults.add("identities in both train and test", sorted((train | val) & test))
+        rows = sorted(self._rows(train | val | test, faults), key=lambda row: (row[1], row[2], row[0]))
+        present = {row[1] for row in rows}
+        faults.add("identities of a split file without any image", sorted((train | val | test) - present))
+        tested = [row for row in rows if row[1] in test]
+        queries = [row[2] in CAMERAS[self.sides[0]] for row in tested]
+        trained = sorted((train | val) & present)
+        return Splits(
+            relabelled(self._digit(row) for row in rows if row[1] in train | val),
+            Catalogue.from_rows([self._digit(row) for row in tested], queries=queries),
+            held_out=torch.tensor([identity in val for identity in trained], dtype=torch.bool) if val else None,
+            numbers=torch.tensor(trained, dtype=torch.int64),
+        )
+
+    def oddities(self, splits: Splits) -> Iterator[str]:
+        queries = splits.test.queries
+        if queries is not None:
+            found = {*splits.test[~queries].identities.tolist()}
+            asked = {*splits.test[queries].identities.tolist()}
+            yield f"test people of {self.sides[0]} alone, who are searched for in vain: {len(asked - found)}"
+
+    def _digit(self, row: Row) -> Row:
+        path, identity, camera, infrared = row
+        return path, identity, camera % 10 if self.camera_digit else camera, infrared
+
+    def _rows(self, identities: set[int], faults: Faults) -> Iterator[Row]:
+        folders = {own_number(name): name for name in subfolders(self.root)}
+        for side in self.sides:
+            for camera in CAMERAS[side]:
+                folder = folders.get(str(camera))
+                faults.add("missing folders", [] if folder else [str(camera)])
+                for person in subfolders(self.root / folder) if folder else []:
+                    if person.isdecimal() and int(person) in identities:
+                        for image in images_in(self.root / str(folder) / person):
+                            yield f"{folder}/{person}/{image}", int(person), camera, side.endswith("_ir")

@@ -1,0 +1,113 @@
+"""ORBench (NeurIPS 2025): 1 000 people in five modalities, of which this reads the visible and the near-infrared.
+
+train_annos.json                   [{id, file_path: vis/0001/…, …}]; infrared images are found by their folder
+test_gallery_and_queries.json      {RGB_GALLERY: [[id, path], …], NIR: [[id, path], …], …}
+
+Its images are SYSU-MM01's and LLCM's, partly: a file's name says whose, and a network trained there has seen these people.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any, ClassVar
+
+from mpanet_pl.data.catalogue import Catalogue, Splits
+from mpanet_pl.data.faults import Faults
+from mpanet_pl.data.layout import DatasetOnDisk, Row, own_number, relabelled
+from mpanet_pl.data.listing import images_in, missing_files, read_text
+from mpanet_pl.data.seen import SOMEBODY
+
+ORIGINS = ("llcm", "sysu")
+TRAIN, TEST = "train_annos.json", "test_gallery_and_queries.json"
+
+
+class ORBench(DatasetOnDisk):
+    """Infrared images search the visible gallery. Cameras are not said: visible is 1, infrared 2."""
+
+    name = "ORBench"
+    config = "orbench"
+    protocol = "mpanet_pl.evaluation.ORBenchProtocol"
+    terms = "its owners' agreement, and those of SYSU-MM01 and LLCM, whose images it holds"
+    published: ClassVar = {}
+
+    def source_of(self, path: str) -> str:
+        """The person in the dataset that the image comes from, where its name says which."""
+        return origin(PurePosixPath(path).name) or f"orbench/{own_number(path.split('/')[1])}"
+
+    def list_splits(self, faults: Faults) -> Splits:
+        train = sorted(self._train(faults), key=lambda row: (row[1], row[2], row[0]))
+        test = sorted(self._test(faults), key=lambda row: (row[1], row[2], row[0]))
+        folders = [{path.split("/")[1] for path, *_ in rows} for rows in (train, test)]
+        faults.add("identities in both train and test", sorted(folders[0] & folders[1]))
+        missing = missing_files(self.root, [path for path, *_ in test])
+        faults.add("test images that are not there", missing)
+        return Splits(relabelled(train), Catalogue.from_rows(test, queries=[infrared for *_, infrared in test]))
+
+    def oddities(self, splits: Splits) -> Iterator[str]:
+        for split, catalogue in (("train", splits.train), ("test", splits.test)):
+            if catalogue.sources:
+                theirs = sum(not source.startswith("orbench/") for source in catalogue.sources)
+                yield f"{split} images whose names say another dataset: {theirs} of {len(catalogue)}"
+
+    def _train(self, faults: Faults) -> Iterator[Row]:
+        listed = self._json(TRAIN, list, faults)
+        good = [one for one in listed if isinstance(one, dict) and _is_pair([one.get("id"), one.get("file_path")])]
+        faults.add("entries without id and file_path", [f"{TRAIN}: {len(listed) - len(good)}"][: len(listed) - len(good)])
+        labels = {str(one["file_path"]): int(one["id"]) for one in good}
+        missing = {*missing_files(self.root, labels)}
+        faults.add("training images that are not there", sorted(missing))
+        people: dict[str, int] = {}
+        for path, label in labels.items():
+            people[path.split("/")[1]] = label
+            if path not in missing:
+                yield path, label, 1, False
+        for person, label in people.items():
+            found = images_in(self.root / "nir" / person)
+            faults.add("training people without an infrared folder", [] if found else [f"nir/{person}"])
+            for name in found:
+                yield f"nir/{person}/{name}", label, 2, True
+
+    def _test(self, faults: Faults) -> Iterator[Row]:
+        listed = self._json(TEST, dict, faults)
+        for key, camera in (("RGB_GALLERY", 1), ("NIR", 2)):
+            pairs = listed.get(key) if isinstance(listed, dict) else None
+            if not isinstance(pairs, list):
+                faults.add("missing lists", [f"{key} of {TEST}"])
+                continue
+            faults.add("entries that are not identity and path", [f"{key}: {one}" for one in pairs if not _is_pair(one)])
+            for identity, path in dict.fromkeys((int(one[0]), str(one[1])) for one in pairs if _is_pair(one)):
+                yield path, identity, camera, camera == 2
+
+    def _json(self, name: str, kind: type, faults: Faults) -> Any:
+        text = read_text(self.root, name, faults)
+        try:
+            found = json.loads(text) if text else kind()
+        except (ValueError, RecursionError) as error:
+            faults.add("split files that cannot be read", [f"{name} ({error})"])
+            return kind()
+        if not isinstance(found, kind):
+            faults.add("split files of another edition", [f"{name} (no {kind.__name__})"])
+            return kind()
+        return found
+
+
+def origin(name: str) -> str:
+    """The dataset and the person whom a file's name says, of the first three words; empty where it says none.
+
+    >>> origin("llcm_train_0012_c03.jpg"), origin("0012_sysu_cam3_0001.jpg"), origin("llcm_a_b_1.jpg"), origin("1.jpg")
+    ('llcm/12', 'sysu/12', 'llcm/?', '')
+    """
+    lowered = name.lower()
+    named = next((dataset for dataset in ORIGINS if dataset in lowered), None)
+    if named is None:
+        return ""
+    words = [word for word in lowered.split("_")[:3] if re.fullmatch(r"\d+", word)]
+    return f"{named}/{own_number(words[-1])}" if len(words) == 1 else f"{named}/{SOMEBODY}"
+
+
+def _is_pair(one: Any) -> bool:
+    is_list = isinstance(one, list) and len(one) == 2 and isinstance(one[1], str) and one[1].count("/") >= 2
+    return is_list and not PurePosixPath(one[1]).is_absolute() and ".." not in one[1] and str(one[0]).isdecimal()

@@ -1,0 +1,120 @@
+"""Protocols of tracklet datasets, and of those whose lists say who searches."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from mpanet_pl.data.catalogue import Catalogue, Dataset
+from mpanet_pl.errors import UserError
+from mpanet_pl.evaluation.protocols import FolderProtocol, rows_of
+from mpanet_pl.interfaces import RetrievalProtocol, Search
+
+BATCH = 64  # of BUPTCampus' test, whose last incomplete batch of visible tracklets is dropped
+
+
+class VCMProtocol(FolderProtocol):
+    """HITSZ-VCM (MITML, M3-ReID): every tracklet of one modality searches among all of the other, both ways.
+
+    A gallery tracklet of the query's own identity and camera is removed. Every tracklet counts at its own rank.
+    """
+
+    cmc = "plain"
+
+    def __init__(self) -> None:
+        super().__init__(same_camera=True)
+        self.draw = "all tracklets of the other modality are the gallery but those of the query's identity and camera"
+
+    @classmethod
+    def of(cls, dataset: Dataset, **settings: Any) -> Self:
+        return cls(**settings)
+
+
+class BUPTCampusProtocol(RetrievalProtocol):
+    """BUPTCampus in one of its uses.
+
+    rules: `official`, the release: five settings, no camera rule, and of the visible tracklets of query.txt and of
+        gallery.txt the last (their number modulo 64) are not scored, as its loader drops the last incomplete batch;
+        `official_all`: the same, and nothing is dropped; `m3`: M3-ReID's, both ways across modalities, without gallery
+        tracklets of the query's own identity and camera.
+    """
+
+    cmc = "plain"
+
+    def __init__(self, rules: str = "official") -> None:
+        super().__init__()
+        if rules not in ("official", "official_all", "m3"):
+            raise UserError(f"protocol.rules is one of official, official_all, m3, got {rules!r}.")
+        self.rules = rules
+        self.draw = f"query.txt searches gallery.txt ({rules})"
+        self.title = f"BUPTCampusProtocol {rules}"
+
+    def searches(self, catalogue: Catalogue) -> list[Search]:
+        rows = {(kind, side): self._rows(catalogue, kind, side) for kind in (False, True) for side in (False, True)}
+        named = {False: "visible", True: "infrared"}
+        pairs = [(False, True), (True, False)]
+        if self.rules != "m3":
+            pairs = [(False, False), *pairs, (True, True)]
+        found = [Search(rows[a, True], {f"{named[a]}_to_{named[b]}": [rows[b, False]]}) for a, b in pairs]
+        if self.rules != "m3":
+            queries, gallery = (torch.cat([rows[kind, side] for kind in (False, True)]) for side in (True, False))
+            found.append(Search(queries, {"all_to_all": [gallery]}))
+        return found
+
+    def _rows(self, catalogue: Catalogue, infrared: bool, asks: bool) -> Tensor:
+        """Rows of one modality and one list, in the order of that list."""
+        roles = _roles(catalogue)
+        chosen = ((catalogue.infrared == infrared) & (roles == asks)).nonzero().flatten()
+        if catalogue.tracks is not None:
+            chosen = chosen[catalogue.tracks[chosen].argsort(stable=True)]
+        if self.rules == "official" and not infrared:
+            kept = len(chosen) - (len(chosen) % BATCH or len(chosen))  # of a whole number of batches all are dropped
+            return chosen[: kept or len(chosen)]  # below one batch there would be nothing to score
+        return chosen
+
+    def ignored(self, queries: Catalogue, gallery: Catalogue) -> Tensor | None:
+        if self.rules != "m3":
+            return None
+        same_camera = queries.cameras[:, None] == gallery.cameras
+        return same_camera & (queries.identities[:, None] == gallery.identities)
+
+
+class ORBenchProtocol(RetrievalProtocol):
+    """ORBench: near-infrared images search the one visible gallery; no camera rule."""
+
+    cmc = "plain"
+    draw = "all visible test images are the gallery"
+
+    def searches(self, catalogue: Catalogue) -> list[Search]:
+        infrared, visible = rows_of(catalogue, infrared=True), rows_of(catalogue, infrared=False)
+        return [Search(infrared, {"infrared_to_visible": [visible]})]
+
+
+class MPReIDProtocol(RetrievalProtocol):
+    """MP-ReID: all test images of an experiment's first kind of camera search all of its second; no camera rule."""
+
+    cmc = "plain"
+    draw = "all test images of the experiment's second kind of camera are the gallery"
+
+    def __init__(self, setting: str = "queries_to_gallery") -> None:
+        super().__init__()
+        self.setting = setting
+
+    @classmethod
+    def of(cls, dataset: Dataset, **settings: Any) -> Self:
+        sides = getattr(dataset, "sides", None)
+        return cls(**({"setting": "_to_".join(sides)} if sides else {}) | settings)
+
+    def searches(self, catalogue: Catalogue) -> list[Search]:
+        roles = _roles(catalogue)
+        order = torch.tensor(sorted(range(len(catalogue)), key=catalogue.paths.__getitem__), dtype=torch.int64)
+        return [Search(order[roles[order]], {self.setting: [order[~roles[order]]]})]
+
+
+def _roles(catalogue: Catalogue) -> Tensor:
+    """(N,) bool, who searches; where no list says it, as of people held out of training, infrared searches."""
+    return catalogue.infrared if catalogue.queries is None else catalogue.queries
+
+
