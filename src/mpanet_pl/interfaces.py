@@ -47,7 +47,8 @@ class Network(Protocol):
 
     asks: tuple[str, ...] = ()
     """What it cannot do without. `infrared`: streams or necks of each modality, so that whoever embeds has to say it.
-    `cameras`: it is also called with the keyword `cameras` (B,)."""
+    `cameras`: it is also called with the keyword `cameras` (B,). `frames`: likewise with T, how many images after one
+    another are of one tracklet; it still gives a row an image, where a vector of the tracklet stands T times."""
 
     def __call__(self, images: Tensor, infrared: Tensor | None = None) -> Embedding:
         """Normalised images (B, 3, H, W), infrared (B,) bool; one row an image in evaluation."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
@@ -23,6 +23,8 @@ from mpanet_pl.system.precision import at_least_float32
 from mpanet_pl.system.targets import TARGET, usual_or_own
 
 FIELDS = ("embedding", "descriptor")  # of an embedding, by which images can be searched
+
+Maybe: TypeAlias = Tensor | None
 
 
 class MPANetModule(pl.LightningModule):
@@ -93,12 +95,17 @@ class MPANetModule(pl.LightningModule):
         if not getattr(self.criterion, "classifies", True) and hasattr(self.network, "neck"):
             self.network.neck.requires_grad_(False)  # no term sees what is behind it
 
-    def forward(self, images: Tensor, infrared: Tensor | None = None, cameras: Tensor | None = None) -> Tensor:
+    def forward(
+        self, images: Tensor, infrared: Maybe = None, cameras: Maybe = None, frames: int | None = None
+    ) -> Tensor:
         """What search compares of images, one row each in evaluation."""
-        return getattr(self.embed(images, infrared, cameras), self.scored)
+        return getattr(self.embed(images, infrared, cameras, frames), self.scored)
 
-    def embed(self, images: Tensor, infrared: Tensor | None = None, cameras: Tensor | None = None) -> Embedding:
-        asked = {"cameras": cameras} if "cameras" in self.asks else {}
+    def embed(
+        self, images: Tensor, infrared: Maybe = None, cameras: Maybe = None, frames: int | None = None
+    ) -> Embedding:
+        offered = {"cameras": cameras, "frames": frames or 1}
+        asked = {name: value for name, value in offered.items() if name in self.asks}
         return self.network(images, infrared, **asked)
 
     def score_by(self, field: str) -> None:
@@ -133,7 +140,7 @@ class MPANetModule(pl.LightningModule):
         return [] if given else [RetrievalScoring()]
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
-        return self(batch.images, batch.infrared, batch.cameras)
+        return self(batch.images, batch.infrared, batch.cameras, batch.frames)
 
     test_step = predict_step = validation_step
 

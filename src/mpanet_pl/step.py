@@ -40,7 +40,7 @@ def logged(module: Any, terms: dict[str, Tensor], embedding: Tensor, identities:
 
 def everyone(module: Any, batch: Batch) -> tuple[Embedding, Tensor, Tensor]:
     """Embedding, identities and infrared of every rank's rows."""
-    seen = module.embed(batch.images, batch.infrared, batch.cameras)
+    seen = module.embed(batch.images, batch.infrared, batch.cameras, batch.frames)
     rows, expected = len(seen.embedding), len(batch.images) * _branches(module)
     if rows != expected:
         raise UserError(

@@ -191,6 +191,9 @@ class _Data:
     eval_batch_size: int = number(1)
     workers: int | None = number(*WORKERS)
     cache: bool | str = path("true, false or a path")
+    frames: int | None = number(1)
+    frames_by: str
+    augment_by: str = is_one_of("frame", "track")
     seed: int = number(*SEED)
 
 
@@ -389,9 +392,10 @@ class Prepare:
 @dataclass(kw_only=True)
 class Synthesize:
     out: str = path()
-    layout: str = is_one_of("sysu", "regdb", "llcm", "folder")
+    layout: str = is_one_of("sysu", "regdb", "llcm", "folder", "vcm", "buptcampus", "orbench", "mp_reid")
     scale: str = is_one_of("small", "full")
     identities: int | None = number(1)
+    frames: int = number(1)
     images_per_camera: int = number(1)
     siblings: float = number(0, 1)
     hardness: float = number(0)

@@ -2,6 +2,7 @@
 
 from mpanet_pl.data.augment import Augment as Augment
 from mpanet_pl.data.augment import Augmentation as Augmentation
+from mpanet_pl.data.buptcampus import BUPTCampus as BUPTCampus
 from mpanet_pl.data.cache import open_images as open_images
 from mpanet_pl.data.catalogue import Batch as Batch
 from mpanet_pl.data.catalogue import Catalogue as Catalogue
@@ -14,5 +15,8 @@ from mpanet_pl.data.joint import Joint as Joint
 from mpanet_pl.data.layout import DatasetOnDisk as DatasetOnDisk
 from mpanet_pl.data.layout import relabelled as relabelled
 from mpanet_pl.data.llcm import LLCM as LLCM
+from mpanet_pl.data.mp_reid import MPReID as MPReID
+from mpanet_pl.data.orbench import ORBench as ORBench
 from mpanet_pl.data.regdb import RegDB as RegDB
 from mpanet_pl.data.sysu import SYSU as SYSU
+from mpanet_pl.data.track_lists import TrackLists as TrackLists

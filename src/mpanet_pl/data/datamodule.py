@@ -15,24 +15,25 @@ the device.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from pytorch_lightning import LightningDataModule, Trainer
-from torch import Tensor, distributed
+from torch import distributed
 from torch.utils.data import DataLoader, Sampler
-from torch.utils.data import Dataset as TorchDataset
 
 from mpanet_pl.data.augment import Augment, Augmentation, normalise
 from mpanet_pl.data.cache import open_splits
 from mpanet_pl.data.catalogue import Batch, Catalogue, Dataset
 from mpanet_pl.data.images import Images
 from mpanet_pl.data.joint import Joint
+from mpanet_pl.data.loading import Clips, Leaving, RowsOf
 from mpanet_pl.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
-from mpanet_pl.data.sampler import DRAWS, Draw, EvaluationBatches, Rows, TrainingBatches
+from mpanet_pl.data.sampler import DRAWS, Draw, EvaluationBatches, TrainingBatches
+from mpanet_pl.data.tracklets import RULES, Tracklets
 from mpanet_pl.errors import UserError
 from mpanet_pl.system.cores import usable_cores
 
@@ -71,6 +72,10 @@ class ReIDDataModule(LightningDataModule):
         cache: True to decode each image once, into a file beside the dataset; a path to put it elsewhere; False to read
             the originals each time.
         seed: of what is drawn, 0 or more.
+        frames: T, how many frames stand for a tracklet, of datasets that have some; a row of the catalogues is then a
+            tracklet, and a batch holds its T frames one after another. None: every frame is an image of its own.
+        frames_by: which frames, `strips` or `linspace` (see `mpanet_pl.data.tracklets`).
+        augment_by: each `frame` is augmented by draws of its own, or all of a `track` alike.
 
     Raises:
         UserError: a value outside its range, at once. In `setup`: a dataset whose folder is at fault (all faults
@@ -112,6 +117,9 @@ class ReIDDataModule(LightningDataModule):
         workers: int | None = None,
         cache: bool | str = True,
         seed: int = 1,
+        frames: int | None = None,
+        frames_by: str = "strips",
+        augment_by: str = "frame",
     ) -> None:
         super().__init__()
         for name, least, value in [
@@ -123,6 +131,7 @@ class ReIDDataModule(LightningDataModule):
             ("eval_batch_size", 1, eval_batch_size),
             ("workers", 0, 0 if workers is None else workers),
             ("seed", 0, seed),
+            ("frames", 1, 1 if frames is None else frames),
         ]:
             if not isinstance(value, int) or isinstance(value, bool):
                 raise UserError(f"data.{name} must be a whole number, got {value!r}.")
@@ -134,6 +143,11 @@ class ReIDDataModule(LightningDataModule):
             raise UserError(f"data.validation is one of {', '.join(VALIDATIONS)}, got {validation!r}.")
         if views_of not in VIEWED:
             raise UserError(f"data.views_of is one of {', '.join(VIEWED)}, got {views_of!r}.")
+        if frames_by not in RULES:
+            raise UserError(f"data.frames_by is one of {', '.join(RULES)}, got {frames_by!r}.")
+        if augment_by not in ("frame", "track"):
+            raise UserError(f"data.augment_by is frame or track, got {augment_by!r}.")
+        self.frames, self.frames_by, self.augment_by = frames, frames_by, augment_by
         self.dataset = dataset
         self.height = height
         self.width = width
@@ -187,7 +201,20 @@ class ReIDDataModule(LightningDataModule):
         self.val = splits.test
         if self.validation == "held_out":
             self.train, self.val = splits.hold_out()
+        if self.frames:
+            self._group_frames()
         self._images = open_splits(self.dataset.root, splits, self.height, self.width, cache=self.cache)
+
+    def _group_frames(self) -> None:
+        """A row a tracklet, in each of the catalogues."""
+        assert self.frames
+        every = {id(one): one for one in (self.train, self.val, self.test)}
+        made = {key: Tracklets(one, self.frames, self.frames_by) for key, one in every.items()}
+        names = {name: id(getattr(self, name)) for name in ("train", "val", "test")}
+        self._tracklets = {}
+        for name, key in names.items():
+            setattr(self, name, made[key].catalogue)
+            self._tracklets[id(made[key].catalogue)] = made[key], every[key]
 
     def training_batches(self, rank: int = 0, world: int = 1) -> TrainingBatches:
         """A rank's rows of each batch; raises a `UserError` where the training split cannot fill such batches."""
@@ -265,8 +292,10 @@ class ReIDDataModule(LightningDataModule):
         """The uint8 images of `train` or `test`, by row."""
         return self._images.of(catalogue.paths)
 
-    def files(self, catalogue: Catalogue) -> list[Path]:
-        """Where the images of `train`, `val` or `test` lie, row by row; of tracklets, their frames."""
+    def files(self, catalogue: Catalogue, *, every: bool = False) -> list[Path]:
+        """Where the images of `train`, `val` or `test` lie, row by row; of tracklets the first frame, or every one."""
+        if every and self.frames:
+            catalogue = self._tracklets[id(catalogue)][1]
         return [self._splits.file(self.dataset.root, path) for path in catalogue.paths]
 
     def _rank_and_world(self) -> tuple[int, int]:
@@ -286,50 +315,29 @@ class ReIDDataModule(LightningDataModule):
 
     def _evaluation_loader(self, catalogue: Catalogue) -> DataLoader[Batch]:
         rank, world = self._rank_and_world()
-        batches = EvaluationBatches(catalogue, self.eval_batch_size, rank=rank, world=world)
+        batches = EvaluationBatches(
+            catalogue, max(1, self.eval_batch_size // (self.frames or 1)), rank=rank, world=world
+        )
         return self._loader(catalogue, batches, stays=False)
+
+    def _rows_of(self, catalogue: Catalogue) -> RowsOf:
+        if not self.frames:
+            return RowsOf(self.images(catalogue), catalogue, self.dataset, is_test=catalogue is self.test)
+        tracklets, frames = self._tracklets[id(catalogue)]
+        whose = {"source": self.dataset, "is_test": catalogue is self.test}
+        return Clips(self.images(frames), tracklets, seed=self.seed, alike=self.augment_by == "track", **whose)
 
     def _loader(self, catalogue: Catalogue, batches: Sampler[Any], *, stays: bool) -> DataLoader[Batch]:
         """Only the training loader's workers stay between epochs: two loaders would hold twice the processes."""
         workers = self._workers()
-        return (DataLoader if stays else _Leaving)(
-            _Rows(self.images(catalogue), catalogue, self.dataset, is_test=catalogue is self.test),
+        return (DataLoader if stays else Leaving)(
+            self._rows_of(catalogue),
             sampler=batches,
             batch_size=None,
             num_workers=workers,
             persistent_workers=stays and workers > 0,
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
         )
-
-
-class _Leaving(DataLoader[Batch]):
-    """Its workers end with the last batch, though a trainer, who knows how many there are, never asks for one more."""
-
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        batches = super().__iter__()
-        upcoming = next(batches, None)
-        while upcoming is not None:
-            batch, upcoming = upcoming, next(batches, None)
-            yield batch
-
-
-class _Rows(TorchDataset[Batch]):
-    """A catalogue's images, fetched by the batch; it says whose they are to whoever scores them."""
-
-    def __init__(self, images: Images, catalogue: Catalogue, source: Dataset, *, is_test: bool) -> None:
-        self.images, self.catalogue, self.source, self.is_test = images, catalogue, source, is_test
-        self.identities: Tensor = catalogue.identities
-        self.cameras: Tensor = catalogue.cameras
-        self.infrared: Tensor = catalogue.infrared
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, rows: list[int]) -> Batch:
-        index = torch.tensor(rows, dtype=torch.int64)
-        occurrence = torch.tensor(rows.occurrence) if isinstance(rows, Rows) else torch.zeros_like(index)
-        columns = self.identities[index], self.cameras[index], self.infrared[index]
-        return Batch(self.images[index], *columns, index, occurrence)
 
 
 def _check_labels(train: Catalogue) -> None:

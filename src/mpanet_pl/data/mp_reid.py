@@ -44,15 +44,17 @@ class MPReID(DatasetOnDisk):
         self.sides = "_".join(words[:2]), "_".join(words[2:])
         if not set(self.sides) <= set(CAMERAS) or self.sides[0] == self.sides[1]:
             raise UserError(
-                f"experiment is exp_A_B, A and B two of {', '.join(CAMERAS)}, got {experiment!r}. (Those of two words draw "
-                "their queries without a seed, so that no result of theirs can be had again.)"
+                f"experiment is exp_A_B, A and B two of {', '.join(CAMERAS)}, got {experiment!r}. (Those of two words "
+                "draw their queries without a seed, so that no result of theirs can be had again.)"
             )
         self.experiment, self.camera_digit = experiment, camera_digit
 
     def list_splits(self, faults: Faults) -> Splits:
         inside = (self.root / "split" / self.experiment).is_dir()
         folder = f"split/{self.experiment}" if inside else self.experiment
-        train, val, test = (read_identities(self.root, f"{folder}/{split}_id.txt", faults) for split in ("train", "val", "test"))
+        train, val, test = (
+            read_identities(self.root, f"{folder}/{split}_id.txt", faults) for split in ("train", "val", "test")
+        )
         faults.add("identities in both train and test", sorted((train | val) & test))
         rows = sorted(self._rows(train | val | test, faults), key=lambda row: (row[1], row[2], row[0]))
         present = {row[1] for row in rows}

@@ -3,7 +3,7 @@
 train_annos.json                   [{id, file_path: vis/0001/…, …}]; infrared images are found by their folder
 test_gallery_and_queries.json      {RGB_GALLERY: [[id, path], …], NIR: [[id, path], …], …}
 
-Its images are SYSU-MM01's and LLCM's, partly: a file's name says whose, and a network trained there has seen these people.
+Part of its images are SYSU-MM01's and LLCM's: a file's name says whose. A network trained there has seen these people.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ class ORBench(DatasetOnDisk):
     def _train(self, faults: Faults) -> Iterator[Row]:
         listed = self._json(TRAIN, list, faults)
         good = [one for one in listed if isinstance(one, dict) and _is_pair([one.get("id"), one.get("file_path")])]
-        faults.add("entries without id and file_path", [f"{TRAIN}: {len(listed) - len(good)}"][: len(listed) - len(good)])
+        faults.add(
+            "entries without id and file_path", [f"{TRAIN}: {len(listed) - len(good)}"][: len(listed) - len(good)]
+        )
         labels = {str(one["file_path"]): int(one["id"]) for one in good}
         missing = {*missing_files(self.root, labels)}
         faults.add("training images that are not there", sorted(missing))
@@ -77,7 +79,9 @@ class ORBench(DatasetOnDisk):
             if not isinstance(pairs, list):
                 faults.add("missing lists", [f"{key} of {TEST}"])
                 continue
-            faults.add("entries that are not identity and path", [f"{key}: {one}" for one in pairs if not _is_pair(one)])
+            faults.add(
+                "entries that are not identity and path", [f"{key}: {one}" for one in pairs if not _is_pair(one)]
+            )
             for identity, path in dict.fromkeys((int(one[0]), str(one[1])) for one in pairs if _is_pair(one)):
                 yield path, identity, camera, camera == 2
 

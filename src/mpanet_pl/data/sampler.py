@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,11 +131,11 @@ def _deal(group_owners: Integers, p: int, rng: np.random.Generator) -> Integers:
 
 
 class Rows(list[int]):
-    """A batch: rows of the catalogue, which know how often each of them came before in the epoch."""
+    """A batch: rows of the catalogue, which know the epoch, and how often each of them came before in it."""
 
-    def __init__(self, rows: list[int], occurrence: list[int]) -> None:
+    def __init__(self, rows: list[int], occurrence: list[int], epoch: int = 0) -> None:
         super().__init__(rows)
-        self.occurrence = occurrence
+        self.occurrence, self.epoch = occurrence, epoch
 
 
 class TrainingBatches(DistributedSampler[Rows]):
@@ -174,7 +175,7 @@ class TrainingBatches(DistributedSampler[Rows]):
     def __iter__(self) -> Iterator[Rows]:
         batches = self.global_batches(self.epoch)
         ours = (np.split(of_all, self.num_replicas, axis=1)[self.rank] for of_all in (batches, occurrences(batches)))
-        yield from map(Rows, *(of_rank.tolist() for of_rank in ours))
+        yield from map(Rows, *(of_rank.tolist() for of_rank in ours), repeat(self.epoch))
 
     def global_batches(self, epoch: int) -> Integers:
         """The batches of all ranks together, (len(self), P * K) rows of the catalogue."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -115,7 +115,9 @@ class TrackLists(DatasetOnDisk):
         if mixed:
             kept = "kept" if self.mixed_in == "keep" else "dropped"
             lines = [f"{line} ({name})" for line, name in mixed.items()]
-            self._odd.append(f"lines of track_{split}_info.txt with frames of others, which are {kept}: {listed(lines)}")
+            self._odd.append(
+                f"lines of track_{split}_info.txt with frames of others, which are {kept}: {listed(lines)}"
+            )
         catalogue = Catalogue.from_rows(rows, tracks=numbers, queries=queries if searched else None)
         whole = without_short(catalogue, self.least_frames) if rows else catalogue
         if short := len(set(numbers)) - (0 if whole.tracks is None else len(whole.tracks.unique())):
@@ -151,7 +153,7 @@ class TrackLists(DatasetOnDisk):
     def _info(self, name: str) -> str:
         return f"info/{name}" if (self.root / "info" / name).exists() else name
 
-    def _places(self, split: str):  # type: ignore[no-untyped-def]
+    def _places(self, split: str) -> Callable[[re.Match[str]], str]:
         """A function from a matched name to its path: folders are found by number, with leading zeros or without."""
         base = next((name for name in (SPLITS[split], "data", "") if name == "" or (self.root / name).is_dir()), "")
         folders = {own_number(name): name for name in subfolders(self.root / base)}

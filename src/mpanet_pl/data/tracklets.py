@@ -99,5 +99,3 @@ def without_short(catalogue: Catalogue, least: int) -> Catalogue:
 def renumbered(catalogue: Catalogue) -> Catalogue:
     """A training catalogue whose people are 0 … C-1 again."""
     return replace(catalogue, identities=catalogue.identities.unique(return_inverse=True)[1])
-
-

@@ -13,15 +13,19 @@ from mpanet_pl.evaluation.protocols import (
 from mpanet_pl.evaluation.rerank import Affinity, KReciprocal, MutualNeighbours
 from mpanet_pl.evaluation.scoring import Scores, check_matches, evaluate
 from mpanet_pl.evaluation.tables import Results
+from mpanet_pl.evaluation.tracklet_protocols import BUPTCampusProtocol, MPReIDProtocol, ORBenchProtocol, VCMProtocol
 from mpanet_pl.interfaces import RetrievalProtocol, Search
 
 __all__ = [
     "Affinity",
+    "BUPTCampusProtocol",
     "FolderProtocol",
     "JointProtocol",
     "KReciprocal",
     "LLCMProtocol",
+    "MPReIDProtocol",
     "MutualNeighbours",
+    "ORBenchProtocol",
     "ReIDMetric",
     "RegDBProtocol",
     "Results",
@@ -29,6 +33,7 @@ __all__ = [
     "SYSUProtocol",
     "Scores",
     "Search",
+    "VCMProtocol",
     "check_matches",
     "evaluate",
     "protocol_of",

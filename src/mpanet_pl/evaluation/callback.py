@@ -16,6 +16,7 @@ from mpanet_pl.evaluation.outcomes import NAMES
 from mpanet_pl.evaluation.protocols import protocol_of
 from mpanet_pl.evaluation.scoring import Scores
 from mpanet_pl.interfaces import Reranker, RetrievalProtocol
+from mpanet_pl.system.precision import at_least_float32
 
 MONITOR = "val/monitor"
 
@@ -93,7 +94,8 @@ class RetrievalScoring(pl.Callback):
     ) -> None:
         if self.flip and self.scored[idx]:
             with trainer.precision_plugin.forward_context():
-                outputs = (outputs + module(batch.images.flip(-1), batch.infrared)) / 2
+                flipped = module(batch.images.flip(-1), batch.infrared, batch.cameras, batch.frames)
+            outputs = (outputs + flipped) / 2
         self._update(outputs, batch, idx)
 
     def _update(self, outputs: Any, batch: Batch, idx: int) -> None:
@@ -101,7 +103,7 @@ class RetrievalScoring(pl.Callback):
             if not isinstance(outputs, Tensor):
                 kind = type(outputs).__name__
                 raise UserError(f"The step gives a {kind}: a validation or test step returns embeddings (B, D).")
-            one.metric.update(outputs, batch.index)
+            one.metric.update(*a_row_a_track(outputs, batch))
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         if trainer.sanity_checking:
@@ -148,6 +150,17 @@ def _named(loaders: Any) -> list[tuple[str, Any]]:
         (name if names.count(name) == 1 else f"{name}{names[: place + 1].count(name)}", loader)
         for place, (name, loader) in enumerate(zip(names, loaders, strict=True))
     ]
+
+
+def a_row_a_track(embeddings: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Embeddings and rows of a batch; of tracklets the mean over their frames, in float32 or better.
+
+    The neck is affine at test, so that it is the same before the neck as after.
+    """
+    if not batch.frames:
+        return embeddings, batch.index
+    tracks = embeddings.unflatten(0, (-1, batch.frames))  # (B, T, D)
+    return tracks.mean(1, dtype=at_least_float32(embeddings.dtype)), batch.index[:: batch.frames]
 
 
 def _all(limit: float) -> bool:

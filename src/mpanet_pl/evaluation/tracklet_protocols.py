@@ -69,9 +69,9 @@ class BUPTCampusProtocol(RetrievalProtocol):
         chosen = ((catalogue.infrared == infrared) & (roles == asks)).nonzero().flatten()
         if catalogue.tracks is not None:
             chosen = chosen[catalogue.tracks[chosen].argsort(stable=True)]
-        if self.rules == "official" and not infrared:
-            kept = len(chosen) - (len(chosen) % BATCH or len(chosen))  # of a whole number of batches all are dropped
-            return chosen[: kept or len(chosen)]  # below one batch there would be nothing to score
+        whole_batches = len(chosen) // BATCH * BATCH
+        if self.rules == "official" and not infrared and whole_batches:  # fewer than a batch: nothing would be left
+            return chosen[:whole_batches]
         return chosen
 
     def ignored(self, queries: Catalogue, gallery: Catalogue) -> Tensor | None:
@@ -116,5 +116,3 @@ class MPReIDProtocol(RetrievalProtocol):
 def _roles(catalogue: Catalogue) -> Tensor:
     """(N,) bool, who searches; where no list says it, as of people held out of training, infrared searches."""
     return catalogue.infrared if catalogue.queries is None else catalogue.queries
-
-

@@ -124,7 +124,7 @@ def fit_and_test(
     record = Record.of(trainer, dataset=cfg.dataset, trial=cfg.trial, seed=cfg.seed)
     record = replace(record, changes=tuple(cfg.get("changes", ())), loggers=_versions(loggers)).following(earlier)
     checkpoints.record = record
-    checkpoints.seen = Seen.of(examiner.data.train, examiner.data.files(examiner.data.train))
+    checkpoints.seen = Seen.of(examiner.data.train, examiner.data.files(examiner.data.train, every=True))
     if trainer.is_global_zero:
         replace(record, epochs=done).write(folder)
     trainer.fit(

@@ -24,7 +24,12 @@ CAMERAS = {
     "regdb": [Camera(1, False), Camera(2, True)],
     "llcm": LLCM_CAMERAS,
     "folder": SYSU_CAMERAS,
+    "vcm": [Camera(n, False) for n in (1, 2, 3)] + [Camera(n, True) for n in (4, 5, 6)],
+    "buptcampus": [Camera(n, infrared) for n in (1, 2, 3) for infrared in (False, True)],
+    "orbench": [Camera(1, False), Camera(2, True)],
+    "mp_reid": [Camera(n, n in (*range(7, 13), 14)) for n in range(1, 15)],
 }
+WALKING = ("vcm", "buptcampus")  # layouts of tracklets
 
 
 def even_census(layout: str, identities: int, images: int, test_share: float) -> Census:

@@ -14,6 +14,7 @@ from mpanet_pl.run.configuration import NOTHING_TYPED, Request
 from mpanet_pl.run.pictures import sheet
 from mpanet_pl.system.cores import usable_cores
 from mpanet_pl.world import Look, World, draw_world
+from mpanet_pl.world.census import WALKING
 from mpanet_pl.world.people import Person
 from mpanet_pl.world.shot import Shot
 
@@ -29,6 +30,7 @@ def synthesize(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
         layout=cfg.layout,
         identities=None if cfg.scale == "full" else World.identities if cfg.identities is None else cfg.identities,
         images_per_camera=cfg.images_per_camera,
+        frames=cfg.frames if cfg.layout in WALKING else None,
         siblings=cfg.siblings,
         look=Look(seed=cfg.seed, height=cfg.height, width=cfg.width, hardness=cfg.hardness),
     )

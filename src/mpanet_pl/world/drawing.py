@@ -34,9 +34,9 @@ from mpanet_pl.data.listing import missing_files
 from mpanet_pl.errors import UserError
 from mpanet_pl.system.files import in_turn, written_aside
 from mpanet_pl.system.progress import track
-from mpanet_pl.world import layouts
+from mpanet_pl.world import layouts, track_layouts
 from mpanet_pl.world.body import FACINGS
-from mpanet_pl.world.census import CAMERAS, Census, even_census, full_census
+from mpanet_pl.world.census import CAMERAS, WALKING, Census, even_census, full_census
 from mpanet_pl.world.parts import box_around, visible_boxes
 from mpanet_pl.world.people import NUANCES, Person, populate, siblings_of
 from mpanet_pl.world.shot import Look, Shot
@@ -54,7 +54,8 @@ class World:
 
     layout: str = "sysu"
     identities: int | None = 100  # None: the real dataset's people and numbers of images
-    images_per_camera: int = 8
+    images_per_camera: int = 8  # or tracklets, in a layout of tracklets
+    frames: int | None = None  # of a tracklet
     test_share: float = 0.4  # of made-up identities, the last ones
     siblings: float = 0.0  # the share of identities who have a sibling
     dyed: bool = False  # whoever is trained on wears other colours in every picture
@@ -69,6 +70,10 @@ class World:
             raise UserError(
                 f"test_share is the share of identities to be tested on, at least two and not all but one: "
                 f"got {self.test_share} of {self.identities}"
+            )
+        if (self.frames is not None) != (self.layout in WALKING) or (self.frames or 1) < 1:
+            raise UserError(
+                f"frames, at least 1, is for layouts of tracklets ({', '.join(WALKING)}): got {self.frames}"
             )
         if self.images_per_camera < 1:
             raise UserError(f"images_per_camera is at least 1, got {self.images_per_camera}")
@@ -102,6 +107,14 @@ class World:
                 return layouts.regdb(who, self.look.seed)
             case "llcm":
                 return layouts.llcm(who)
+            case "vcm":
+                return track_layouts.vcm(who, self.frames or 1)
+            case "buptcampus":
+                return track_layouts.buptcampus(who, self.frames or 1)
+            case "orbench":
+                return track_layouts.orbench(who)
+            case "mp_reid":
+                return track_layouts.mp_reid(who)
             case _:
                 return layouts.folder(who)
 
@@ -164,7 +177,10 @@ def _check_ours(root: Path, world: World) -> None:
 
 
 def _manifest(world: World) -> bytes:
-    return json.dumps({"drawing": VERSION, **asdict(world)}, indent=1).encode()
+    asked = asdict(world)
+    if world.frames is None:
+        del asked["frames"]  # as worlds were told before there were any
+    return json.dumps({"drawing": VERSION, **asked}, indent=1).encode()
 
 
 class Model(NamedTuple):

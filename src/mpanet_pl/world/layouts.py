@@ -28,7 +28,7 @@ def sysu(census: Census, seed: int) -> Layout:
     """SYSU-MM01's tree, with a permutation file of the official format."""
     shots = [
         Shot(f"cam{camera.number}/{identity:04d}/{number:04d}.jpg", identity, *camera, number)
-        for _, identity, camera, number in _images(census)
+        for _, identity, camera, number in images(census)
     ]
     train, val = sorted(census["train"]), sorted(census.get("val", []))
     if not val:
@@ -36,9 +36,9 @@ def sysu(census: Census, seed: int) -> Layout:
         train, val = train[quarter:], train[:quarter]
     test, unused = sorted(census["test"]), sorted(census.get("unused", []))
     files = {
-        "exp/train_id.txt": _comma_separated(train),
-        "exp/val_id.txt": _comma_separated(val),
-        "exp/test_id.txt": _comma_separated(test),
+        "exp/train_id.txt": comma_separated(train),
+        "exp/val_id.txt": comma_separated(val),
+        "exp/test_id.txt": comma_separated(test),
         "exp/rand_perm_cam.mat": _permutations(census, seed),
     }
     return Layout(shots, [sorted(train + val), test, unused], files)
@@ -49,7 +49,7 @@ def regdb(census: Census, seed: int) -> Layout:
     people = sorted(identity for split in census.values() for identity in split)
     shots = [
         Shot(_regdb_path(identity, camera, number), identity, *camera, number)
-        for _, identity, camera, number in _images(census)
+        for _, identity, camera, number in images(census)
     ]
     files = {}
     for trial in range(1, TRIALS + 1):
@@ -77,7 +77,7 @@ def llcm(census: Census) -> Layout:
     """LLCM's tree."""
     shots, lines = [], {"vis": "", "nir": ""}
     label = {identity: number for number, identity in enumerate(sorted(census["train"]))}
-    for split, identity, camera, number in _images(census):
+    for split, identity, camera, number in images(census):
         modality = "nir" if camera.infrared else "vis"
         if split == "train":
             path = f"{modality}/{identity:04d}/{identity:04d}_c{camera.number:02d}_{number:04d}.jpg"
@@ -86,21 +86,21 @@ def llcm(census: Census) -> Layout:
             path = f"test_{modality}/cam{camera.number}/{identity:04d}/{number:04d}.jpg"
         shots.append(Shot(path, identity, *camera, number))
     files = {f"idx/train_{modality}.txt": text.encode() for modality, text in lines.items()}
-    files["idx/test_id.txt"] = _comma_separated(sorted(census["test"]))
+    files["idx/test_id.txt"] = comma_separated(sorted(census["test"]))
     return Layout(shots, [sorted(people) for people in census.values()], files)
 
 
 def folder(census: Census) -> Layout:
     """The tree of a user's own images."""
     shots = []
-    for split, identity, camera, number in _images(census):
+    for split, identity, camera, number in images(census):
         modality = "infrared" if camera.infrared else "visible"
         path = f"{split}/{modality}/{identity:04d}/c{camera.number}_{number:04d}.jpg"
         shots.append(Shot(path, identity, *camera, number))
     return Layout(shots, [sorted(people) for people in census.values()], {})
 
 
-def _images(census: Census) -> Iterator[tuple[str, int, Camera, int]]:
+def images(census: Census) -> Iterator[tuple[str, int, Camera, int]]:
     for split, people in census.items():
         for identity, counts in people.items():
             for camera, count in counts.items():
@@ -108,7 +108,7 @@ def _images(census: Census) -> Iterator[tuple[str, int, Camera, int]]:
                     yield split, identity, camera, number
 
 
-def _comma_separated(identities: Iterable[int]) -> bytes:
+def comma_separated(identities: Iterable[int]) -> bytes:
     return (",".join(map(str, identities)) + "\n").encode()
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from mpanet_pl.world.parts import Part
 from mpanet_pl.world.people import DYES, LIGHT, SHOTS, Person, dyed, generator
 from mpanet_pl.world.places import Place, find_place
 
+STEP = 8  # frames
+
 
 @dataclass(frozen=True)
 class Shot:
@@ -24,6 +27,7 @@ class Shot:
     camera: int
     infrared: bool
     number: int
+    frame: int | None = None  # of a tracklet, whose number is then `number`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +63,14 @@ class Look:
             lean=place.lean + 0.03 * loose * rng.uniform(-1, 1),
             mirrored=bool(rng.integers(2)),
         )
-        return view, Pose.draw(rng), rng
+        pose = Pose.draw(rng)
+        return (view, pose, rng) if shot.frame is None else (*walked(view, pose, shot.frame, self.hardness), rng)
 
     def picture(self, shot: Shot, person: Person, inks: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8."""
-        return paint(inks, person, self._place(shot), self.hardness, self._generator(LIGHT, shot))
+        key = (LIGHT,) if shot.frame is None else (LIGHT, shot.frame)
+        rng = generator(self.seed, *key, shot.identity, shot.camera, shot.infrared, shot.number)
+        return paint(inks, person, self._place(shot), self.hardness, rng)
 
     def dyed(self, shot: Shot, person: Person) -> Person:
         """As they are dressed for this image alone."""
@@ -74,6 +81,15 @@ class Look:
 
     def _generator(self, stream: int, shot: Shot) -> np.random.Generator:
         return generator(self.seed, stream, shot.identity, shot.camera, shot.infrared, shot.number)
+
+
+def walked(view: View, pose: Pose, frame: int, hardness: float) -> tuple[View, Pose]:
+    """The same person some frames later: a step takes eight of them, and whatever hides the person stands still."""
+    turn = 2 * math.pi * frame / STEP
+    ahead = -1 if view.mirrored else 1
+    place = view.x + ahead * hardness * 0.12 * math.sin(frame / 12)
+    stride = math.sin(turn + math.asin(pose.stride))
+    return replace(view, x=place), replace(pose, stride=stride, swing=-stride * abs(pose.swing))
 
 
 def _hide(canvas: Canvas, rng: np.random.Generator) -> None:

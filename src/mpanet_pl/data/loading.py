@@ -1,0 +1,72 @@
+"""What a loader fetches: images or tracklets, a batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from mpanet_pl.data.catalogue import Batch, Catalogue, Dataset
+from mpanet_pl.data.images import Images
+from mpanet_pl.data.sampler import Rows
+from mpanet_pl.data.tracklets import Tracklets
+
+
+class Leaving(DataLoader[Batch]):
+    """Its workers end with the last batch, though a trainer, who knows how many there are, never asks for one more."""
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        batches = super().__iter__()
+        upcoming = next(batches, None)
+        while upcoming is not None:
+            batch, upcoming = upcoming, next(batches, None)
+            yield batch
+
+
+class RowsOf(TorchDataset[Batch]):
+    """A catalogue's images, fetched by the batch; it says whose they are to whoever scores them."""
+
+    def __init__(self, images: Images, catalogue: Catalogue, source: Dataset, *, is_test: bool) -> None:
+        self.images, self.catalogue, self.source, self.is_test = images, catalogue, source, is_test
+        self.identities: Tensor = catalogue.identities
+        self.cameras: Tensor = catalogue.cameras
+        self.infrared: Tensor = catalogue.infrared
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, rows: list[int]) -> Batch:
+        index = torch.tensor(rows, dtype=torch.int64)
+        occurrence = torch.tensor(rows.occurrence) if isinstance(rows, Rows) else torch.zeros_like(index)
+        columns = self.identities[index], self.cameras[index], self.infrared[index]
+        return Batch(self.images[index], *columns, index, occurrence)
+
+
+class Clips(RowsOf):
+    """Tracklets, fetched by the batch: T frames each, and every column as often."""
+
+    def __init__(
+        self, images: Images, tracklets: Tracklets, *, seed: int, alike: bool, source: Dataset, is_test: bool
+    ) -> None:
+        super().__init__(images, tracklets.catalogue, source, is_test=is_test)
+        self.tracklets, self.seed, self.alike = tracklets, seed, alike
+
+    def __len__(self) -> int:
+        return len(self.tracklets.catalogue)
+
+    def __getitem__(self, rows: list[int]) -> Batch:
+        index, count = torch.tensor(rows, dtype=torch.int64), self.tracklets.per_track
+        if isinstance(rows, Rows):
+            occurrence = torch.tensor(rows.occurrence)
+            chosen = self.tracklets.drawn(index, occurrence, seed=self.seed, epoch=rows.epoch)
+        else:
+            occurrence, chosen = torch.zeros_like(index), self.tracklets.first(index)
+        index = index.repeat_interleave(count)
+        occurrence = occurrence.repeat_interleave(count)
+        if not self.alike:  # a frame is augmented as the track's image of another occurrence would be
+            occurrence = occurrence * count + torch.arange(count).repeat(len(rows))
+        columns = self.identities[index], self.cameras[index], self.infrared[index]
+        return Batch(self.images[chosen.flatten()], *columns, index, occurrence, count)

@@ -1,0 +1,267 @@
+"""Tracklets: published choices of frames against slow loops, readers on trees as released, faults at once."""
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from trees import draw_image
+
+from mpanet_pl.data import BUPTCampus, MPReID, ORBench, ReIDDataModule, TrackLists
+from mpanet_pl.data.catalogue import Batch, Catalogue
+from mpanet_pl.data.tracklets import Tracklets, linspace, strips
+from mpanet_pl.errors import UserError
+from mpanet_pl.evaluation.callback import a_row_a_track
+from mpanet_pl.world import Look, World
+
+LENGTHS = torch.arange(1, 101)
+READERS = {"vcm": TrackLists, "buptcampus": BUPTCampus, "orbench": ORBench, "mp_reid": MPReID}
+FRAMES = 13
+
+
+def tree(layout: str, root: Path) -> Path:
+    """The layout's files, with small pictures in place of drawn people."""
+    frames = {"frames": FRAMES} if layout in ("vcm", "buptcampus") else {}
+    laid_out = World(
+        layout=layout, identities=6, images_per_camera=1, **frames, look=Look(height=16, width=16)
+    ).lay_out()
+    for shot in laid_out.shots:
+        draw_image(root / shot.path, shot.identity, shot.infrared, seed=shot.camera)
+    for path, content in laid_out.files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(content)
+    return root
+
+
+@pytest.fixture(scope="module")
+def vcm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tree("vcm", tmp_path_factory.mktemp("vcm"))
+
+
+def edited(root: Path, tmp_path: Path, **texts: str) -> TrackLists:
+    """A copy of the lists alone over the same images, some of them rewritten."""
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for folder in ("Train", "Test"):
+        (copy / folder).symlink_to(root / folder)
+    for path in (root / "info").iterdir():
+        (copy / path.name).write_text(texts.get(path.stem, path.read_text()))
+    return TrackLists(copy)
+
+
+@pytest.mark.parametrize("count", [1, 2, 6, 10])
+def test_test_frames_are_the_published_ones(count: int) -> None:
+    for n, of_strips, of_linspace in zip(
+        LENGTHS.tolist(), strips(LENGTHS, count).tolist(), linspace(LENGTHS, count).tolist(), strict=True
+    ):
+        frames = [*range(n)]
+        while len(frames) % count:
+            frames.append(n - 1)
+        assert of_strips == frames[:: len(frames) // count]
+        assert of_linspace == np.linspace(0, n, count, endpoint=False, dtype=int).tolist()
+
+
+@pytest.mark.parametrize("count", [1, 6, 10])
+def test_training_frames_follow_the_published_rules(count: int) -> None:
+    drawn = torch.rand(100, 100, generator=torch.Generator().manual_seed(1))
+    for n, row in zip(LENGTHS.tolist(), strips(LENGTHS, count, drawn[:, :count]).tolist(), strict=True):
+        size = -(-n // count)
+        for place, frame in enumerate(row):
+            strip = [min(place * size + step, n - 1) for step in range(size)]  # the padded list's own
+            assert frame in strip
+    for n, row in zip(LENGTHS.tolist(), linspace(LENGTHS, count, drawn).tolist(), strict=True):
+        assert row == sorted(row)
+        assert 0 <= row[0] <= row[-1] < n
+        assert n < count or len({*row}) == count
+    many = torch.full((4000,), 30)
+    seen = linspace(many, 10, torch.rand(4000, 30, generator=torch.Generator().manual_seed(2)))
+    assert (seen.flatten().bincount(minlength=30) / 4000 - 1 / 3).abs().max() < 0.04
+    seen = strips(many, 6, torch.rand(4000, 6, generator=torch.Generator().manual_seed(3)))
+    assert (seen.flatten().bincount(minlength=30) / 4000 - 1 / 5).abs().max() < 0.04
+
+
+def test_frames_keep_the_order_of_their_list() -> None:
+    tracks = [3, 1, 3, 1, 1]
+    frames = Catalogue.from_rows([(f"{n}.jpg", track, 1, False) for n, track in enumerate(tracks)], tracks=tracks)
+    tracklets = Tracklets(frames, 3)
+    assert tracklets.catalogue.paths == ("1.jpg", "0.jpg")
+    assert tracklets.catalogue.tracks.tolist() == [1, 3]
+    assert tracklets.first(torch.tensor([1, 0])).tolist() == [[0, 2, 2], [1, 3, 4]]
+    with pytest.raises(UserError, match="for datasets of tracklets"):
+        Tracklets(Catalogue.from_rows([("a", 1, 1, False)]), 6)
+
+
+@pytest.mark.parametrize("layout", READERS)
+def test_a_tree_is_read_as_it_was_laid_out(layout: str, tmp_path: Path) -> None:
+    dataset = READERS[layout](tree(layout, tmp_path))
+    splits = dataset.read()
+    assert splits.train.identities.unique().tolist() == [0, 1, 2, 3]
+    assert set(splits.train.sources) == {f"{layout}/{number}" for number in (1, 2, 3, 4)}
+    assert set(splits.test.sources) == {f"{layout}/5", f"{layout}/6"}
+    assert {path.partition("/")[0] for path in splits.test.paths} <= {
+        *"DATA Test vis nir".split(),
+        *(f"{n:02}" for n in range(15)),
+    }
+    if layout in ("vcm", "buptcampus"):
+        _, lengths = splits.test.tracks.unique(return_counts=True)
+        assert lengths.tolist() == [FRAMES] * (2 * 6)
+    if layout == "vcm":
+        assert torch.equal(splits.test.queries, splits.test.infrared)
+        infos = (tmp_path / "info/track_test_info.txt").read_text().splitlines()
+        names = (tmp_path / "info/test_name.txt").read_text().split()
+        for number in splits.test.tracks.unique().tolist():
+            rows = (splits.test.tracks == number).nonzero().flatten().tolist()
+            modality, first, last, identity, camera = map(int, infos[number].split())
+            assert [int(Path(splits.test.paths[row]).stem) for row in rows] == [
+                int(name.split("F")[1][:-4]) for name in names[first - 1 : last]
+            ]
+            assert {int(splits.test.identities[row]) for row in rows} == {identity}
+            assert {(int(splits.test.cameras[row]), bool(splits.test.infrared[row])) for row in rows} == {
+                (camera, modality == 1)
+            }
+
+
+@pytest.mark.parametrize("alike", ["frame", "track"])
+def test_batches_of_tracklets(vcm: Path, alike: str, tmp_path: Path) -> None:
+    def made() -> ReIDDataModule:
+        data = ReIDDataModule(
+            TrackLists(vcm), height=24, width=12, identities_per_batch=2, images_per_identity=4, frames=6,
+            augment_by=alike, cache=str(tmp_path), validation="held_out",
+        )  # fmt: skip
+        data.setup()
+        return data
+
+    data, loaders = made(), []
+    for one in (data, made()):
+        loader = one.train_dataloader()
+        loader.sampler.set_epoch(3)
+        loaders.append(next(iter(loader)))
+    batch, again = loaders
+    assert torch.equal(batch.images, again.images)  # a function of seed and epoch
+    assert batch.images.shape == (2 * 4 * 6, 3, 24, 12)
+    assert batch.infrared.view(8, 6).all(1).sum() == 4  # K/2 tracklets of each modality a person
+    assert (batch.index.view(8, 6) == batch.index.view(8, 6)[:, :1]).all()
+    same = torch.stack([batch.images[:1]] * 6, 1)[0]
+    view = batch._replace(images=same.repeat(8, 1, 1, 1))
+    augmented = data.augment_batch(view, 3).images.unflatten(0, (8, 6))
+    equal = (augmented == augmented[:, :1]).flatten(2).all(2)
+    assert equal.all() if alike == "track" else not equal[:, 1:].any(1).all()
+    test = next(iter(data.test_dataloader()))
+    assert len(data.test) == 12
+    assert test.a_row_a_track().index.tolist() == test.index[::6].tolist()
+    assert not {*data.val.sources} & {*data.train.sources}
+
+
+def test_a_tracklets_vector_is_the_mean_of_its_frames() -> None:
+    embeddings, index = torch.randn(6, 4), torch.tensor([7, 7, 7, 2, 2, 2])
+    rows, numbers = a_row_a_track(embeddings, Batch(index, index, index, index > 1, index, frames=3))
+    assert numbers.tolist() == [7, 2]
+    assert torch.allclose(rows, torch.stack([embeddings[:3].mean(0), embeddings[3:].mean(0)]))
+
+
+def test_short_tracklets_are_left_out_and_told(vcm: Path, tmp_path: Path) -> None:
+    lines = (vcm / "info/track_test_info.txt").read_text().splitlines()
+    modality, first, _, identity, camera = lines[2].split()
+    lines[2] = f"{modality} {first} {first} {identity} {camera}"
+    dataset = edited(vcm, tmp_path, track_test_info="\n".join(lines))
+    splits = dataset.read()
+    assert len(splits.test.tracks.unique()) == 11
+    assert "test tracklets of fewer than 12 frames, which are left out: 1" in list(dataset.oddities(splits))
+    assert len(TrackLists(dataset.root, least_frames=1).read().test.tracks.unique()) == 12
+
+
+def test_frames_of_others_are_named_and_dropped_where_asked(vcm: Path, tmp_path: Path) -> None:
+    names = (vcm / "info/train_name.txt").read_text().split()
+    names[0], names[-1] = names[-1], names[0]
+    dataset = edited(vcm, tmp_path, train_name="\n".join(names))
+    splits = dataset.read()
+    assert any(
+        f"lines of track_train_info.txt with frames of others, which are kept: 1 ({names[0]})" in odd
+        for odd in dataset.oddities(splits)
+    )
+    assert len(splits.train) == len(names)
+    assert len(TrackLists(dataset.root, mixed_in="drop").read().train) == len(names) - 2
+
+
+def test_all_that_is_wrong_with_lists_is_told_at_once(vcm: Path, tmp_path: Path) -> None:
+    lines = (vcm / "info/track_train_info.txt").read_text().splitlines()
+    names = (vcm / "info/train_name.txt").read_text().split()
+    wrong = ["1 1 99999 1 4", "3 1 2 1 4", "1 9 2 1 4", "1 2 3 4", "one 2 3 4 5"]
+    dataset = edited(
+        vcm,
+        tmp_path,
+        track_train_info="\n".join([*lines, *wrong]),
+        train_name="\n".join(["nobody.jpg", names[1].replace("F2", "F777"), *names[2:]]),
+        query_IDX="1 2 555 x",
+    )
+    with pytest.raises(UserError) as told:
+        dataset.read()
+    for sentence in (
+        "tracklets outside the list of names (2): track_train_info.txt:25 1-99999, track_train_info.txt:27 9-2",
+        "modalities that are neither 1 nor 2 (1): track_train_info.txt:26 3",
+        "lines that are not 5 whole numbers (2): track_train_info.txt:28 '1 2 3 4', track_train_info.txt:29 'one 2",
+        "names of another grammar (1): nobody.jpg",
+        "frames of train_name.txt that are not there (1): Train/0001/rgb/D1/777.jpg",
+        "queries that are no line of track_test_info.txt (2): x, 555",
+    ):
+        assert sentence in str(told.value), told.value
+
+
+@pytest.mark.parametrize("zeros", [True, False])
+def test_numbers_with_leading_zeros_or_without(tmp_path: Path, zeros: bool) -> None:
+    root = tree("mp_reid", tmp_path)
+    if not zeros:
+        for folder in root.glob("0[1-9]"):
+            folder.rename(root / folder.name[1:])
+        (root / "split").mkdir()
+        (root / "exp_cctv_ir_cctv_rgb").rename(root / "split/exp_cctv_ir_cctv_rgb")
+    splits = MPReID(root).read()
+    assert splits.test.cameras[splits.test.queries].unique().tolist() == [7, 8, 9, 10, 11, 12]
+    assert splits.test.cameras[~splits.test.queries].unique().tolist() == [1, 2, 3, 4, 5, 6]
+    assert MPReID(root, camera_digit=True).read().test.cameras.unique().tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+    with pytest.raises(UserError, match="experiment is exp_A_B"):
+        MPReID(root, experiment="exp_ir_rgb")
+
+
+def test_orbench_says_whose_images_it_holds(tmp_path: Path) -> None:
+    root = tree("orbench", tmp_path)
+    listed = json.loads((root / "test_gallery_and_queries.json").read_text())
+    path = listed["NIR"][0][1]
+    taken = f"{path.rpartition('/')[0]}/llcm_0042_c03.jpg"
+    (root / path).rename(root / taken)
+    listed["NIR"][0][1] = taken
+    (root / "test_gallery_and_queries.json").write_text(json.dumps(listed))
+    test = ORBench(root).read().test
+    assert test.sources[test.paths.index(taken)] == "llcm/42"
+    listed["NIR"] += [["x", taken], [5, "../out/of/it.jpg"], [5, "nir/0005/gone.jpg"]]
+    (root / "test_gallery_and_queries.json").write_text(json.dumps(listed))
+    with pytest.raises(UserError) as told:
+        ORBench(root).read()
+    assert "entries that are not identity and path (2)" in str(told.value)
+    assert "test images that are not there (1): nir/0005/gone.jpg" in str(told.value)
+
+
+def test_buptcampus_lists_that_do_not_fit(tmp_path: Path) -> None:
+    root = tree("buptcampus", tmp_path)
+    train = (root / "train.txt").read_text()
+    (root / "train.txt").write_text(train + "0001 RGB/IR LS3 77\n0001 RGB NOWHERE 01\n0001 RGB\n")
+    with pytest.raises(UserError) as told:
+        BUPTCampus(root).read()
+    assert "tracklets that data_paths.json does not have (2): train.txt:13 '0001 RGB/IR LS3 77'" in str(told.value)
+    assert "cameras that are none of LS3, G25, CQ1, W4, TSG1, TSG2 (1): train.txt:14" in str(told.value)
+    assert "lines that are not identity, modality, camera, tracklet (1): train.txt:15 '0001 RGB'" in str(told.value)
+
+
+def test_people_walk() -> None:
+    """Frames of a tracklet show the same side of the same person, in another step each."""
+    from mpanet_pl.world.shot import Shot
+
+    look, rng = Look(height=32, width=16), random.Random(1)
+    person = next(iter(World(layout="vcm", identities=6, frames=2, look=look).people().values()))
+    for _ in range(5):
+        number = rng.randrange(100)
+        shots = [Shot("", 1, 4, True, number, frame) for frame in range(8)]
+        assert len({look.facing(shot, person) for shot in shots}) == 1
+        assert len({look.inks(shot, person).tobytes() for shot in shots}) > 4
