@@ -257,7 +257,8 @@ def checked(made: Any, key: str) -> Any:
         if not isinstance(getattr(made, "dimension", None), int):
             raise UserError(f"{key}: {type(made).__name__} has no `dimension`, the width of its embeddings.")
         try:
-            inspect.signature(made.forward).bind("images", "infrared")
+            named = {name: name for name in asked_by(made) if name != "infrared"}
+            inspect.signature(made.forward).bind("images", "infrared", **named)
         except TypeError as error:
             raise UserError(f"{key}: {type(made).__name__} is called with (images, infrared): {error}.") from error
     return made
