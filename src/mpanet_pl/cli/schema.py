@@ -193,6 +193,9 @@ class _Data:
     cache: bool | str = path("true, false or a path")
     frames: int | None = number(1)
     frames_by: str
+    corrupt: str | None
+    severity: int | None = number(1, 5)
+    corrupted: str = is_one_of("visible", "infrared", "both")
     augment_by: str = is_one_of("frame", "track")
     seed: int = number(*SEED)
 

@@ -28,9 +28,10 @@ from torch.utils.data import DataLoader, Sampler
 from mpanet_pl.data.augment import Augment, Augmentation, normalise
 from mpanet_pl.data.cache import open_splits
 from mpanet_pl.data.catalogue import Batch, Catalogue, Dataset
+from mpanet_pl.data.corruptions import Corrupt
 from mpanet_pl.data.images import Images
 from mpanet_pl.data.joint import Joint
-from mpanet_pl.data.loading import Clips, Leaving, RowsOf
+from mpanet_pl.data.loading import Clips, Corrupted, Leaving, Pictures, RowsOf
 from mpanet_pl.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from mpanet_pl.data.sampler import DRAWS, Draw, EvaluationBatches, TrainingBatches
 from mpanet_pl.data.tracklets import RULES, Tracklets
@@ -75,6 +76,9 @@ class ReIDDataModule(LightningDataModule):
         frames: T, how many frames stand for a tracklet, of datasets that have some; a row of the catalogues is then a
             tracklet, and a batch holds its T frames one after another. None: every frame is an image of its own.
         frames_by: which frames, `strips` or `linspace` (see `mpanet_pl.data.tracklets`).
+        corrupt: corruptions of the test images, `all` or one by name (see `mpanet_pl.data.corruptions`); None: none.
+        severity: of corruptions, 1 to 5; None: uniform.
+        corrupted: `visible`, `infrared` or `both`, the images that are.
         augment_by: each `frame` is augmented by draws of its own, or all of a `track` alike.
 
     Raises:
@@ -120,6 +124,9 @@ class ReIDDataModule(LightningDataModule):
         frames: int | None = None,
         frames_by: str = "strips",
         augment_by: str = "frame",
+        corrupt: str | None = None,
+        severity: int | None = None,
+        corrupted: str = "visible",
     ) -> None:
         super().__init__()
         for name, least, value in [
@@ -147,6 +154,9 @@ class ReIDDataModule(LightningDataModule):
             raise UserError(f"data.frames_by is one of {', '.join(RULES)}, got {frames_by!r}.")
         if augment_by not in ("frame", "track"):
             raise UserError(f"data.augment_by is frame or track, got {augment_by!r}.")
+        if corrupt is None and severity is not None:
+            raise UserError("data.severity is of corruptions: say data.corrupt=all, or which.")
+        self.corrupt = Corrupt(corrupt, severity=severity, of=corrupted, seed=seed) if corrupt else None
         self.frames, self.frames_by, self.augment_by = frames, frames_by, augment_by
         self.dataset = dataset
         self.height = height
@@ -321,11 +331,16 @@ class ReIDDataModule(LightningDataModule):
         return self._loader(catalogue, batches, stays=False)
 
     def _rows_of(self, catalogue: Catalogue) -> RowsOf:
-        if not self.frames:
-            return RowsOf(self.images(catalogue), catalogue, self.dataset, is_test=catalogue is self.test)
-        tracklets, frames = self._tracklets[id(catalogue)]
-        whose = {"source": self.dataset, "is_test": catalogue is self.test}
-        return Clips(self.images(frames), tracklets, seed=self.seed, alike=self.augment_by == "track", **whose)
+        is_test = catalogue is self.test
+        tracklets, frames = self._tracklets[id(catalogue)] if self.frames else (None, catalogue)
+        images: Pictures = self.images(frames)
+        if self.corrupt and is_test:
+            images = Corrupted(images, frames, self.corrupt)
+        if tracklets is None:
+            return RowsOf(images, catalogue, self.dataset, is_test=is_test)
+        return Clips(
+            images, tracklets, seed=self.seed, alike=self.augment_by == "track", source=self.dataset, is_test=is_test
+        )
 
     def _loader(self, catalogue: Catalogue, batches: Sampler[Any], *, stays: bool) -> DataLoader[Batch]:
         """Only the training loader's workers stay between epochs: two loaders would hold twice the processes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from mpanet_pl.data.catalogue import Batch, Catalogue, Dataset
+from mpanet_pl.data.corruptions import Corrupt
 from mpanet_pl.data.images import Images
 from mpanet_pl.data.sampler import Rows
 from mpanet_pl.data.tracklets import Tracklets
@@ -26,10 +28,34 @@ class Leaving(DataLoader[Batch]):
             yield batch
 
 
+class Pictures(Protocol):
+    """uint8 images (B, 3, H, W) by row."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Tensor) -> Tensor: ...
+
+
+class Corrupted:
+    """The images of a catalogue, each corrupted as its path says."""
+
+    def __init__(self, images: Images, catalogue: Catalogue, corrupt: Corrupt) -> None:
+        self.images, self.catalogue, self.corrupt = images, catalogue, corrupt
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        found = self.images[index]
+        for picture, row in zip(found.permute(0, 2, 3, 1).numpy(), index.tolist(), strict=True):
+            picture[:] = self.corrupt(picture, self.catalogue.paths[row], bool(self.catalogue.infrared[row]))
+        return found
+
+
 class RowsOf(TorchDataset[Batch]):
     """A catalogue's images, fetched by the batch; it says whose they are to whoever scores them."""
 
-    def __init__(self, images: Images, catalogue: Catalogue, source: Dataset, *, is_test: bool) -> None:
+    def __init__(self, images: Pictures, catalogue: Catalogue, source: Dataset, *, is_test: bool) -> None:
         self.images, self.catalogue, self.source, self.is_test = images, catalogue, source, is_test
         self.identities: Tensor = catalogue.identities
         self.cameras: Tensor = catalogue.cameras
@@ -49,7 +75,7 @@ class Clips(RowsOf):
     """Tracklets, fetched by the batch: T frames each, and every column as often."""
 
     def __init__(
-        self, images: Images, tracklets: Tracklets, *, seed: int, alike: bool, source: Dataset, is_test: bool
+        self, images: Pictures, tracklets: Tracklets, *, seed: int, alike: bool, source: Dataset, is_test: bool
     ) -> None:
         super().__init__(images, tracklets.catalogue, source, is_test=is_test)
         self.tracklets, self.seed, self.alike = tracklets, seed, alike

@@ -153,8 +153,9 @@ def measure_network(cfg: DictConfig, request: Request, subject: Subject, know: K
         if not trainer.is_global_zero:
             return
         before = ["embeddings are descriptors, before the neck"] if cfg.embedding == "descriptor" else []
+        corrupted = [str(data.corrupt)] if data.corrupt else []
         flipped = ["each embedding is the mean over image and mirror image"] if cfg.flip else []
-        notes = (f"network: {cfg.ckpt}, in {trainer.precision}", *subject.notes, *before, *leaks, *flipped)
+        notes = (f"network: {cfg.ckpt}, in {trainer.precision}", *subject.notes, *before, *leaks, *flipped, *corrupted)
         saved = Saved(tested.embeddings, data.test, examiner.knowledge is not None, Path(cfg.ckpt).stem, notes)
         origin = _provenance(cfg, request, Record.of(trainer, **_of_run(cfg))) | {"network": sha256(cfg.ckpt)}
         descriptors = examiner.descriptors(trainer, subject.module) if cfg.measure == "mixed" else None
