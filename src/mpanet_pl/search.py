@@ -24,7 +24,7 @@ def search(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
     from mpanet_pl.gallery.answers import check_out, printed, write_answers
     from mpanet_pl.gallery.copies import note_answers
     from mpanet_pl.gallery.generations import of_one_generation
-    from mpanet_pl.gallery.known import limit_of, said, with_known
+    from mpanet_pl.gallery.known import limit_of, modality_of, said, with_known
     from mpanet_pl.gallery.searching import Filter, open_queries
     from mpanet_pl.gallery.store import Gallery
 
@@ -33,16 +33,19 @@ def search(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
     out = Path(cfg.out).expanduser()
     check_out(out)
     first = Gallery(cfg.gallery)
-    limit = limit_of(first, cfg.threshold)
     opened = open_queries(
         first, cfg.queries, name=cfg.name, group=cfg.group, ckpt=cfg.ckpt, device=cfg.device, trust=cfg.trust
     )
     with opened as queries:
+        modality = modality_of(queries.columns["modality"])
+        modality = None if modality == "both" else modality
 
         def ask(gallery: Gallery) -> None:
+            limit = limit_of(gallery, cfg.threshold, modality)
+            promise = said(gallery, limit, modality)
             table = with_known(_answers(cfg, gallery, queries, only), limit)
             gallery.check_current()
-            remark = "; ".join(part for part in (said(gallery, limit), gallery.unfinished) if part)
+            remark = "; ".join(part for part in (promise, gallery.unfinished) if part)
             write_answers(out, gallery, queries, table, sheet=cfg.sheet, remark=remark)
             note_answers(gallery.folder, out)
             print(printed(table, queries))
@@ -50,10 +53,10 @@ def search(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
                 print(gallery.unfinished)
             told = f"{len(queries)} queries against {len(gallery)} rows of {cfg.gallery}"
             print(f"{told}: {cfg.out}/sheet.html, results.csv and results.json")
+            if promise:
+                print(f"An answer is {promise}.")
 
         of_one_generation(lambda: Gallery(cfg.gallery), ask)
-    if limit is not None:
-        print(f"An answer is {said(first, limit)}.")
 
 
 def _answers(cfg: DictConfig, gallery: Gallery, queries: Queries, only: Filter) -> Table:

@@ -10,17 +10,13 @@ from torch import Tensor
 
 from mpanet_pl.data import Catalogue
 from mpanet_pl.evaluation import RetrievalProtocol
+from mpanet_pl.evaluation.calibration import Calibration
 from mpanet_pl.evaluation.mixed import KINDS, evaluate_mixed, mixed_tables, mixed_values
-from mpanet_pl.evaluation.open_set import (
-    OF_THE_TEST,
-    Calibration,
-    calibrate,
-    evaluate_open_set,
-    open_set_tables,
-    open_set_values,
-)
+from mpanet_pl.evaluation.open_set import evaluate_open_set
+from mpanet_pl.evaluation.open_set_tables import open_set_tables, open_set_values
 from mpanet_pl.evaluation.tables import Grid
-from mpanet_pl.run.pictures import draw_distributions, draw_roc
+from mpanet_pl.run.calibrating import threshold_of
+from mpanet_pl.run.pictures import draw_distributions, draw_roc, draw_trades
 
 
 class Material(NamedTuple):
@@ -43,17 +39,10 @@ def open_set(material: Material, folder: Path) -> Further:
     embeddings, catalogue, protocol, held_out, _ = material
     scores = evaluate_open_set(embeddings, catalogue, protocol, calibration=held_out)
     draw_roc({setting: score.verification for setting, score in scores.items()}, folder / "roc.png")
-    notes = list(dict.fromkeys(score.measured for score in scores.values()))
-    return Further(
-        open_set_tables(scores), notes, {"open_set": open_set_values(scores), "threshold": threshold(material)}
-    )
-
-
-def threshold(material: Material) -> Mapping[str, Any]:
-    """For searches, by those held out where there are some, else by the test people."""
-    if material.held_out:
-        return calibrate(material.held_out, material.protocol.elsewhere())
-    return calibrate(Calibration(material.embeddings, material.catalogue, OF_THE_TEST), material.protocol)
+    draw_trades({setting: score.by_size for setting, score in scores.items()}, folder / "det.png")
+    notes = [*dict.fromkeys(score.measured for score in scores.values()), OVER_PEOPLE]
+    threshold = threshold_of(embeddings, catalogue, held_out)
+    return Further(open_set_tables(scores), notes, {"open_set": open_set_values(scores), "threshold": threshold})
 
 
 def mixed(material: Material, folder: Path) -> Further:
@@ -62,6 +51,8 @@ def mixed(material: Material, folder: Path) -> Further:
     strangers = "mixed gallery: strangers are all test images of others in the query's own modality"
     return Further(mixed_tables(scores), [strangers], {"mixed": mixed_values(scores)})
 
+
+OVER_PEOPLE = "open set: ± is over draws, a–b the 95 % interval over other people like these"
 
 Measure = Callable[[Material, Path], Further]
 MEASURES: Mapping[str, Measure] = {"open_set": open_set, "mixed": mixed}

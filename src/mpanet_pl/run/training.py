@@ -15,11 +15,13 @@ from pytorch_lightning.callbacks import LearningRateFinder
 from mpanet_pl.data.seen import Seen
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import check_matches
+from mpanet_pl.evaluation.calibration import Calibration
 from mpanet_pl.evaluation.callback import MONITOR, RetrievalScoring, check_monitor, monitored
 from mpanet_pl.evaluation.tables import JSON as RESULTS
 from mpanet_pl.evaluation.tables import MARKDOWN, Results
 from mpanet_pl.features.queries import QUERIES, write_queries
 from mpanet_pl.module import MPANetModule
+from mpanet_pl.run.calibrating import keep_in, threshold_of
 from mpanet_pl.run.callbacks import Checkpoints, FiniteGuard, LiveProgress, Reopened, RunLogger, SeededEpochs, Timing
 from mpanet_pl.run.callbacks.checkpoints import BEST, LAST, epochs_done
 from mpanet_pl.run.configuration import NOTHING_TYPED, Request, plain
@@ -27,7 +29,6 @@ from mpanet_pl.run.datasets import build_data, build_protocol, settle_trial
 from mpanet_pl.run.examination import Examiner, Know, Tested, know_nothing
 from mpanet_pl.run.folder import begun_in_sweep, reopen, run_folder
 from mpanet_pl.run.loggers import build_loggers, check_loggers, tell
-from mpanet_pl.run.measures import Material, threshold
 from mpanet_pl.run.record import Record
 from mpanet_pl.run.report import draw_pictures, print_end
 from mpanet_pl.run.trainer import build_trainer, exact_where_narrow, failures_explained, isolated, quiet
@@ -135,16 +136,17 @@ def fit_and_test(
     )
     scored_last = checkpoints.scored == trainer.current_epoch - 1
     validated = trainer.callback_metrics.get(MONITOR) if scored_last else None
-    tested, rows = _test_rows(trainer, module, examiner, checkpoints)
+    held_out = {"last": examiner.held_out()} if scored_last else {}
+    tested, rows = _test_rows(trainer, module, examiner, checkpoints, held_out)
     if cfg.validation.on == "test":
         score: float | None = monitored(tested["last"].scores, cfg.validation.monitor)
     else:  # a sweep that chooses by it does not choose on the test set
         score = examiner.validate(trainer, module) if validated is None else float(validated)
     if trainer.is_global_zero:
         record = replace(record, epochs=rows["last"]["epoch"])
-        results = _results(tested, examiner, record, cfg, request, rows, score)
-        last = Material(tested["last"].embeddings, examiner.data.test, examiner.protocol, examiner.held_out())
-        results = replace(results, threshold=threshold(last))
+        held_out.setdefault("last", examiner.held_out())
+        threshold = _leave_thresholds(folder, tested, examiner, rows, held_out)
+        results = replace(_results(tested, examiner, record, cfg, request, rows, score), threshold=threshold)
         write_queries(folder / QUERIES, {row: of.scores for row, of in tested.items()}, examiner.data.test.paths)
         results.write(folder)  # before anything that may fail
         record.write(folder)
@@ -160,10 +162,33 @@ def _versions(loggers: dict[str, Any]) -> dict[str, Any]:
     return {name: logger.version for name, logger in loggers.items()}
 
 
+def _leave_thresholds(
+    folder: Path,
+    tested: dict[str, Tested],
+    examiner: Examiner,
+    rows: dict[str, dict[str, Any]],
+    held_out: dict[str, Calibration | None],
+) -> dict[str, Any]:
+    """In each checkpoint its own; the last's goes into the results."""
+    found: dict[str, dict[str, Any]] = {}
+    for row, of in tested.items():
+        if of is tested["last"] and "last" in found:
+            found[row] = found["last"]  # one network, saved twice
+        else:
+            found[row] = threshold_of(of.embeddings, examiner.data.test, held_out.get(row))
+        keep_in(folder / rows[row]["checkpoint"], found[row])
+    return found["last"]
+
+
 def _test_rows(
-    trainer: pl.Trainer, module: MPANetModule, examiner: Examiner, checkpoints: Checkpoints
+    trainer: pl.Trainer,
+    module: MPANetModule,
+    examiner: Examiner,
+    checkpoints: Checkpoints,
+    held_out: dict[str, Calibration | None],
 ) -> tuple[dict[str, Tested], dict[str, dict[str, Any]]]:
-    """The rows of the table, and the checkpoint that each is of. The last's weights stay in the module."""
+    """The rows of the table, and the checkpoint that each is of. The last's weights stay in the module; whom the best
+    did not see goes into `held_out`."""
     epochs = epochs_done(checkpoints.last.parents[1])
     if not epochs:
         raise UserError("No epoch came to its end, so there is nothing to test: give the run more time.")
@@ -173,6 +198,9 @@ def _test_rows(
         rows["best"] = {"checkpoint": BEST, "epoch": checkpoints.best_epoch}
         if checkpoints.best_epoch != epochs:
             best = examiner.test(trainer, module, checkpoints.best)
+            if examiner.held_out():
+                examiner.validate(trainer, module)
+                held_out["best"] = examiner.held_out()
     last = examiner.test(trainer, module, checkpoints.last)
     return {"last": last} | ({"best": best or last} if checkpoints.best_epoch else {}), rows
 

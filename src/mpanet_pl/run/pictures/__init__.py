@@ -1,6 +1,6 @@
 """Pictures of a run, of a ranking, of pattern maps and of embeddings: each function writes one PNG."""
 
-from mpanet_pl.run.pictures.curves import draw_cmc, draw_curves, draw_distributions, draw_roc
+from mpanet_pl.run.pictures.curves import draw_cmc, draw_curves, draw_distributions, draw_roc, draw_trades
 from mpanet_pl.run.pictures.embeddings import draw_embeddings, draw_similarities
 from mpanet_pl.run.pictures.forest import draw_differences
 from mpanet_pl.run.pictures.patterns import draw_patterns
@@ -17,4 +17,5 @@ __all__ = [
     "draw_rank_list",
     "draw_roc",
     "draw_similarities",
+    "draw_trades",
 ]

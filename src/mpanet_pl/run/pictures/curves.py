@@ -14,9 +14,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from mpanet_pl.evaluation.open_set import Verification
+from mpanet_pl.evaluation.gallery_sizes import Trade
 from mpanet_pl.evaluation.outcomes import RANKS
 from mpanet_pl.evaluation.scoring import Scores
+from mpanet_pl.evaluation.verification import Verification
 from mpanet_pl.run.pictures.diagram import COLOURS, INK, figure, label_ends, save, tidy
 
 LOSSES = "loss terms and their weighted total"
@@ -111,6 +112,26 @@ def draw_roc(pairs: Mapping[str, Verification], path: Path) -> None:
     axes.set_xscale("log")
     axes.set_ylim(0, 100)
     axes.legend(fontsize=8, frameon=False, loc="lower right")
+    save(drawn, path)
+
+
+def draw_trades(by_size: Mapping[str, Mapping[int, Trade]], path: Path) -> None:
+    """Missed people over false alarms, a line for each number of people enrolled: DET curves, a panel a setting."""
+    settings = {setting: sizes for setting, sizes in by_size.items() if sizes}
+    if not settings:
+        return
+    drawn = figure(0.6 + 3.4 * len(settings), 3.4)
+    for axes, (setting, sizes) in zip(
+        drawn.subplots(1, len(settings), squeeze=False)[0], settings.items(), strict=True
+    ):
+        tidy(axes, f"{setting.replace('_', ' ')}: missed, percent", "false alarms, percent")
+        for colour, (size, trade) in zip(COLOURS, sizes.items(), strict=False):
+            curve = [[100 * share for share in shares] for shares in trade]
+            axes.plot(*curve, linewidth=1.4, color=colour, label=f"{size} enrolled")
+        axes.set_xscale("log")
+        axes.set_xlim(0.1, 100)
+        axes.set_ylim(0, 100)
+        axes.legend(fontsize=8, frameon=False)
     save(drawn, path)
 
 
