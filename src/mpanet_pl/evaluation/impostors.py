@@ -25,7 +25,8 @@ SURE = 0.9
 OF_THE_JACKKNIFE = 0.5  # its variance of such quantiles is about twice the true one: scripts/thresholds.py
 LEAST = 4  # people to search
 ALIKE = 1e-6  # a tail's scale below which all scores are one
-ABOVE = 1e-6
+DIGITS = 5  # of scores: a and b look as alike as b and a, however a product rounds
+ABOVE = 1e-5
 TINY = 1e-12
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(15)
 
@@ -154,6 +155,7 @@ def _pooled(best: np.ndarray, own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     kept = min(NEAREST, scores.shape[1] - 1)
     scores = -np.sort(np.partition(-scores, kept - 1, axis=1)[:, :kept], axis=1)
     ranks = np.broadcast_to(np.arange(kept), scores.shape).ravel()
+    scores = scores.round(DIGITS)
     order = np.argsort(-scores.ravel(), kind="stable")
     return scores.ravel()[order], ranks[order]
 
