@@ -13,8 +13,10 @@ from mpanet_pl import MPANetModule
 from mpanet_pl.data.augment import normalise
 from mpanet_pl.evaluate import evaluate, main
 from mpanet_pl.evaluation import SYSUProtocol
+from mpanet_pl.evaluation.calibration import OF_THE_TEST, Calibration, calibrate
 from mpanet_pl.evaluation.mixed import evaluate_mixed, probe
-from mpanet_pl.evaluation.open_set import OF_THE_TEST, Calibration, calibrate, evaluate_open_set
+from mpanet_pl.evaluation.open_set import evaluate_open_set
+from mpanet_pl.evaluation.thresholds import Threshold
 from mpanet_pl.features import read_features
 from mpanet_pl.run.datasets import build_data
 from mpanet_pl.train import train
@@ -41,15 +43,20 @@ def test_open_set_writes_its_thresholds(theirs: Path, monkeypatch: pytest.Monkey
     results = run(theirs, monkeypatch, "measure=open_set")
     embeddings, catalogue = read_features(theirs, infrared_cameras=(3, 6))
     expected = evaluate_open_set(embeddings, catalogue, SYSUProtocol())
-    assert results["threshold"] == calibrate(Calibration(embeddings, catalogue, OF_THE_TEST), SYSUProtocol())
-    assert set(results["threshold"]["settings"]) == set(expected)
+    threshold = calibrate(Calibration(embeddings, catalogue, OF_THE_TEST))
+    assert threshold is not None
+    assert Threshold.of(results["threshold"], "results") == threshold
+    assert results["threshold"]["promises"] == threshold.promises() != []
+    assert set(results["open_set"]) == set(expected)
     for setting, score in expected.items():
         assert results["open_set"][setting]["real"]["0.1"] == pytest.approx(score.real[0.1])
     table = Path("out/results.md").read_text()
     assert "| all/single |" in table
     assert "DIR at FAR 1 %" in table
-    assert "thresholds calibrated on people neither enrolled nor tested" in table
-    assert Path("out/roc.png").stat().st_size > 5000
+    assert "thresholds calibrated on 3 people neither enrolled nor tested (too few for a promise: 1 % needs 99" in table
+    assert "a–b the 95 % interval over other people" in table
+    for picture in ("roc.png", "det.png"):
+        assert Path(f"out/{picture}").stat().st_size > 5000
 
 
 def test_mixed_galleries_are_told(theirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +88,7 @@ def test_what_cannot_be_measured_says_what_can(
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One epoch, validated on held-out training people."""
     folder = tmp_path_factory.mktemp("held_out")
-    people = [f"data.dataset.{key}" for key in ("identities=24", "test_share=0.5", "images_per_camera=1")]
+    people = [f"data.dataset.{key}" for key in ("identities=48", "test_share=0.25", "images_per_camera=1")]
     one_epoch = ["trainer.max_epochs=1", "trainer.check_val_every_n_epoch=1", "validation.on=held_out"]
     train(compose("train", [*SMALL_WORLD, *people, *one_epoch, f"data_dir={folder}/world", f"run_dir={folder}/run"]))
     return folder / "run"
@@ -101,15 +108,23 @@ def measured(trained: Path, monkeypatch: pytest.MonkeyPatch, *typed: str) -> dic
 def test_a_run_leaves_the_threshold_of_the_people_it_held_out(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """In its results, in its checkpoints, and again where the checkpoint is measured."""
     monkeypatch.chdir(tmp_path)
-    threshold = json.loads((trained / "results.json").read_text())["threshold"]
-    assert threshold["calibrated_on"] == "held-out training people"
-    assert threshold["false_alarm_rate"] == 0.05
-    assert -1 <= threshold["value"] <= 1
+    stored = json.loads((trained / "results.json").read_text())["threshold"]
+    threshold = Threshold.of(stored, "results")
+    assert threshold is not None
+    assert threshold.calibrated_on == "held-out training people"
+    assert {setting.people for setting in threshold.settings} == {9}  # a quarter of 36: enough for 10 %
+    for name in ("last", "best"):
+        content = torch.load(trained / f"checkpoints/{name}.ckpt", weights_only=True)
+        assert Threshold.of(content["threshold"], name) == threshold
+        assert {"optimizer_states", "loops", "state_dict", "callbacks"} <= content.keys()
     results = measured(trained, monkeypatch, "measure=open_set")
-    assert results["threshold"]["value"] == pytest.approx(threshold["value"], abs=1e-5)
-    assert results["threshold"]["people"] == threshold["people"] == 3  # a quarter of twelve
-    assert "calibrated on held-out training people" in results["open_set"]["all/single"]["measured"]
+    again = Threshold.of(results["threshold"], "results")
+    assert again is not None
+    for told, was in zip(again.promises(), threshold.promises(), strict=True):
+        assert told == pytest.approx(was, abs=1e-4)
+    assert "calibrated on 9 held-out training people" in results["open_set"]["all/single"]["measured"]
 
 
 def test_the_modality_gap_is_told_before_the_neck(
