@@ -55,6 +55,23 @@ def test_who_is_overtaken_equals_the_definition(protocol: RetrievalProtocol, gap
             assert found[setting] == pytest.approx(sum(shares) / len(shares))
 
 
+def test_a_stranger_as_similar_as_the_best_true_match_overtakes_it() -> None:
+    """Equal similarities count against the query, here as in every ranking; embeddings of ±1 have many."""
+    rows = [(f"c{camera}/{person}.jpg", person, camera, camera == 3) for person in range(1, 4) for camera in (1, 3)]
+    catalogue = Catalogue.from_rows(rows)
+    one, other = [1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, -1.0]
+    # Infrared 1: own visible 0.5, infrared strangers 0.5 (a tie) and -0.5. Infrared 2: own 1, strangers 0.5.
+    embeddings = torch.tensor([other, one, other, other, [-1.0, 1, 1, -1], [-1.0, 1, -1, -1]]).double()
+    embeddings[5] = torch.tensor([-1.0, -1.0, 1.0, -1.0])
+    found = evaluate_mixed(embeddings, catalogue, FolderProtocol()).overtaken["infrared_to_visible"]
+    unit = embeddings / 2
+    infrared = unit[[1, 3, 5]]
+    own = (infrared * unit[[0, 2, 4]]).sum(1)
+    others = (infrared @ infrared.T).fill_diagonal_(-9).amax(1)
+    assert (others == own).any()
+    assert found == pytest.approx(float((others >= own).double().mean())) != float((others > own).double().mean())
+
+
 def leaves(protocol: RetrievalProtocol, catalogue: Catalogue, query: int, image: int) -> bool:
     ignored = protocol.ignored(catalogue[torch.tensor([query])], catalogue[torch.tensor([image])])
     return ignored is not None and bool(ignored)

@@ -52,6 +52,24 @@ def test_the_search_is_its_definition(gallery: Gallery, only: Filter, monkeypatc
         assert (np.isneginf(hits.scores) == (hits.rows == NOBODY)).all()
 
 
+def test_a_gallery_of_float16_is_multiplied_in_float32(tmp_path: Path) -> None:
+    """Its vectors are rounded once, its products not: rows whose cosines differ by less than float16 can say keep their
+    order."""
+    gallery = made(tmp_path / "half", 200, dtype="float16")
+    stored = np.concatenate([block.vectors for block in gallery.blocks()])
+    assert stored.dtype == np.float16
+    vectors = torch.nn.functional.normalize(torch.randn(20, D, generator=torch.Generator().manual_seed(0)))
+    queries = Queries(searching.queries_of(gallery, gallery).columns.slice(0, 20), vectors)
+    hits = search(gallery, queries, k=50)
+    exact = vectors.numpy().astype(np.float64) @ stored.astype(np.float64).T
+    exact[np.arange(20), np.arange(20)] = -np.inf  # a row's own image
+    assert hits.rows.tolist() == (-exact).argsort(axis=1)[:, :50].tolist()
+    assert np.abs(hits.scores - -np.sort(-exact, axis=1)[:, :50]).max() < 1e-6
+    coarse = vectors.numpy().astype(np.float16) @ stored.T
+    coarse[np.arange(20), np.arange(20)] = -np.inf
+    assert hits.rows.tolist() != (-coarse).argsort(axis=1, kind="stable")[:, :50].tolist()
+
+
 @pytest.mark.parametrize("width", [3, 500, 641])
 def test_the_largest_are_found_by_their_groups(width: int) -> None:
     values = torch.randn(20, width, generator=torch.Generator().manual_seed(0))

@@ -84,8 +84,9 @@ class Law(NamedTuple):
         return float(np.sqrt(max(place + 2 * far * both + far**2 * slope, 0.0)) / self.scale)
 
     def _extra(self, far: float) -> float:
-        """The part of the error that the law adds to the people's own."""
-        return float(np.sqrt(OF_THE_JACKKNIFE * max(self._spread(far) ** 2 - self._spread(0.0) ** 2, 0.0)))
+        """The error that raises the average rate: what the law adds to the people's own, of which the k-th highest of n
+        already takes k / (n + 1) off where people are independent; half of it remains, for each is searched by all."""
+        return float(np.sqrt(OF_THE_JACKKNIFE * max(self._spread(far) ** 2 - self._spread(0.0) ** 2 / 2, 0.0)))
 
 
 def chance_of_none(reaching: np.ndarray, people: int, enrolled: int) -> np.ndarray:

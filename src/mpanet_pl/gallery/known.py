@@ -62,9 +62,9 @@ def limit_of(gallery: Gallery, asked: float | str | None, queries: str | None = 
         return None if asked is None else float(asked)
     try:
         found = _own(gallery, queries)
+        return None if found is None else _translated(gallery, found.value)
     except UserError:
         return None
-    return None if found is None else _translated(gallery, found.value)
 
 
 def said(gallery: Gallery, limit: float | None, queries: str | None = None) -> str:
@@ -77,11 +77,13 @@ def said(gallery: Gallery, limit: float | None, queries: str | None = None) -> s
     """
     plain = "" if limit is None else f"known from a cosine of {limit:.3f}"
     try:
-        whole = None if limit is None else _translated(gallery, limit, back=True)
-        promise = _own(gallery, queries, whole)
+        if limit is not None:
+            promise = _own(gallery, queries, _translated(gallery, limit, back=True))
+        elif promise := _own(gallery, queries):
+            _translated(gallery, promise.value)
     except UserError as error:
         return plain or f"neither known nor unknown: {error}"
-    if promise is None or limit is None or whole is None:
+    if promise is None or limit is None:
         return plain
     tracklets = "; images calibrated, and its rows are tracklets" if gallery.record.get("group") else ""
     return f"{plain} ({promise.terms}{tracklets})"
@@ -99,14 +101,14 @@ def _own(gallery: Gallery, queries: str | None, value: float | None = None) -> L
     return threshold.promise(value, there.people, **known)
 
 
-def _translated(gallery: Gallery, cosine: float, *, back: bool = False) -> float | None:
+def _translated(gallery: Gallery, cosine: float, *, back: bool = False) -> float:
     """The cosine of the gallery's vectors that stands for one of whole vectors, or `back`."""
     if gallery.projection is None:
         return cosine
-    if not gallery.projection.cosines.size:
-        return None
-    whole, small = gallery.projection.cosines
-    return float(np.interp(cosine, small, whole)) if back else float(np.interp(cosine, whole, small))
+    whole, small = reversed(gallery.projection.cosines) if back else gallery.projection.cosines
+    if not whole.size or cosine > whole[-1]:
+        raise UserError(f"A cosine of {cosine:.3f} is above all from which the gallery's small vectors were learnt.")
+    return float(np.interp(cosine, whole, small))
 
 
 def with_known(table: pa.Table, limit: float | None) -> pa.Table:
