@@ -19,6 +19,7 @@ from torch import Tensor
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.impostors import SCALES, SURE, Law
 
+KEY = "threshold"  # of a checkpoint
 FALSE_ALARMS = (0.01, 0.05, 0.1)
 PROMISED = 0.05  # of the threshold that searches take
 CARRIED = 30  # times the gallery that the people who calibrate make: farther the law was not tried

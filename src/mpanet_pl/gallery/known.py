@@ -14,10 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mpanet_pl.errors import UserError
-from mpanet_pl.evaluation.thresholds import Limit, Threshold
+from mpanet_pl.evaluation.thresholds import KEY, Limit, Threshold
 from mpanet_pl.gallery.embedder import Embedder
 from mpanet_pl.gallery.store import RECORD, Gallery
-from mpanet_pl.run.calibrating import KEY
 from mpanet_pl.system import weights
 
 AUTO = "auto"

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from mpanet_pl.data import Catalogue
 from mpanet_pl.evaluation.calibration import OF_THE_TEST, Calibration, calibrate
+from mpanet_pl.evaluation.thresholds import KEY
 from mpanet_pl.system.files import written_aside
-
-KEY = "threshold"  # in a checkpoint
 
 
 def threshold_of(embeddings: Tensor, catalogue: Catalogue, held_out: Calibration | None) -> dict[str, Any]:
