@@ -1,5 +1,6 @@
 """The command under attack: two thousand made files, sockets that drip, and signals in the midst of it."""
 
+import contextlib
 import http.client
 import io
 import json
@@ -21,7 +22,7 @@ import numpy as np
 import pytest
 from checkpoints import draw_crops
 from commands import type_in
-from gallery.served import NAME, client_of, until
+from gallery.served import NAME, client_of, picture, until
 from PIL import Image, ImageSequence
 
 from mpanet_pl.gallery.embedder import Embedder
@@ -251,6 +252,45 @@ def test_fifty_clients_are_served_under_a_slow_loris_for_a_minute(people: Path) 
     assert told[200] > 0.99 * told.total(), told
     assert taken < 4_000_000  # kB
     assert "Traceback" not in said
+
+
+def memory(process: subprocess.Popen[bytes]) -> int:
+    """Bytes of the server itself, without the processes that decode."""
+    (line,) = re.findall(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
+    return 1024 * int(line)
+
+
+@pytest.mark.slow
+def test_uploads_take_no_memory_that_does_not_come_back(people: Path) -> None:
+    """Large pictures in small files, chunks without end, and forty bodies that are never finished."""
+    file = io.BytesIO()
+    Image.new("RGBA", (7000, 7000)).save(file, "PNG")
+    with command(people, "rate=null") as (process, port):
+        assert ask(port, "/search?k=1", picture(20, 40))[0] == 200
+        before = memory(process)
+        with ThreadPoolExecutor(12) as pool:
+            codes = list(pool.map(lambda _: ask(port, "/search?k=1", file.getvalue())[0], range(12)))
+        assert set(codes) <= {200, 400}, codes
+        assert memory(process) - before < 100e6
+        endless = socket.create_connection(("127.0.0.1", port), 30)
+        headers = b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
+        sent = 0
+        with endless, contextlib.suppress(OSError):  # it is cut off
+            endless.sendall(b"POST /search HTTP/1.1\r\nHost: 127.0.0.1\r\n" + headers)
+            for sent in range(400):  # noqa: B007
+                endless.sendall(b"f4240\r\n" + b"x" * 10**6 + b"\r\n")
+        assert memory(process) - before < 250e6, sent
+        start = b"POST /search HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 19900000\r\n\r\n"
+        unfinished = [socket.create_connection(("127.0.0.1", port), 30) for _ in range(40)]
+        for one in unfinished:
+            with contextlib.suppress(OSError):
+                one.sendall(start + b"x" * 19_000_000)
+        most = memory(process) - before
+        assert most < 450e6, "forty bodies are 760 MB"
+        for one in unfinished:
+            one.close()
+        until(lambda: memory(process) - before < 150e6)
+        assert ask(port, "/search?k=1", picture(20, 40))[0] == 200
 
 
 @pytest.mark.slow
