@@ -89,7 +89,7 @@ def reached(port: int) -> bool:
 
 
 def ask(port: int, path: str, body: bytes = b"", **headers: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
     try:
         connection.request("POST" if path.startswith("/search") else "GET", path, body, headers)
         answer = connection.getresponse()
@@ -264,7 +264,7 @@ def memory(process: subprocess.Popen[bytes]) -> int:
 def test_uploads_take_no_memory_that_does_not_come_back(people: Path) -> None:
     """Large pictures in small files, chunks without end, and forty bodies that are never finished."""
     file = io.BytesIO()
-    Image.new("RGBA", (7000, 7000)).save(file, "PNG")
+    Image.new("RGBA", (5000, 5000)).save(file, "PNG")
     with command(people, "rate=null") as (process, port):
         assert ask(port, "/search?k=1", picture(20, 40))[0] == 200
         before = memory(process)
