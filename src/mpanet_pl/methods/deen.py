@@ -92,12 +92,10 @@ class DEEN(nn.Module):
         if self.training:
             return Embedding(features[:, :0], descriptor, embedding)
         mirrored = self._see(images.flip(3), infrared)[1:]
-        six = [
-            F.normalize(one) + F.normalize(other)
-            for vectors in zip((descriptor, embedding), mirrored, strict=True)
-            for one, other in zip(*(rows.chunk(BRANCHES) for rows in vectors), strict=True)
-        ]  # descriptors of each branch, then embeddings
-        shares = [0.1] * BRANCHES + [0.9] * BRANCHES
+        pairs = zip((descriptor, embedding), mirrored, strict=True)
+        both = [(F.normalize(one) + F.normalize(other)).chunk(BRANCHES) for one, other in pairs]
+        six = [vector for branch in zip(*both, strict=True) for vector in branch]  # each branch's descriptor, embedding
+        shares = [0.1, 0.9] * BRANCHES
         weighted = [share**0.5 * vector for share, vector in zip(shares, six, strict=True)]
         return Embedding(features[: len(images), :0], torch.cat(weighted, 1), torch.cat(six, 1))
 
