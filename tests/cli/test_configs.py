@@ -55,7 +55,7 @@ def test_a_dataset_carries_its_published_recipe(dataset: str, recipe: dict) -> N
     cfg = compose("train", [f"dataset={dataset}", "trial=3"])
     assert {**cfg.data, "milestones": list(cfg.model.schedule.milestones)}.items() >= recipe.items()
     assert cfg.trainer.max_epochs == 140
-    assert cfg.model.optimizer == {"lr": 3.5e-4, "weight_decay": 5e-4, "fused": None, "trunk_lr": None}
+    assert cfg.model.optimizer == {"lr": 3.5e-4, "weight_decay": 5e-4, "fused": None, "trunk_lr": None, "lr_of": None}
     assert cfg.model.network == {
         "trunk": "resnet50",
         "pretrained": True,
@@ -103,10 +103,49 @@ def test_a_published_recipe_is_written_out(dataset: str) -> None:
     assert cfg.validation["on"] == "test"
     assert cfg.data.sampler == "balanced"
     augment = {"flip": 0.5, "pad": 10, "fill": 127, "erase": 0.5, "tone_knots": 5}
-    off = dict.fromkeys(("grayscale", "channel_exchange", "tone", "caj", "rle"), 0)
+    augment |= {"erase_fill": [0, 0, 0], "erase_aspect": "log_uniform"}
+    off = dict.fromkeys(
+        ("grayscale", "grayscale_infrared", "single_channel", "channel_exchange", "tone", "caj", "rle"), 0
+    )
+    assert (cfg.data.views, cfg.data.views_of) == (1, "all")
     assert {name: value for name, value in cfg.data.augment.items() if name != "_target_"} == augment | off
     augmentation = instantiate(cfg.data, dataset=None).augmentation
     assert (augmentation.fill, augmentation.erase_area, augmentation.erase_ratio) == (127, (0.02, 0.33), (0.3, 3.3))
+
+
+GUESTS = {  # method -> height, width, P, K, epochs, milestones; by dataset what is erased with which probability
+    "agw": ((288, 144, 8, 8, 81, [20, 50]), {"sysu": 0, "regdb": 0, "llcm": 0.5}),
+    "caj": ((288, 144, 8, 8, 100, [20, 50]), {"sysu": 0.5, "regdb": 0.5, "llcm": 0.5}),
+    "deen": ((384, 144, 6, 8, 151, [20, 80]), {"sysu": 0.5, "regdb": 0.5, "llcm": 0.5}),
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "dataset"), [(method, dataset) for method in GUESTS for dataset in ("sysu", "regdb", "llcm")]
+)
+def test_a_guests_published_recipe_is_written_out(method: str, dataset: str) -> None:
+    (height, width, p, k, epochs, milestones), erased = GUESTS[method]
+    cfg = compose("train", [f"method={method}", f"dataset={dataset}"])
+    data, model, augment = cfg.data, cfg.model, cfg.data.augment
+    sizes = (data.height, data.width, data.identities_per_batch, data.images_per_identity)
+    assert sizes == (height, width, p, k)
+    assert (cfg.trainer.max_epochs, data.sampler) == (epochs, "with_replacement")
+    assert (augment.flip, augment.pad, augment.fill, augment.erase) == (0.5, 10, 0, erased[dataset])
+    assert (data.views, data.views_of, augment.caj) == ((2, "visible", True) if method == "caj" else (1, "all", False))
+    if method == "deen":
+        assert (augment.grayscale, augment.grayscale_infrared, augment.erase_aspect) == (0.5, 0.5, "uniform")
+        assert augment.erase_fill == [0.485, 0.456, 0.406]
+        assert augment.erase_area == ([0.2, 0.8] if dataset == "sysu" else [0.02, 0.4])
+        assert model.network.stages == (3 if dataset == "regdb" else 4)
+    assert (model.schedule.milestones, model.schedule.gamma, model.schedule.warmup) == (milestones, 0.1, 10)
+    assert {key: value for key, value in model.optimizer.items() if value is not None} == {
+        "name": "sgd",
+        "lr": 0.01,
+        "lr_of": {"network": {"neck": 0.1}, "criterion": 0.1},
+        "momentum": 0.9,
+        "nesterov": True,
+        "weight_decay": 5e-4,
+    }
 
 
 @pytest.mark.parametrize("dataset", ["sysu", "regdb", "llcm", "folder"])
@@ -146,12 +185,15 @@ def test_every_experiment_composes(name: str) -> None:
 @pytest.mark.parametrize("optimizer", choices("optimizer"))
 @pytest.mark.parametrize("schedule", choices("schedule"))
 def test_every_optimizer_and_schedule_goes_with_a_published_recipe(optimizer: str, schedule: str) -> None:
-    model = compose("train", ["dataset=sysu", f"optimizer={optimizer}", f"schedule={schedule}"]).model
+    cfg = compose("train", ["dataset=sysu", f"optimizer={optimizer}", f"schedule={schedule}"])
+    model = cfg.model
     layer = torch.nn.Linear(1, 1)
     made = build_optimizer(layer, model.optimizer)
     assert type(made).__name__.lower() == optimizer.replace("recipe", "adam")
     assert made.param_groups[0]["lr"] == {"sgd": 0.1}.get(optimizer, 3.5e-4)
-    settings = OmegaConf.to_container(model.schedule)
+    settings = OmegaConf.to_container(model.schedule, resolve=True) | (
+        {"monitor": "val/all/single/r1"} if schedule == "plateau" else {}
+    )
     assert build_schedule(made, settings, Span(lambda: 140, lambda: 9))["interval"] in ("epoch", "step")
 
 

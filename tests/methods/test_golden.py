@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands import compose
 from golden.methods import recipe_methods as recipe
+from hydra.utils import instantiate
 from torch import Tensor, nn
 
 from mpanet_pl.data.catalogue import Batch
@@ -79,31 +81,18 @@ class Masked(nn.Module):
         return features * torch.from_numpy(recipe.dropout_keep(self.case, self.step, tuple(features.shape))) / 0.99
 
 
+BASELINE = ["network.non_local=false", "network.pooling=mean", "criterion.weighted_triplet=0", "criterion.triplet=1"]
+
+
 def module_of(method: str, case: dict[str, Any]) -> MPANetModule:
-    name = {"agw": "AGW", "caj": "CAJ", "deen": "DEEN"}[method]
-    network = {"_target_": f"mpanet_pl.methods.{method}.{name}", "pretrained": False}
-    criterion: dict[str, Any] = {"_target_": f"mpanet_pl.methods.{method}.{name}Loss"}
+    """The published run's, but for the case's switches."""
+    typed = [f"method={method}", f"dataset={case.get('dataset', 'sysu')}", "model.network.pretrained=false"]
     if case.get("method") == "base":
-        network |= {"non_local": False, "pooling": "mean"}
-        criterion |= {"weighted_triplet": 0, "triplet": 1}
+        typed += [f"model.{change}" for change in BASELINE]
     if method == "caj":
-        criterion |= {key: case[key] for key in ("alpha", "gamma", "kl")} | {"square": bool(case["square"])}
-    if method == "deen" and case.get("dataset") == "regdb":
-        network |= {"stages": 3}
-    return MPANetModule(
-        case["num_classes"],
-        network=network,
-        criterion=criterion,
-        optimizer={
-            "name": "sgd",
-            "lr": 0.01,
-            "lr_of": {"network": {"neck": 0.1}, "criterion": 0.1},
-            "momentum": 0.9,
-            "nesterov": True,
-            "weight_decay": 5e-4,
-        },
-        schedule={"milestones": [20, 80] if method == "deen" else [20, 50], "gamma": 0.1, "warmup": 10},
-    ).double()
+        typed += [f"model.criterion.{key}={case[key]}" for key in ("alpha", "gamma", "kl")]
+        typed += [f"model.criterion.square={bool(case['square'])}"]
+    return instantiate(compose("train", typed).model, num_identities=case["num_classes"]).double()
 
 
 @pytest.mark.parametrize("path", CASES)

@@ -422,6 +422,13 @@ class _Embedder:
     width: int | None = number(1)
     last_stride: int | None = number(1)
     method: str | None
+    dataset: str | None  # from here on, what a method's file brings beside its name
+    data: Any = passenger()
+    model: Any = passenger()
+    protocol: Any = passenger()
+    validation: Any = passenger()
+    recipe: Any = passenger()
+    recipes: Any = passenger()
     trust: Any = packages()
 
 
@@ -442,6 +449,7 @@ class Embed(_Embedder):
 
 @dataclass(kw_only=True)
 class Export(_Embedder):
+    trainer: Any = passenger()
     out: str = path()
     format: str = is_one_of("onnx", "torch")
     quantize: str | None = is_one_of("int8")

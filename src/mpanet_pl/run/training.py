@@ -24,7 +24,7 @@ from mpanet_pl.module import MPANetModule
 from mpanet_pl.run.calibrating import keep_in, threshold_of
 from mpanet_pl.run.callbacks import Checkpoints, FiniteGuard, LiveProgress, Reopened, RunLogger, SeededEpochs, Timing
 from mpanet_pl.run.callbacks.checkpoints import BEST, LAST, epochs_done
-from mpanet_pl.run.configuration import NOTHING_TYPED, Request, plain
+from mpanet_pl.run.configuration import NOTHING_TYPED, Request, plain, settled
 from mpanet_pl.run.datasets import build_data, build_protocol, settle_trial
 from mpanet_pl.run.examination import Examiner, Know, Tested, know_nothing
 from mpanet_pl.run.folder import begun_in_sweep, reopen, run_folder
@@ -39,6 +39,7 @@ def train(cfg: DictConfig, request: Request = NOTHING_TYPED, know: Know = know_n
     resumed = cfg.resume is not None
     if resumed:
         cfg = reopen(cfg.resume, request, cfg.get("trust"))
+    cfg = settled(cfg)
     settle_trial(cfg)
     cfg.data_dir = str(Path(cfg.data_dir).expanduser().absolute())
     if begun := begun_in_sweep(cfg, request):
