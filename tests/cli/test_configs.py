@@ -80,13 +80,16 @@ def test_a_dataset_carries_its_published_recipe(dataset: str, recipe: dict) -> N
 
 
 FACTS: dict[str, tuple[dict, list[str]]] = {  # of each published recipe: its protocol, and what chooses best.ckpt
-    "sysu": ({"_target_": "SYSUProtocol", "normalise": True, "trials": 10, "permutations": "auto"}, ["all/single"]),
+    "sysu": (
+        {"_target_": "SYSUProtocol", "similarity": "cosine", "trials": 10, "permutations": "auto"},
+        ["all/single"],
+    ),
     "regdb": (
-        {"_target_": "RegDBProtocol", "normalise": False, "cmc": "deduplicated"},
+        {"_target_": "RegDBProtocol", "similarity": "euclidean", "cmc": "deduplicated"},
         ["visible_to_thermal", "thermal_to_visible"],
     ),
     "llcm": (
-        {"_target_": "LLCMProtocol", "normalise": True, "trials": 10},
+        {"_target_": "LLCMProtocol", "similarity": "cosine", "trials": 10},
         ["visible_to_infrared", "infrared_to_visible"],
     ),
 }
@@ -130,6 +133,7 @@ def test_a_guests_published_recipe_is_written_out(method: str, dataset: str) -> 
     sizes = (data.height, data.width, data.identities_per_batch, data.images_per_identity)
     assert sizes == (height, width, p, k)
     assert (cfg.trainer.max_epochs, data.sampler) == (epochs, "with_replacement")
+    assert cfg.protocol.similarity == ("product" if method == "deen" else "cosine")
     assert (augment.flip, augment.pad, augment.fill, augment.erase) == (0.5, 10, 0, erased[dataset])
     assert (data.views, data.views_of, augment.caj) == ((2, "visible", True) if method == "caj" else (1, "all", False))
     if method == "deen":
