@@ -131,7 +131,7 @@ def test_alignment_by_definition() -> None:
 
 
 def test_frames_of_one_tracklet_see_each_other_alone() -> None:
-    network = M3ReID(trunk="resnet34", pretrained=False).eval()
+    network = M3ReID(trunk="resnet18_thin", pretrained=False).eval()
     for block in network.trunk.non_local["layer3"]:
         torch.nn.init.ones_(block.W[1].weight)
     images = torch.randn(4, 3, 32, 32)
@@ -144,13 +144,11 @@ def test_frames_of_one_tracklet_see_each_other_alone() -> None:
 
 
 def test_a_released_file_tells_its_trunk() -> None:
-    theirs = small(trunk="resnet34")
+    theirs = small(trunk="resnet18")
     ours = module_from_official(to_official(theirs.state_dict(), "m3reid"), "m3reid")
     assert all(torch.equal(value, theirs.state_dict()[key]) for key, value in ours.state_dict().items())
 
 
 def test_what_cannot_be_is_said() -> None:
-    with pytest.raises(UserError, match="after the last blocks of layer3, and resnet18 has too few"):
-        M3ReID(trunk="resnet18", pretrained=False)
     with pytest.raises(UserError, match="3 images are no whole number of tracklets of 2 frames"):
-        M3ReID(trunk="resnet34", pretrained=False)(torch.zeros(3, 3, 32, 32), frames=2)
+        M3ReID(trunk="resnet18_thin", pretrained=False)(torch.zeros(3, 3, 32, 32), frames=2)

@@ -79,14 +79,13 @@ class TrackletTrunk(Trunk):
 
     def __init__(self, name: str, **keywords: Any) -> None:
         super().__init__(name, **keywords)
+        blocks = {stage: getattr(self, stage)[-count:] for stage, count in LOOKING.items()}
         self.non_local = nn.ModuleDict(
             {
-                stage: nn.ModuleList(NonLocal(self.channels_after(stage)) for _ in range(count))
-                for stage, count in LOOKING.items()
+                stage: nn.ModuleList(NonLocal(self.channels_after(stage)) for _ in those)
+                for stage, those in blocks.items()
             }
         )
-        if short := [stage for stage, count in LOOKING.items() if len(getattr(self, stage)) < count]:
-            raise UserError(f"M3-ReID looks after the last blocks of {' and '.join(short)}, and {name} has too few.")
 
     def of_tracklets(self, images: Tensor, frames: int) -> Tensor:
         if len(images) % frames:
@@ -94,7 +93,7 @@ class TrackletTrunk(Trunk):
         features = self.through((STEM,), images)
         for stage in STAGES:
             blocks = getattr(self, stage)
-            first = len(blocks) - LOOKING.get(stage, 0)
+            first = len(blocks) - (len(self.non_local[stage]) if stage in self.non_local else 0)
             for number, block in enumerate(blocks):
                 features = block(features)
                 if number >= first:
