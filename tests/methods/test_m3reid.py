@@ -7,15 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands import SMALL, compose, scores_of, type_in
 from golden.methods import recipe_methods as recipe
 from golden.methods.digests import fits, has
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from torch import Tensor
 
+from mpanet_pl.data.sampler import draw_any_modality
 from mpanet_pl.errors import UserError
 from mpanet_pl.methods.m3reid import M3ReID, alignment, apart
 from mpanet_pl.module import MPANetModule
 from mpanet_pl.official import from_official, module_from_official, to_official
-from mpanet_pl.optim import build_optimizer
+from mpanet_pl.optim import Span, build_optimizer, build_schedule
+from mpanet_pl.train import train
 
 GOLDEN = Path(__file__).parents[1] / "golden/methods/m3reid"
 TERMS = {
@@ -147,6 +152,54 @@ def test_a_released_file_tells_its_trunk() -> None:
     theirs = small(trunk="resnet18")
     ours = module_from_official(to_official(theirs.state_dict(), "m3reid"), "m3reid")
     assert all(torch.equal(value, theirs.state_dict()[key]) for key, value in ours.state_dict().items())
+
+
+@pytest.mark.parametrize("dataset", ["vcm", "buptcampus"])
+def test_rates_of_every_epoch(dataset: str) -> None:
+    released = json.loads((GOLDEN / "schedule.json").read_text())
+    cfg = compose("train", ["method=m3reid", f"dataset={dataset}"])
+    settings = OmegaConf.to_container(cfg.model, resolve=True)
+    settings["network"] |= {"trunk": "resnet18_thin", "pretrained": False}
+    module = instantiate(settings, num_identities=3)
+    assert type(module.network) is M3ReID
+    assert (cfg.data.frames, cfg.trainer.max_epochs) == (6, released["epochs"])
+    optimizer = build_optimizer(module, module.hparams["optimizer"])
+    schedule = build_schedule(optimizer, module.hparams["schedule"], Span(lambda: 200, lambda: 200))["scheduler"]
+    rates = []
+    for _ in range(200):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates == pytest.approx(released[f"lr_per_epoch_{'vcm' if dataset == 'vcm' else 'bupt'}"], rel=1e-12)
+
+
+def test_groups_are_of_an_identity_whatever_the_modality() -> None:
+    owners = np.repeat([0, 1, 2, 3], [9, 4, 2, 8])
+    batches = draw_any_modality(owners, owners % 2, 2, 4, np.random.default_rng(3))
+    groups = batches.reshape(-1, 4)
+    assert (owners[groups] == owners[groups][:, :1]).all()
+    assert (owners[groups][::2, 0] != owners[groups][1::2, 0]).all(), "a batch has different identities"
+    large = groups[owners[groups][:, 0] != 2]
+    assert len(np.unique(large)) == large.size, "no row twice, but where an identity has too few"
+
+
+@pytest.mark.slow
+def test_a_run_of_tracklets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "data"))
+    from test_tracklets import tree
+
+    walks = [
+        "data.frames=3",
+        "trainer.max_epochs=1",
+        "trainer.check_val_every_n_epoch=1",
+        "trainer.limit_train_batches=1",
+    ]
+    typed = ["method=m3reid", "dataset=vcm", *SMALL, "model.network.trunk=resnet18_thin", *walks]
+    typed += [f"data_dir={tree('vcm', tmp_path / 'vcm')}", f"run_dir={tmp_path}/run"]
+    assert type_in("train", train, typed, monkeypatch) == 0
+    assert scores_of(tmp_path / "run")["last"].keys() == {"infrared_to_visible", "visible_to_infrared"}
+    lines = (tmp_path / "run/metrics.csv").read_text().splitlines()
+    assert "train/alignment" in lines[0]
 
 
 def test_what_cannot_be_is_said() -> None:

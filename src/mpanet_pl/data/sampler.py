@@ -84,11 +84,32 @@ def draw_with_replacement(owners: Integers, infrared: Integers, p: int, k: int, 
     return np.stack((halves(1), halves(0)), axis=3).reshape(batches, p * k)
 
 
+def draw_any_modality(owners: Integers, infrared: Integers, p: int, k: int, rng: np.random.Generator) -> Integers:
+    """M3-ReID's sampler: groups of `k` rows of an identity, whatever their modality, dealt as the balanced ones are.
+
+    What fills no group is left out; an identity of fewer rows has one group, drawn with replacement.
+
+    >>> owners = np.repeat([0, 1, 2], [9, 4, 2])
+    >>> draw_any_modality(owners, owners, p=2, k=4, rng=np.random.default_rng(1)).shape  # groups: 2, 1, 1
+    (2, 8)
+    """
+    shuffled = np.lexsort((rng.random(len(owners)), owners))
+    counts = np.bincount(owners)
+    groups_of = np.maximum(counts // k, 1)  # (C,)
+    group_owners = np.repeat(np.arange(len(counts)), groups_of)  # (G,)
+    turn = np.arange(len(group_owners)) - np.repeat(np.cumsum(groups_of) - groups_of, groups_of)  # 0, 1, … per owner
+    count, in_turn = counts[group_owners][:, None], turn[:, None] * k + np.arange(k)
+    places = np.where(count < k, rng.integers(count, size=in_turn.shape), in_turn)
+    groups = shuffled[(np.cumsum(counts) - counts)[group_owners][:, None] + places]  # (G, k)
+    return groups[_deal(group_owners, p, rng)].reshape(-1, p * k)
+
+
 DRAWS: dict[str, Draw] = {
     "balanced": draw_balanced,
     "uniform": draw_uniform,
     "random": draw_random,
     "with_replacement": draw_with_replacement,
+    "any_modality": draw_any_modality,
 }
 
 

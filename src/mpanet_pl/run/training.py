@@ -91,7 +91,9 @@ def build_module(cfg: DictConfig, num_identities: int, *, new: bool = True) -> M
     model = cfg.model if new else OmegaConf.merge(cfg.model, {"network": {"pretrained": False}})
     module: MPANetModule = instantiate(model, num_identities)
     if cfg.channels_last:
-        module = module.to(memory_format=torch.channels_last)
+        for weight in module.parameters():
+            if weight.ndim == 4:  # others, of three-dimensional convolutions, have no such format
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
     else:
         module.network.register_forward_pre_hook(_planes)  # the loaders' images are in channels_last
     if cfg.compile:
