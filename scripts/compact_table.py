@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from mpanet_pl.evaluation import Scores, evaluate
-from mpanet_pl.evaluation.compare import Answers, Difference, compare
+from mpanet_pl.evaluation.differences import Answers, Difference, compare
 from mpanet_pl.evaluation.outcomes import NAMES
 from mpanet_pl.gallery.compact import learn_each
 from mpanet_pl.gallery.embedder import load

@@ -18,7 +18,7 @@ import torch
 from scipy.special import ndtr, ndtri
 from torch import Tensor
 
-from mpanet_pl.evaluation.compare import Answers, compare, interval_over_runs, sign_flip
+from mpanet_pl.evaluation.differences import Answers, compare, interval_over_runs, sign_flip
 from mpanet_pl.evaluation.intervals import Interval, difference_interval, draws, ratio_interval
 from mpanet_pl.evaluation.outcomes import Outcomes
 

@@ -1,24 +1,23 @@
-"""How far scores would move with other people: 95 % intervals from a bootstrap over identities.
+"""How far scores would move with other people: 95 % intervals whose units are people, each with all their queries.
 
-A person is drawn with all of that person's queries; the gallery stays as it is. Drawing the gallery's people anew, too,
-was tried: two draws of one person count as one wrong person, so that the galleries grow easy and the intervals miss.
-The bootstrap is studentised on the scale of log-odds (Efron and Tibshirani, An Introduction to the Bootstrap, chapter
-12), of the methods tried the one that covers with few people as well. docs/statistics.md has the simulation.
+The interval is Student's on the scale of log-odds, with the linearised variance of a ratio over people (Cochran,
+Sampling Techniques, chapter 6). Near 0 and 100 % a variance says little, so exact binomial bounds limit both ends:
+N people of whom none was lost leave room for as many others as N draws would miss (Clopper and Pearson, 1934). An end
+that cannot miss on its other side spends the whole 5 % on its own. docs/statistics.md has the simulation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
+from scipy.special import betaincinv, stdtrit
 from torch import Tensor
 
 LEVEL = 0.95
-REPLICATES = 2000
-LEAST_ERROR = 0.25  # of the sample's own standard error: a draw without the one who differs has next to none
-NO_ERROR = 1e-6  # no less, squares being rounded
-DRAWN_AT_ONCE = 2**22
+TAIL = (1 - LEVEL) / 2
+PADDING = 0.1  # people by which log-odds are kept from the ends of the scale
+NONE = 1e-9  # a share, or a variance, of so little is rounding
 
 
 class Interval(NamedTuple):
@@ -26,76 +25,57 @@ class Interval(NamedTuple):
     high: Tensor
 
 
-def draws(people: int, replicates: int, seed: int) -> Iterator[Tensor]:
-    """How often each person is drawn: (B, I) float64 in blocks, `replicates` rows in all."""
-    generator = torch.Generator().manual_seed(seed)
-    block = max(1, DRAWN_AT_ONCE // people)
-    for start in range(0, replicates, block):
-        rows = min(block, replicates - start)
-        drawn = torch.randint(people, (rows, people), generator=generator)
-        drawn += torch.arange(rows)[:, None] * people
-        yield torch.bincount(drawn.flatten(), minlength=rows * people).view(rows, people).double()
-
-
-def ratio_interval(sums: Tensor, sizes: Tensor, *, replicates: int = REPLICATES, seed: int = 0) -> Interval:
-    """Of K shares, each the sum of `sums` (I, K) over that of `sizes` (I,), people being drawn: two of (K,).
+def ratio_interval(sums: Tensor, sizes: Tensor) -> Interval:
+    """Of K shares, each the sum of `sums` (I, K) over that of `sizes` (I,), for I people: two of (K,).
 
     >>> low, high = ratio_interval(torch.tensor([[1.0], [1.0], [0.0], [1.0]]), torch.ones(4))
     >>> bool(low < 0.75 < high)
     True
     """
-    people, tail = len(sizes), (1 - LEVEL) / 2
-    scale = Odds(0.5 / people)
-    share, error, steps = _steps(sums, sizes, scale, replicates, seed)
-    below, above = steps.quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64), dim=0)
-    reach = error * scale.slope(share)
-    low, high = (scale.back(scale.of(share) - step * reach) for step in (above, below))
-    return or_unseen(Interval(torch.minimum(low, share), torch.maximum(high, share)), share, error, people)
+    sums, sizes = sums.double() / sizes.sum(), sizes.double() / sizes.sum()
+    return Interval(_lower_end(sums, sizes), 1 - _lower_end(sizes[:, None] - sums, sizes))
 
 
-def or_unseen(interval: Interval, share: Tensor, error: Tensor, people: int) -> Interval:
-    """Where all people are alike there is nothing to draw from; n who all are found leave room for as many others as n
-    draws would miss, which is the exact bound of a share of people."""
-    unseen, alike = ((1 - LEVEL) / 2) ** (1 / people), error < NO_ERROR
-    return Interval(
-        torch.where(alike, share * unseen, interval.low), torch.where(alike, 1 - (1 - share) * unseen, interval.high)
-    )
+def _lower_end(sums: Tensor, sizes: Tensor) -> Tensor:
+    """The lowest of the lower ends on the way here from all found, who lost most going first: (K,).
 
-
-def difference_interval(sums: Tensor, sizes: Tensor, *, replicates: int = REPLICATES, seed: int = 0) -> Interval:
-    """The same of differences between two shares, `sums` being each person's; no width where nobody differs.
-
-    As they are, no log-odds, and as far down as up: of two methods that are alike one is as often the better.
+    So the end never rises with a further loss, as it would where that makes losses more alike.
     """
-    difference, error, steps = _steps(sums, sizes, None, replicates, seed)
-    reach = steps.abs().quantile(LEVEL, dim=0) * error
-    return Interval((difference - reach).clamp(min=-1), (difference + reach).clamp(max=1))
-
-
-def _steps(
-    sums: Tensor, sizes: Tensor, scale: Odds | None, replicates: int, seed: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Shares (K,), their standard errors (K,), and how many of its own errors each draw (R, K) lies from them."""
-    sums, sizes = sums.double(), sizes.double()
-    share = sums.sum(0) / sizes.sum()
-    error = standard_error(torch.ones(1, len(sizes), dtype=torch.float64), sums, sizes, share)[0]
-    steps = []
-    for weights in draws(len(sizes), replicates, seed):
-        shares = (weights @ sums) / (weights @ sizes)[:, None]  # (B, K)
-        errors = standard_error(weights, sums, sizes, shares).clamp(min=LEAST_ERROR * error)
-        if scale is None:
-            steps.append((shares - share) / errors)
-        else:
-            steps.append((scale.of(shares) - scale.of(share)) / (errors * scale.slope(shares)))
-    return share, error, torch.cat(steps).nan_to_num(0, 0, 0)
-
-
-def standard_error(weights: Tensor, sums: Tensor, sizes: Tensor, shares: Tensor) -> Tensor:
-    """Of shares (B, K) under `weights` (B, I), linearised: (B, K). Three matrix products, whatever B is."""
-    squares = weights @ (sums * sums) - 2 * shares * (weights @ (sums * sizes[:, None]))
-    squares += shares**2 * (weights @ sizes**2)[:, None]
     people = len(sizes)
-    return (squares.clamp(min=0) * people / max(people - 1, 1)).sqrt() / (weights @ sizes)[:, None]
+    lost, order = (sizes[:, None] - sums).sort(0, descending=True)  # (I, K)
+    whole = lost.cumsum(0)
+    squares = lost.square().cumsum(0) - 2 * whole * (lost * sizes[order]).cumsum(0) + whole**2 * sizes.square().sum()
+    variance = squares.clamp(min=0) * people / max(people - 1, 1)
+    return share_interval(1 - whole, variance, torch.full_like(whole, max(people - 1, 1)), people).low.amin(0)
+
+
+def share_and_variance(sums: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+    """Shares (K,) and their variances (K,) among people."""
+    sums, sizes = sums.double() / sizes.sum(), sizes.double() / sizes.sum()
+    share = sums.sum(0)
+    people = len(sizes)
+    return share, (sums - share * sizes[:, None]).square().sum(0) * people / max(people - 1, 1)
+
+
+def share_interval(share: Tensor, variance: Tensor, freedom: Tensor, people: int) -> Interval:
+    """Of shares with such variances and degrees of freedom, of any one shape."""
+    found_all = TAIL ** (1 / people)  # the lower bound of N people who are all found
+    one_lost = float(betaincinv(people - 1, 2, TAIL)) if people > 1 else 0.0
+    scale = Odds(PADDING / people)
+    reach = variance.sqrt() * scale.slope(share)
+    both, one = (_t(level, freedom) * reach for level in (1 - TAIL, LEVEL))
+    up, down = scale.back(scale.of(share) + one), scale.back(scale.of(share) - one)
+    high = up.where(up > found_all, scale.back(scale.of(share) + both).clamp(max=found_all))
+    low = down.where(down < 1 - found_all, scale.back(scale.of(share) - both).clamp(min=1 - found_all))
+    alike = variance.sqrt() < NONE
+    low = torch.where(alike, share * found_all, low).clamp(max=one_lost)
+    high = torch.where(alike, 1 - (1 - share) * found_all, high).clamp(min=1 - one_lost)
+    low, high = low.where(share < 1 - NONE, found_all), high.where(share > NONE, 1 - found_all)
+    return Interval(torch.minimum(low, share).clamp(min=0), torch.maximum(high, share).clamp(max=1))
+
+
+def _t(level: float, freedom: Tensor) -> Tensor:
+    return torch.from_numpy(stdtrit(freedom.numpy(), level))
 
 
 class Odds:

@@ -9,7 +9,7 @@ from pathlib import Path
 from string import ascii_uppercase
 
 from mpanet_pl.errors import UserError
-from mpanet_pl.evaluation.compare import Answers, Difference, compare, holm
+from mpanet_pl.evaluation.differences import Answers, Difference, compare, holm
 from mpanet_pl.evaluation.outcomes import NAMES, RERANKED
 from mpanet_pl.evaluation.tables import COLUMNS, HEADLINES, JSON, Grid, Results, markdown
 from mpanet_pl.features import holds_features
