@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mpanet_pl.data.catalogue import Catalogue
 from mpanet_pl.errors import UserError
+from mpanet_pl.evaluation.digests import Met
 from mpanet_pl.evaluation.intervals import ratio_interval
 from mpanet_pl.evaluation.outcomes import NAMES, RANKS, RERANKED, Outcomes, by_person
 from mpanet_pl.evaluation.ranking import cumulative_matches
@@ -39,11 +40,13 @@ class Scores:
         inverse_negative_penalty: Tensor,
         measured: str,
         outcomes: Outcomes | None = None,
+        met: Met | None = None,
     ) -> None:
         """From each trial's CMC curve (T, R) and means over queries (T,), shares of one; `measured` says how."""
         self.curves = 100 * curves  # (T, R)
         self.measured = measured
         self.outcomes = outcomes
+        self.met = met  # digests of the queries and their galleries
         last = curves.shape[1] - 1
         self.trials: dict[str, list[float]] = {
             **{name: self.curves[:, min(k - 1, last)].tolist() for name, k in RANKS.items()},
@@ -52,7 +55,7 @@ class Scores:
         }
 
     @classmethod
-    def of(cls, outcomes: Outcomes, measured: str) -> Scores:
+    def of(cls, outcomes: Outcomes, measured: str, met: Met | None = None) -> Scores:
         matched = (outcomes.first > 0).sum(1)  # (T,)
         length = int(outcomes.first.max())
         return cls(
@@ -61,6 +64,7 @@ class Scores:
             outcomes.inverse_negative_penalty.sum(1) / matched,
             measured,
             outcomes,
+            met,
         )
 
     def __repr__(self) -> str:
@@ -133,8 +137,9 @@ def evaluate(
             queries, protocol = search.queries, search.measured_by or asked
             retrieval = Retrieval(embeddings, catalogue, protocol, lengths)
             plain = _scores(retrieval.rank(search), catalogue, queries, _measured(protocol, "no re-ranking"))
+            plain = _scores(retrieval.rank(search), catalogue, search, _measured(protocol, "no re-ranking"))
             reranked = (
-                _scores(retrieval.rerank(search, rerank), catalogue, queries, _measured(protocol, str(rerank)))
+                _scores(retrieval.rerank(search, rerank), catalogue, search, _measured(protocol, str(rerank)))
                 if rerank
                 else {}
             )
@@ -171,15 +176,16 @@ def _nothing_to_score(setting: str) -> str:
     )
 
 
-def _scores(ranks: AllPlacements, catalogue: Catalogue, queries: Tensor, measured: str) -> dict[str, Scores]:
-    scores = {}
+def _scores(ranks: AllPlacements, catalogue: Catalogue, search: Search, measured: str) -> dict[str, Scores]:
+    scores, queries = {}, search.queries
     for setting, placed in ranks.items():
         outcomes = Outcomes(queries, catalogue.identities[queries], *(column.cpu() for column in placed))
         matched = int((outcomes.first > 0).sum(1).min())
         if matched == 0:
             raise UserError(_nothing_to_score(setting))
         left_out = f"; {matched} of {len(queries)} queries have a true match" if matched < len(queries) else ""
-        scores[setting] = Scores.of(outcomes.of((outcomes.first > 0).any(0)), measured + left_out)
+        met = Met.of(catalogue, queries, search.galleries[setting])
+        scores[setting] = Scores.of(outcomes.of((outcomes.first > 0).any(0)), measured + left_out, met)
     return scores
 
 

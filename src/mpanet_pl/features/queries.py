@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mpanet_pl.errors import UserError
+from mpanet_pl.evaluation.digests import Met
 from mpanet_pl.evaluation.outcomes import Outcomes
 from mpanet_pl.evaluation.scoring import Scores
 from mpanet_pl.system.files import written_aside
@@ -17,26 +20,44 @@ from mpanet_pl.system.files import written_aside
 QUERIES = "queries.npz"
 
 
-def write_queries(path: str | Path, rows: Mapping[str, Mapping[str, Scores]], paths: Sequence[str]) -> None:
-    """Keep the outcomes of {"last" or "best": {setting: Scores}} beside a run's results.
+class Queries(NamedTuple):
+    """What `write_queries` kept of a run."""
 
-    `paths` are the catalogue's, by which other runs know the queries.
-    """
+    rows: Mapping[str, Mapping[str, Outcomes]]  # "last" or "best" -> setting
+    paths: tuple[str, ...]  # of the catalogue, by which other runs know the queries
+    met: Mapping[str, Mapping[str, Met]] = {}  # like `rows`; releases before 0.3 kept no digests
+    networks: Mapping[str, str] = {}  # digest of each row's network
+    images: str | None = None  # digest of the test images
+
+
+def write_queries(
+    path: str | Path,
+    rows: Mapping[str, Mapping[str, Scores]],
+    paths: Sequence[str],
+    *,
+    networks: Mapping[str, str] | None = None,
+    images: str | None = None,
+) -> None:
+    """Keep the outcomes of {"last" or "best": {setting: Scores}} beside a run's results."""
     kept: dict[str, np.ndarray] = {"paths": np.array(paths), "names": np.array([], dtype=str)}
+    met: dict[str, dict[str, Met]] = {}
     for row, settings in rows.items():
         for setting, scores in settings.items():
             assert scores.outcomes is not None
             number = len(kept["names"])
             kept["names"] = np.append(kept["names"], f"{row} {setting}")
+            if scores.met:
+                met.setdefault(row, {})[setting] = scores.met
             for field, column in scores.outcomes._asdict().items():
                 small = column.float() if column.is_floating_point() else column.int()
                 kept[f"{number}.{field}"] = small.numpy()
+    kept["digests"] = np.array(json.dumps({"met": met, "networks": networks or {}, "images": images}))
     with written_aside(path) as aside, aside.open("wb") as file:
         np.savez_compressed(file, **kept)  # type: ignore[arg-type]  # whose stub sees its own keywords in them
 
 
-def read_queries(path: str | Path) -> tuple[dict[str, dict[str, Outcomes]], tuple[str, ...]]:
-    """The outcomes and the catalogue's paths that `write_queries` left; anything else is a `UserError`."""
+def read_queries(path: str | Path) -> Queries:
+    """What `write_queries` left; anything else is a `UserError`."""
     rows: dict[str, dict[str, Outcomes]] = {}
     try:
         with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as stored:
@@ -45,11 +66,16 @@ def read_queries(path: str | Path) -> tuple[dict[str, dict[str, Outcomes]], tupl
                 row, setting = name.split(" ", 1)
                 columns = (torch.from_numpy(stored[f"{number}.{field}"]) for field in Outcomes._fields)
                 rows.setdefault(row, {})[setting] = _checked(Outcomes(*map(_wide, columns)), len(paths))
+            digests = json.loads(str(stored["digests"])) if "digests" in stored else {}
+            met = {
+                row: {setting: Met(queries, people, tuple(each)) for setting, (queries, people, each) in of.items()}
+                for row, of in digests.get("met", {}).items()
+            }
+            return Queries(rows, paths, met, digests.get("networks", {}), digests.get("images"))
     except FileNotFoundError:
         raise UserError(f"There is no {path}: the run was tested before 0.2, or did not come to its end.") from None
-    except Exception as fault:  # whatever a parser of garbage stumbles over: there is no end to the kinds
+    except Exception as fault:  # a damaged file fails in the parser in a dozen ways
         raise UserError(f"{path} cannot be read as the queries of a run: {fault}") from fault
-    return rows, paths
 
 
 def _wide(column: Tensor) -> Tensor:
