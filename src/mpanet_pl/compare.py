@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
-from contextlib import redirect_stdout
-from functools import partial
-from io import StringIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from mpanet_pl.cli.command import door
 from mpanet_pl.errors import UserError
+
+if TYPE_CHECKING:
+    from mpanet_pl.run.compared import Method
 
 EXPLANATION = """
 Each path is a run's folder, an evaluation's, a folder of runs that repeat one another (seeds, RegDB's trials), or
@@ -21,7 +21,10 @@ words beside them: compare a.npz b.npz dataset=sysu data_dir=….
 
 All are compared with the first, query by query: differences with their 95 % intervals over people (and over runs, where
 there are several), a test that flips each person's difference at random, adjusted by Holm. What another split, protocol
-or re-ranking measured is refused. One path alone: what its re-ranking finds more than the same without."""
+or re-ranking measured is refused. One path alone: what its re-ranking finds more than the same without.
+
+margin=2 asks two more questions, each with a p: is a method not worse than the first by 2 points, is it as good."""
+MARGIN = re.compile(r"margin=(.*)")
 WORD = re.compile(r"\w+(\.\w+)*=")
 
 
@@ -33,39 +36,62 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         parser.add_argument("--result", help="last (unless said) or best")
         parser.add_argument(
-            "--into", metavar="DIR", type=Path, help="where comparison.md, .json and .png go, if anywhere"
+            "--into", metavar="DIR", type=Path, help="where comparison.md, .csv, .tex, .json and .png go, if anywhere"
         )
         typed = parser.parse_intermixed_args(arguments)
         words = [str(path) for path in typed.paths if WORD.match(str(path)) and not path.exists()]
         paths = [path for path in typed.paths if str(path) not in words]
-        compare(paths, typed.result, typed.into, words)
+        margins = [found[1] for word in words if (found := MARGIN.fullmatch(word))]
+        words = [word for word in words if not MARGIN.fullmatch(word)]
+        compare(paths, typed.result, typed.into, words, _points(margins[-1]) if margins else None)
+
+
+def _points(text: str) -> float:
+    try:
+        points = float(text)
+    except ValueError:
+        points = -1.0
+    if not 0 < points < 100:
+        raise UserError(f"margin is a number of points above 0 and below 100, got {text}.")
+    return points
 
 
 def compare(
-    paths: Sequence[Path], result: str | None = None, into: Path | None = None, words: Sequence[str] = ()
+    paths: Sequence[Path],
+    result: str | None = None,
+    into: Path | None = None,
+    words: Sequence[str] = (),
+    margin: float | None = None,
 ) -> None:
-    """`words` are KEY=VALUE for `evaluate`, by which features are measured."""
+    """`words` are KEY=VALUE for `evaluate`, by which features are measured; `margin` is in points."""
     from mpanet_pl.evaluation.tables import print_tables
     from mpanet_pl.run import comparing
 
-    with TemporaryDirectory() as folder:
-        found = comparing.compare_methods(paths, result, partial(_measured, words, Path(folder)))
-        if words and not any(Path(folder).iterdir()):
-            raise UserError(f"{words[0]} says how features are measured, and there are none among these results.")
+    measured: list[Path] = []
+
+    def measure(letter: str, path: Path) -> Method:
+        measured.append(path)
+        return _of_features(letter, path, words)
+
+    found = comparing.compare_methods(paths, result, measure, margin)
+    if words and not measured:
+        raise UserError(f"{words[0]} says how features are measured, and there are none among these results.")
     if into:
         found.write(into)
     print_tables([found.table()], found.remarks())
 
 
-def _measured(words: Sequence[str], folder: Path, features: Path) -> Path:
-    """A folder below this one with the results of these features."""
+def _of_features(letter: str, path: Path, words: Sequence[str]) -> Method:
+    """Features scored by what `evaluate` would be told of them."""
     from mpanet_pl.cli.application import compose_and_run
-    from mpanet_pl.evaluate import evaluate
+    from mpanet_pl.run.compared import method_of_scores
+    from mpanet_pl.run.evaluating import ScoredFeatures, score_features
 
-    own = folder / str(len(list(folder.iterdir())))
-    with redirect_stdout(StringIO()):
-        compose_and_run("evaluate", evaluate, [f"features={features}", f"run_dir={own}", *words])
-    return own
+    scored: list[ScoredFeatures] = []
+    compose_and_run(
+        "evaluate", lambda cfg, request: scored.append(score_features(cfg, request)), [f"features={path}", *words]
+    )
+    return method_of_scores(letter, path, *scored[0])
 
 
 if __name__ == "__main__":

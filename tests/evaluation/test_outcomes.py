@@ -49,7 +49,7 @@ def test_outcomes_name_the_queries_whatever_the_order_of_the_catalogue() -> None
 def test_queries_are_written_and_read_back(tmp_path: Path) -> None:
     path, paths = tmp_path / "queries.npz", tuple(f"cam3/{n}.jpg" for n in range(8))
     write_queries(path, {"last": {"all/single": SCORES, "a b + re-ranked": SCORES}}, paths)
-    rows, known = read_queries(path)
+    rows, known, *_ = read_queries(path)
     assert known == paths
     assert list(rows["last"]) == ["all/single", "a b + re-ranked"]
     for written, read in zip(TWO_TRIALS, rows["last"]["all/single"], strict=True):

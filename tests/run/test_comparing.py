@@ -10,6 +10,8 @@ import torch
 from mpanet_pl.compare import main
 from mpanet_pl.data.catalogue import Catalogue
 from mpanet_pl.evaluation import FolderProtocol, MutualNeighbours, RegDBProtocol, Results, evaluate
+from mpanet_pl.evaluation.differences import holm
+from mpanet_pl.evaluation.tables import shown
 from mpanet_pl.features.queries import QUERIES, write_queries
 
 PEOPLE = 30
@@ -65,12 +67,22 @@ def test_a_better_run_is_told_in_words_numbers_and_a_picture(
     assert first["difference"] == pytest.approx(scores[1] - scores[0])
     low, high = first["ci"]
     assert 0 < low < first["difference"] < high
-    assert (
-        f"infrared_to_visible, R1: B finds {first['difference']:.1f} points more than A ({low:.1f} to {high:.1f}" in out
-    )
+    assert f"R1: of two networks, B finds {first['difference']:.1f} points more than A ({low:.1f} to {high:.1f}" in out
     assert f"A = {worse} (last)" in out
-    assert "adjusted by Holm for 2 comparisons of each score" in out
+    assert "by Holm, over all 6 comparisons of the table" in out
     assert (tmp_path / "out/comparison.md").read_text() == out
+    table = [line for line in out.splitlines() if line.startswith("| infrared_to_visible | ")]
+    cell = f"{first['difference']:+.1f} ({low:+.1f} to {high:+.1f}), p < 0.001*"
+    assert [line.split(" | ")[1] for line in table] == ["A", "B", "B − A"]
+    assert table[2].split(" | ")[2] == cell
+    values = [Results.read(run).scores["last"]["infrared_to_visible"]["r1"] for run in (worse, better)]
+    assert [line.split(" | ")[2] for line in table[:2]] == [shown(value | {"std": None}) for value in values]
+    in_csv = (tmp_path / "out/comparison.csv").read_text().replace('"', "")
+    assert f"infrared_to_visible,B − A,{cell}" in in_csv
+        tmp_path / "out/comparison.csv"
+    ).read_text().replace('"', "")
+    assert r"infrared\_to\_visible & B $-$ A & +" in (tmp_path / "out/comparison.tex").read_text()
+    assert "points would be told four times of five" in out
     assert (tmp_path / "out/comparison.png").stat().st_size > 5000
     assert "B finds" in said(capsys, better, worse)
     assert "points fewer than A" in said(capsys, better, worse)
@@ -79,10 +91,11 @@ def test_a_better_run_is_told_in_words_numbers_and_a_picture(
 def test_equal_and_like_runs_cannot_be_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = write_run(tmp_path / "one", 1.0)
     out = said(capsys, one, one / "results.json")
-    assert "no difference can be told with these 30 people (B − A: +0.0 to +0.0; p 1.00)" in out
-    assert "| infrared_to_visible | B | +0.0 (+0.0 to +0.0), p 1.00 |" in out
+    assert "no difference between two test ways can be told with these 30 people (B − A: +0.0 to +0.0; p 1.00)" in out
+    assert "| infrared_to_visible | B − A | +0.0 (+0.0 to +0.0), p 1.00 |" in out
     like = said(capsys, one, write_run(tmp_path / "like", 1.0, 5))
     assert "B finds" not in like
+    assert "no difference between two networks can be told" in like
     assert "one run each" in like
 
 
@@ -92,6 +105,7 @@ def test_folders_of_repeats_are_compared_on_both_levels(tmp_path: Path, capsys: 
         write_run(tmp_path / "b" / str(seed), 0.5, 10 + seed, lr=2)
     out = said(capsys, tmp_path / "a", tmp_path / "b")
     assert f"B = {tmp_path / 'b'} (last, 3 runs)" in out
+    assert "of two recipes, B finds" in out
     assert "both levels, people and runs" in out
     assert "B finds" in out
     (tmp_path / "a").rename(tmp_path / "b" / "a")
@@ -140,7 +154,9 @@ def test_re_ranked_and_plain_rows_of_one_result_are_compared(
     setting = "infrared_to_visible"
     (name,) = (name for name in scores[0] if name.startswith(f"{setting} + "))
     gain = sum(of[name]["mAP"]["mean"] - of[setting]["mAP"]["mean"] for of in scores) / 3
-    assert f"{gain:+.1f} (" in next(line for line in all_three.splitlines() if line.startswith(f"| {setting} | B |"))
+    assert f"{gain:+.1f} (" in next(
+        line for line in all_three.splitlines() if line.startswith(f"| {setting} | B − A |")
+    )
 
 
 def write_features(path: Path, noise: float, seed: int, **more) -> Path:
@@ -164,7 +180,73 @@ def test_features_are_measured_and_compared(
     table = [line for line in out.splitlines() if line.startswith("| ")]
     assert table == [line for line in runs.splitlines() if line.startswith("| ")]
     assert f"B = {better} (better)" in out
-    assert "network" not in out
+    assert "Files: " not in out
     assert "more than A" in said(capsys, tmp_path / "w", better, *words), "a run beside features"
     assert "does not say of which dataset it is: add dataset=…" in refused(capsys, worse, better)
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_margin_asks_whether_a_method_is_not_worse_or_as_good(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, like, better = (
+        write_run(tmp_path / name, noise, seed) for name, noise, seed in (("a", 1, 1), ("b", 1, 2), ("c", 0.3, 3))
+    )
+    out = said(capsys, one, like, "margin=60")
+    assert "infrared_to_visible, R1: B is as good as A within 60 points (p < 0.001)" in out
+    assert "R1: B is not worse than A by 2 points (p < 0.001)" in said(capsys, one, better, "margin=2")
+    assert "R1: B may be worse than A by 1 points" in said(capsys, better, one, "margin=1")
+    assert "is as good" not in said(capsys, one, like)
+    told = tmp_path / "out"
+    said(capsys, one, like, "margin=3", "--into", told)
+    kept = json.loads((told / "comparison.json").read_text())["differences"]
+    shown_ones = [difference for difference in kept if difference["adjusted"] is not None]
+    assert {difference["score"] for difference in shown_ones} == {"r1", "mAP", "mINP"}
+    assert [difference["adjusted"] for difference in shown_ones] == pytest.approx(
+        holm([difference["p"] for difference in shown_ones])
+    )
+    assert all(difference["not_worse"] <= difference["as_good"] + 1e-12 for difference in shown_ones)
+    for wrong in ("margin=0", "margin=x", "margin=-1"):
+        assert "margin is a number of points" in refused(capsys, one, like, wrong)
+
+
+def test_copies_are_no_repeats(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Five copies of one run a side, under other seeds: it is one run a side, and says so."""
+    for name, noise, seed in (("a", 1.0, 1), ("b", 0.9, 2)):
+        for copy in range(5):
+            write_run(tmp_path / name / str(copy), noise, seed)
+            path = tmp_path / name / str(copy) / "results.json"
+            results = json.loads(path.read_text())
+            results["provenance"]["seed"] = results["provenance"]["config"]["seed"] = copy
+            path.write_text(json.dumps(results))
+    out = said(capsys, tmp_path / "a", tmp_path / "b")
+    alone = said(capsys, tmp_path / "a/0", tmp_path / "b/0")
+    assert [line for line in out.splitlines() if line.startswith("| ")] == [
+        line for line in alone.splitlines() if line.startswith("| ")
+    ]
+    assert "one run each" in out
+    assert f"{tmp_path / 'a' / '4'} is a copy of {tmp_path / 'a' / '0'}" in out
+
+
+def test_other_galleries_and_other_worlds_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A gallery without distractors, whose queries all still have a match; and other images under the same names."""
+    distractors = [(f"visible/9{number:03d}_0.png", 900 + number, 1, False) for number in range(20)]
+    rows = [
+        (path, int(who), int(camera), bool(infrared))
+        for path, who, camera, infrared in zip(
+            CATALOGUE.paths, CATALOGUE.identities, CATALOGUE.cameras, CATALOGUE.infrared, strict=True
+        )
+    ]
+    more, runs = Catalogue.from_rows([*rows, *distractors]), {}
+    noise = torch.randn(len(distractors), 8, generator=torch.Generator().manual_seed(5))
+    of_all = {"with": (more, torch.cat([embeddings(1.0, 1), noise])), "without": (CATALOGUE, embeddings(0.9, 2))}
+    for name, (catalogue, numbers) in of_all.items():
+        scores = {"infrared_to_visible": evaluate(numbers, catalogue, FolderProtocol())["infrared_to_visible"]}
+        origin = {"dataset": "folder", "trial": None, "seed": 1, "config": {"dataset": "folder", "seed": 1}}
+        for world in ("one", "two"):
+            runs[name, world] = folder = tmp_path / name / world
+            write_queries(folder / QUERIES, {"last": scores}, catalogue.paths, images=world, networks={"last": name})
+            Results.of({"last": scores}, {}, origin).write(folder)
+    assert "other galleries in trial 1" in refused(capsys, runs["with", "one"], runs["without", "one"])
+    assert "another world was drawn" in refused(capsys, runs["with", "one"], runs["with", "two"])
+    assert "two test ways" in said(capsys, runs["with", "one"], runs["with", "one"] / "results.json")

@@ -361,10 +361,10 @@ class Evaluate:
     trial: int | None = number(1)
     seed: int = number(*SEED)
     save_features: str | None = path()
-    rerank: str | None
+    rerank: Any = key("a name, or {_target_: …}", lambda value: value is None or type(value) in (str, dict))
     k1: int | None = number(1)
     k2: int | None = number(1)
-    measure: str | None
+    measure: Any = key("a name, or {_target_: …}", lambda value: value is None or type(value) in (str, dict))
     rank_list: int | str = key("spread, first, worst or a person's number", lambda value: value != "")
     slices: Any = key("a word, or a list such as [camera,gallery]", lambda value: type(value) in (str, list))
     last_stride: int | None = number(1)

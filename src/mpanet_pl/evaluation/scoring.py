@@ -134,9 +134,8 @@ def evaluate(
     with full_precision(embeddings.device):
         for search in (asked := protocol).searches(catalogue):
             _check_inhabited(search)
-            queries, protocol = search.queries, search.measured_by or asked
+            protocol = search.measured_by or asked
             retrieval = Retrieval(embeddings, catalogue, protocol, lengths)
-            plain = _scores(retrieval.rank(search), catalogue, queries, _measured(protocol, "no re-ranking"))
             plain = _scores(retrieval.rank(search), catalogue, search, _measured(protocol, "no re-ranking"))
             reranked = (
                 _scores(retrieval.rerank(search, rerank), catalogue, search, _measured(protocol, str(rerank)))

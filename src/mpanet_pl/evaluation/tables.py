@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +236,40 @@ def markdown(tables: Sequence[Grid], remarks: Sequence[str]) -> str:
     """
     parts = ["\n".join(_markdown_lines(header, rows)) for header, rows in tables]
     return "\n\n".join([*parts, "\n".join(f"- {line}" for line in remarks)]).rstrip()
+
+
+def as_csv(table: Grid) -> str:
+    """
+    >>> as_csv((["setting", "R1"], [["all, single", "70.58"]]))
+    'setting,R1\\n"all, single",70.58'
+    """
+    text = StringIO()
+    csv.writer(text, lineterminator="\n").writerows([table[0], *table[1]])
+    return text.getvalue().rstrip("\n")
+
+
+def latex(table: Grid) -> str:
+    r"""For LaTeX with booktabs.
+
+    >>> print(latex((["setting", "R1"], [["all_single", "70.58 ± 0.31"]])))
+    \begin{tabular}{ll}
+    \toprule
+    setting & R1 \\
+    \midrule
+    all\_single & 70.58 $\pm$ 0.31 \\
+    \bottomrule
+    \end{tabular}
+    """
+    header, *rows = [" & ".join(map(_tex, cells)) + r" \\" for cells in (table[0], *table[1])]
+    lines = [rf"\begin{{tabular}}{{{'l' * len(table[0])}}}", r"\toprule", header, r"\midrule", *rows]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
+
+
+def _tex(cell: str) -> str:
+    special = {character: f"\\{character}" for character in "&%$#_{}"}
+    special |= {"±": r"$\pm$", "−": "$-$", "–": "--", "→": r"$\rightarrow$", "\\": r"\textbackslash{}"}
+    special |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\n": " "}
+    return "".join(special.get(character, character) for character in cell)
 
 
 def _markdown_lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

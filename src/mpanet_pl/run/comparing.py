@@ -3,50 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from string import ascii_uppercase
 
 from mpanet_pl.errors import UserError
-from mpanet_pl.evaluation.differences import Answers, Difference, compare, holm
-from mpanet_pl.evaluation.outcomes import NAMES, RERANKED
-from mpanet_pl.evaluation.tables import COLUMNS, HEADLINES, JSON, Grid, Results, markdown
+from mpanet_pl.evaluation.differences import Difference, compare, holm
+from mpanet_pl.evaluation.outcomes import NAMES
+from mpanet_pl.evaluation.tables import COLUMNS, HEADLINES, Grid, as_csv, latex, markdown, shown
 from mpanet_pl.features import holds_features
-from mpanet_pl.features.queries import QUERIES, read_queries
-from mpanet_pl.run.repeats import LEFT_OUT, Run, grouped
+from mpanet_pl.features.queries import QUERIES
+from mpanet_pl.run.compared import Method, read_method, with_and_without
 from mpanet_pl.system.files import written_aside
 
 LIKELY = 0.05
-
-
-@dataclass(frozen=True)
-class Method:
-    """One thing to compare: a run, or the repeats of one."""
-
-    letter: str  # or another short name
-    path: Path
-    row: str  # of its results: "last", "best", or the name of a method that has but one
-    runs: Sequence[Results]
-    answers: Sequence[Mapping[str, Answers]]  # of each run, setting -> queries
-
-    @property
-    def settings(self) -> list[str]:
-        return [name for name in self.answers[0] if all(name in run for run in self.answers)]
-
-    def __str__(self) -> str:
-        repeats = f", {len(self.runs)} runs" if len(self.runs) > 1 else ""
-        return f"{self.letter} = {self.path} ({self.row}{repeats})"
-
-    def measured(self, setting: str) -> set[str]:
-        return {LEFT_OUT.sub("", results.measured[setting]) for results in self.runs}
-
-
-class Reranking(Method):
-    """One of several re-rankings, or none, of the same embeddings: they are alike but for that."""
-
-    def measured(self, setting: str) -> set[str]:
-        return set()
+OLDER = "some results kept no digests, as releases before 0.3: that they met the same images is not known"
 
 
 @dataclass(frozen=True)
@@ -59,28 +31,52 @@ class Told:
     difference: float
     ci: tuple[float, float]
     p: float
-    adjusted: float  # by Holm, over the methods and settings of this score
+    adjusted: float | None  # by Holm, over all that the table shows; None of a score that it does not show
     people: int
+    about: str  # two networks, two recipes, two test ways
+    tellable: float  # points that so many people and runs tell four times of five
+    margin: float | None = None  # points, with which the next two come
+    not_worse: float | None = None  # adjusted p of being worse by the margin
+    as_good: float | None = None  # adjusted p of lying outside the margin, on either side
+
+    @property
+    def is_told(self) -> bool:
+        return self.adjusted is not None and self.adjusted <= LIKELY
 
     @property
     def sentence(self) -> str:
         low, high = self.ci
         what = f"{self.setting}, {COLUMNS[self.score]}"
-        if self.adjusted > LIKELY:
+        chance = f"p {_chance(self.p)}"
+        if self.adjusted is not None and _chance(self.adjusted) != _chance(self.p):
+            chance += f", by Holm {_chance(self.adjusted)}"
+        if not self.is_told:
             return (
-                f"{what}: no difference can be told with these {self.people} people "
-                f"({self.method} − A: {_between(low, high)}; p {_chance(self.adjusted)})."
+                f"{what}: no difference between {self.about} can be told with these {self.people} people "
+                f"({self.method} − A: {_between(low, high)}; {chance})."
             )
         more = "more" if self.difference > 0 else "fewer"
         near, far = (low, high) if self.difference > 0 else (-high, -low)
         return (
-            f"{what}: {self.method} finds {abs(self.difference):.1f} points {more} than A "
-            f"({near:.1f} to {far:.1f}; p {_chance(self.adjusted)})."
+            f"{what}: of {self.about}, {self.method} finds {abs(self.difference):.1f} points {more} than A "
+            f"({near:.1f} to {far:.1f}; {chance})."
         )
 
     @property
+    def margin_sentence(self) -> str:
+        assert self.margin is not None
+        assert self.not_worse is not None
+        assert self.as_good is not None
+        what, within = f"{self.setting}, {COLUMNS[self.score]}", f"{self.margin:g} points"
+        if self.as_good <= LIKELY:
+            return f"{what}: {self.method} is as good as A within {within} (p {_chance(self.as_good)})."
+        if self.not_worse <= LIKELY:
+            return f"{what}: {self.method} is not worse than A by {within} (p {_chance(self.not_worse)})."
+        return f"{what}: {self.method} may be worse than A by {within} (p {_chance(self.not_worse)} of that)."
+
+    @property
     def cell(self) -> str:
-        return f"{self.difference:+.1f} ({_between(*self.ci)}), p {_chance(self.adjusted)}"
+        return f"{self.difference:+.1f} ({_between(*self.ci)}), p {_chance(self.p)}{'*' * self.is_told}"
 
 
 @dataclass(frozen=True)
@@ -90,27 +86,52 @@ class Comparison:
     left_out: Sequence[str]  # settings that not all of them have
 
     def table(self) -> Grid:
-        header = [
-            "setting",
-            f"more than {self.methods[0].letter}",
-            *(f"{COLUMNS[name]} (95 %), p" for name in HEADLINES),
-        ]
-        rows: dict[tuple[str, str], list[str]] = {}
-        for one in self.told:
-            if one.score in HEADLINES:
-                rows.setdefault((one.setting, one.method), []).append(one.cell)
-        return header, [[*names, *cells] for names, cells in rows.items()]
+        """Each method's scores, and below the first's what the others find more, in one table."""
+        header = ["setting", "result", *(f"{COLUMNS[name]} (95 %)" for name in HEADLINES)]
+        cells = {(one.setting, one.method, one.score): one.cell for one in self.told}
+        rows = []
+        for setting in dict.fromkeys(one.setting for one in self.told):
+            for method in self.methods:
+                own = [shown(method.value(setting, name)) for name in HEADLINES]
+                rows.append([setting, method.letter, *own])
+            for method in self.methods[1:]:
+                more = [cells[setting, method.letter, name] for name in HEADLINES]
+                rows.append([setting, f"{method.letter} − {self.methods[0].letter}", *more])
+        return header, rows
+
+    def differences(self) -> Grid:
+        """The differences alone, for a table that has the scores elsewhere."""
+        header, rows = self.table()
+        return header, [row for row in rows if " − " in row[1]]
 
     def remarks(self) -> list[str]:
-        several = sum(one.score == "r1" for one in self.told)
-        adjusted = [f"p: adjusted by Holm for {several} comparisons of each score"] if several > 1 else []
+        shown_ones = [one for one in self.told if one.adjusted is not None]
+        several = [
+            f"each cell's interval and p are its own; *: p below {LIKELY} by Holm, over all {len(shown_ones)} "
+            "comparisons of the table"
+        ]
         repeats = [
             "intervals and p are of both levels, people and runs"
             if any(len(method.runs) > 1 for method in self.methods)
             else "one run each: how far other runs of the same would lie is not in these intervals"
         ]
         missing = [f"not compared, for not all have it: {', '.join(self.left_out)}"] if self.left_out else []
-        return [*map(str, self.methods), *self.sentences(), *adjusted, *repeats, *missing]
+        margins = [one.margin_sentence for one in shown_ones if one.margin is not None and one.score in ("r1", "mAP")]
+        older = [] if all(method.has_digests for method in self.methods) else [OLDER]
+        copies = [line for method in self.methods for line in method.copies]
+        lines = [*map(str, self.methods), *copies, *self.sentences(), *margins, *several, *repeats]
+        return [*lines, self.power(), *older, *missing]
+
+    def power(self) -> str:
+        """What difference would have been told."""
+        parts = []
+        for score in ("r1", "mAP"):
+            sizes = [one.tellable for one in self.told if one.score == score]
+            least, most = f"{min(sizes):.1f}", f"{max(sizes):.1f}"
+            parts.append(f"{COLUMNS[score]} {least if least == most else f'{least} to {most}'}")
+        return (
+            f"with these people and runs a difference of {' and '.join(parts)} points would be told four times of five"
+        )
 
     def sentences(self) -> list[str]:
         return [one.sentence for one in self.told if one.score in ("r1", "mAP")]
@@ -120,10 +141,15 @@ class Comparison:
 
         methods = {m.letter: {"path": str(m.path), "result": m.row, "runs": len(m.runs)} for m in self.methods}
         plain = {"methods": methods, "differences": [asdict(one) for one in self.told]}
-        with written_aside(folder / "comparison.json") as aside:
-            aside.write_text(json.dumps(plain, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        with written_aside(folder / "comparison.md") as aside:
-            aside.write_text(markdown([self.table()], self.remarks()) + "\n", encoding="utf-8")
+        files = {
+            "comparison.json": json.dumps(plain, indent=1, ensure_ascii=False),
+            "comparison.md": markdown([self.table()], self.remarks()),
+            "comparison.csv": as_csv(self.table()),
+            "comparison.tex": latex(self.table()),
+        }
+        for name, text in files.items():
+            with written_aside(folder / name) as aside:
+                aside.write_text(text + "\n", encoding="utf-8")
         rows: dict[str, dict[str, tuple[float, float, float]]] = {}
         for one in self.told:
             if one.score in ("r1", "mAP"):
@@ -133,49 +159,31 @@ class Comparison:
 
 
 def compare_methods(
-    paths: Sequence[Path], result: str | None = None, measured: Callable[[Path], Path] | None = None
+    paths: Sequence[Path],
+    result: str | None = None,
+    measured: Callable[[str, Path], Method] | None = None,
+    margin: float | None = None,
 ) -> Comparison:
     """Everything after the first path against the first, or of one path what is re-ranked against what is not.
 
-    `measured` takes features to where their results are.
+    `measured` makes a method of features.
     """
     if len(paths) == 1 and not holds_features(*paths):
-        return comparison(with_and_without(read_method("A", paths[0], result)))
+        return comparison(with_and_without(read_method("A", paths[0], result)), margin)
     if len(paths) < 2:
         raise UserError("Name two results or more to compare: runs, evaluations, or folders of repeated runs.")
     if len(paths) > len(ascii_uppercase):
         raise UserError(f"{len(paths)} results are more than there are letters for them: compare fewer at once.")
-    methods = []
-    for letter, path in zip(ascii_uppercase, paths, strict=False):
-        place = measured(path) if measured and path.name != QUERIES and holds_features(path) else path
-        methods.append(replace(read_method(letter, place, result), path=path))
-    return comparison(methods)
-
-
-def with_and_without(method: Method) -> list[Method]:
-    """Its plain settings as one method, and each re-ranking of them as another."""
-    rerankings: dict[str, dict[str, str]] = {}  # name -> plain setting -> re-ranked one
-    for setting in method.settings:
-        plain, _, name = setting.partition(RERANKED)
-        rerankings.setdefault(name, {})[plain] = setting
-    if len(rerankings) < 2:
-        raise UserError(
-            f"{method.path} has no results with and without re-ranking to compare. Name two results or more: runs, "
-            "evaluations, or folders of repeated runs."
-        )
-    return [
-        Reranking(
-            letter,
-            method.path,
-            f"{method.row}{RERANKED * bool(name)}{name}",
-            method.runs,
-            [{plain: run[setting] for plain, setting in settings.items()} for run in method.answers],
-        )
-        for letter, (name, settings) in zip(ascii_uppercase, sorted(rerankings.items()), strict=False)
+    methods = [
+        measured(letter, path)
+        if measured and path.name != QUERIES and holds_features(path)
+        else read_method(letter, path, result)
+        for letter, path in zip(ascii_uppercase, paths, strict=False)
     ]
+    return comparison(methods, margin)
 
 
-def comparison(methods: Sequence[Method]) -> Comparison:
+def comparison(methods: Sequence[Method], margin: float | None = None) -> Comparison:
     first, *others = methods
     settings = [name for name in first.settings if all(name in method.settings for method in others)]
     known = dict.fromkeys(name for method in methods for name in method.settings)
@@ -191,47 +199,7 @@ def comparison(methods: Sequence[Method]) -> Comparison:
             except UserError as why:
                 raise UserError(f"{first.path} and {method.path} cannot be compared in {setting}. {why}") from why
             found.append((method.letter, setting, difference))
-    return Comparison(methods, list(_told(found)), [name for name in known if name not in settings])
-
-
-def read_method(letter: str, path: Path, result: str | None) -> Method:
-    """A run's folder or one of its files, or a folder of runs that repeat one another."""
-    if path.is_file() and path.name not in (JSON, QUERIES):
-        raise UserError(
-            f"{path} is no run's results. A checkpoint is measured first: "
-            "python -m mpanet_pl.evaluate ckpt=… run_dir=…, whose folder can be compared."
-        )
-    folder = path.parent if path.is_file() else path
-    folders = [folder] if (folder / JSON).exists() else sorted({file.parent for file in folder.rglob(JSON)})
-    if not folders:
-        raise UserError(f"{path} has no {JSON}, nor has a folder below it: no run came to its end there.")
-    runs = [Run(one, Results.read(one)) for one in folders]
-    if len(groups := grouped(runs)) > 1:
-        listed = "".join(f"\n  {group.name}: {', '.join(str(run.folder) for run in group.runs)}" for group in groups)
-        raise UserError(f"{path} holds runs that do not repeat one another. Name one of these:{listed}")
-    return method_of(letter, path, runs, result)
-
-
-def method_of(letter: str, path: Path, runs: Sequence[Run], result: str | None = None) -> Method:
-    """Of runs that repeat one another, by whatever short name."""
-    row = _row(path, [run.results for run in runs], result)
-    answers = []
-    for run in runs:
-        rows, paths = read_queries(run.folder / QUERIES)
-        if row not in rows:
-            raise UserError(f"{run.folder / QUERIES} has no queries of the result '{row}'.")
-        answers.append({setting: Answers(outcomes, paths, run.network(row)) for setting, outcomes in rows[row].items()})
-    return Method(letter, path, row, [run.results for run in runs], answers)
-
-
-def _row(path: Path, runs: Sequence[Results], result: str | None) -> str:
-    """The result asked for; "last" where there are several; the one there is, however it is called."""
-    rows = [row for row in runs[0].scores if all(row in results.scores for results in runs)]
-    if result is not None and result not in rows:
-        raise UserError(f"{path} has no result '{result}', but {', '.join(rows) or 'none that all its runs have'}.")
-    if result is None and "last" not in rows and len(rows) != 1:
-        raise UserError(f"{path} has several results: say which, --result {' or '.join(rows)}.")
-    return result or ("last" if "last" in rows else rows[0])
+    return Comparison(methods, list(_told(found, margin)), [name for name in known if name not in settings])
 
 
 def _check_alike(first: Method, other: Method, setting: str) -> None:
@@ -248,12 +216,23 @@ def _check_alike(first: Method, other: Method, setting: str) -> None:
         )
 
 
-def _told(found: Sequence[tuple[str, str, Difference]]) -> Iterator[Told]:
+def _told(found: Sequence[tuple[str, str, Difference]], margin: float | None) -> Iterator[Told]:
+    """One of each score, adjusted over all that a table shows."""
+    places = [NAMES.index(name) for name in HEADLINES]
+    shown_ones = [(number, place) for number in range(len(found)) for place in places]
+    families = [holm([float(found[number][2].p[place]) for number, place in shown_ones])]
+    if margin is not None:
+        beyond = [difference.beyond(margin) for _, _, difference in found]
+        families.append(holm([float(beyond[number][0][place]) for number, place in shown_ones]))
+        families.append(holm([max(float(one[place]) for one in beyond[number]) for number, place in shown_ones]))
+    adjusted = {key: values for key, *values in zip(shown_ones, *families, strict=True)}
     for place, name in enumerate(NAMES):
-        adjusted = holm([float(difference.p[place]) for _, _, difference in found])
-        for (method, setting, difference), likely in zip(found, adjusted, strict=True):
+        for number, (method, setting, difference) in enumerate(found):
             mean, low, high, p = (float(column[place]) for column in difference[:4])
-            yield Told(method, setting, name, mean, (low, high), p, likely, difference.people)
+            likely, *margins = adjusted.get((number, place), [None])
+            plain = method, setting, name, mean, (low, high), p, likely, difference.people, difference.about
+            with_margin = (margin, *margins) if margins else ()
+            yield Told(*plain, float(difference.tellable[place]), *with_margin)
 
 
 def _between(low: float, high: float) -> str:

@@ -7,23 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, NamedTuple
-from zipfile import BadZipFile, ZipFile
 
-import numpy as np
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from torch import Tensor
 
-from mpanet_pl.checkpoint import open_checkpoint
-from mpanet_pl.data import Catalogue
-from mpanet_pl.data.catalogue import COLUMNS
-from mpanet_pl.data.seen import Seen, check_unseen
+from mpanet_pl.data.seen import check_unseen
 from mpanet_pl.errors import UserError
-from mpanet_pl.evaluation import check_matches
+from mpanet_pl.evaluation import Scores, check_matches
 from mpanet_pl.evaluation import evaluate as score
 from mpanet_pl.evaluation.callback import RetrievalScoring
+from mpanet_pl.evaluation.digests import digest_of
 from mpanet_pl.evaluation.published import others
 from mpanet_pl.evaluation.rerank import RERANKERS
 from mpanet_pl.evaluation.slices import REMARK as FEW_PEOPLE
@@ -31,49 +26,22 @@ from mpanet_pl.evaluation.slices import Labels, check_kinds, slices
 from mpanet_pl.evaluation.slices import table as slice_table
 from mpanet_pl.evaluation.tables import Results, print_tables
 from mpanet_pl.features.queries import QUERIES, write_queries
-from mpanet_pl.interfaces import Reranker
-from mpanet_pl.module import MPANetModule
-from mpanet_pl.run.configuration import NOTHING_TYPED, Request, check_targets, packages, plain
+from mpanet_pl.interfaces import Reranker, RetrievalProtocol
+from mpanet_pl.run.configuration import NOTHING_TYPED, Request, check_targets, plain
 from mpanet_pl.run.datasets import build_data, build_protocol, dataset_class, settle_trial
 from mpanet_pl.run.examination import Examiner, Know, Tested, know_nothing
 from mpanet_pl.run.folder import run_folder
-from mpanet_pl.run.foreign import foreign_features
-from mpanet_pl.run.measures import MEASURES, Further, Material
-from mpanet_pl.run.old_names import translated
+from mpanet_pl.run.measures import MEASURES, Further, Material, Measure
 from mpanet_pl.run.pictures import draw_cmc
 from mpanet_pl.run.pictures.rank_list import CHOICES
 from mpanet_pl.run.record import Record
 from mpanet_pl.run.report import draw_pictures
+from mpanet_pl.run.subjects import OF_JOINT, OF_TRAINING, Saved, Subject, read_subject, save_features
 from mpanet_pl.run.trainer import build_trainer, exact_where_narrow, isolated, quiet
-from mpanet_pl.system.files import sha256, written_aside
+from mpanet_pl.system.files import sha256
 from mpanet_pl.system.processes import is_child_rank, rank_of_outer_launcher
+from mpanet_pl.system.targets import build
 from mpanet_pl.system.trust import ran_here, targets
-
-OF_TRAINING = ("dataset", "data_dir", "trial", "seed", "data", "protocol")  # taken from the checkpoint unless given
-OF_JOINT = ("train_on", "test_on", "data_dirs")  # likewise, of several datasets
-
-
-class Subject(NamedTuple):
-    """What is to be measured, and the configuration that it was trained with (None where it is not known)."""
-
-    trained: DictConfig | None
-    root: Mapping[str, Any] | None = None  # of the training itself, where an evaluation of it is measured again
-    module: MPANetModule | None = None
-    saved: Saved | None = None
-    notes: tuple[str, ...] = ()
-    size: tuple[int, int] | None = None  # of the images that it was trained on
-    seen: Seen | None = None  # whom it was trained on, where that is known
-    exact: bool = False  # trained in float32, hence tested in float32 unless another precision is asked for
-
-
-class Saved(NamedTuple):
-    """Embeddings of test images, on disk with all that a protocol needs to know of them."""
-
-    embeddings: Tensor  # (N, D)
-    catalogue: Catalogue
-    drawn: bool  # drawn people have no published numbers to stand beside
-    name: str  # of the checkpoint that made them: "last" or "best"
-    notes: tuple[str, ...]  # how
 
 
 def evaluate(cfg: DictConfig, request: Request = NOTHING_TYPED, know: Know = know_nothing) -> None:
@@ -91,8 +59,7 @@ def evaluate(cfg: DictConfig, request: Request = NOTHING_TYPED, know: Know = kno
 def _check_settings(cfg: DictConfig) -> None:
     if cfg.protocol is None:
         raise UserError("protocol=null leaves nothing to measure by: leave it out.")
-    if cfg.measure is not None and cfg.measure not in MEASURES:
-        raise UserError(f"measure is one of {', '.join(MEASURES)}, got '{cfg.measure}'.")
+    _measure(cfg)
     if not isinstance(cfg.rank_list, int) and cfg.rank_list not in CHOICES:
         raise UserError(f"rank_list is {', '.join(CHOICES)} or a person's number, got '{cfg.rank_list}'.")
     if not cfg.save_features:
@@ -107,6 +74,18 @@ def _check_settings(cfg: DictConfig) -> None:
         raise UserError(f"save_features={place} cannot be written: {error.strerror}.") from error
 
 
+def _measure(cfg: DictConfig) -> Measure | None:
+    """What is measured besides: one of the package's by its name, or one's own by `_target_` with its keywords."""
+    if isinstance(cfg.measure, DictConfig):
+        asked = OmegaConf.to_container(cfg.measure)
+        assert isinstance(asked, dict)
+        made: Measure = build({str(key): value for key, value in asked.items()}, "measure")
+        return made
+    if cfg.measure is not None and cfg.measure not in MEASURES:
+        raise UserError(f"measure is one of {', '.join(MEASURES)}, or {{_target_: my_lab.Mine}}; got '{cfg.measure}'.")
+    return MEASURES[cfg.measure] if cfg.measure else None
+
+
 def _slices_of(cfg: DictConfig) -> list[str]:
     asked = cfg.get("slices") or []
     return [str(kind) for kind in ([asked] if isinstance(asked, str) else asked)]
@@ -117,14 +96,38 @@ def measure_saved(cfg: DictConfig, request: Request, subject: Subject, saved: Sa
     if rank_of_outer_launcher():
         return
     check_kinds(_slices_of(cfg), {}, saved.catalogue)
-    protocol = build_protocol(cfg.protocol, instantiate(cfg.data.dataset))
-    scores = score(saved.embeddings, saved.catalogue, protocol, rerank=_reranker(cfg))
+    protocol, scores = _scored(cfg, saved)
     record = Record.here(torch.device("cpu"), str(saved.embeddings.dtype), **_of_run(cfg))
     with run_folder(cfg, request) as folder:
         draw_cmc(scores, folder / "cmc.png")
         origin = _provenance(cfg, request, record)
         material = Material(saved.embeddings, saved.catalogue, protocol)
         report(folder, cfg, saved, material, Tested(scores, saved.embeddings), origin, subject.root)
+
+
+def _scored(cfg: DictConfig, saved: Saved) -> tuple[RetrievalProtocol, dict[str, Scores]]:
+    protocol = build_protocol(cfg.protocol, instantiate(cfg.data.dataset))
+    return protocol, score(saved.embeddings, saved.catalogue, protocol, rerank=_reranker(cfg))
+
+
+class ScoredFeatures(NamedTuple):
+    row: str
+    scores: Mapping[str, Scores]
+    paths: Sequence[str]
+    network: str  # a digest; likewise the next
+    images: str | None
+
+
+def score_features(cfg: DictConfig, request: Request) -> ScoredFeatures:
+    """The scores of features alone: nothing is written or printed."""
+    subject = read_subject(cfg)
+    cfg = settings(cfg, request, subject)
+    _check_settings(cfg)
+    assert subject.saved
+    saved = subject.saved
+    network = saved.network or digest_of([saved.embeddings])
+    scores = _scored(cfg, saved)[1]
+    return ScoredFeatures(str(cfg.name or saved.name), scores, saved.catalogue.paths, network, saved.images)
 
 
 def measure_network(cfg: DictConfig, request: Request, subject: Subject, know: Know) -> None:
@@ -157,6 +160,7 @@ def measure_network(cfg: DictConfig, request: Request, subject: Subject, know: K
         flipped = ["each embedding is the mean over image and mirror image"] if cfg.flip else []
         notes = (f"network: {cfg.ckpt}, in {trainer.precision}", *subject.notes, *before, *leaks, *flipped, *corrupted)
         saved = Saved(tested.embeddings, data.test, examiner.knowledge is not None, Path(cfg.ckpt).stem, notes)
+        saved = saved._replace(network=tested.network, images=examiner.images)
         origin = _provenance(cfg, request, Record.of(trainer, **_of_run(cfg))) | {"network": sha256(cfg.ckpt)}
         descriptors = examiner.descriptors(trainer, subject.module) if cfg.measure == "mixed" else None
         material = Material(tested.embeddings, data.test, protocol, examiner.held_out(), descriptors)
@@ -201,7 +205,7 @@ def report(
         flip=cfg.flip,
     )
     untold = ["what it was trained on is not known"] if beside and not trained else []
-    more = MEASURES[cfg.measure](material, folder) if cfg.measure else Further()
+    more = measure(material, folder) if (measure := _measure(cfg)) else Further()
     further = [*([table] if table else []), *more.tables]
     results = Results.of(
         {row: tested.scores},
@@ -213,7 +217,8 @@ def report(
         notes=[*saved.notes, *more.notes, *untold, *([str(cfg.notes)] if cfg.notes else [])],
     )
     results = replace(results, **more.values)
-    write_queries(folder / QUERIES, {row: tested.scores}, saved.catalogue.paths)
+    networks = {row: saved.network or digest_of([saved.embeddings])}
+    write_queries(folder / QUERIES, {row: tested.scores}, saved.catalogue.paths, networks=networks, images=saved.images)
     results.write(folder)
     results.print()
     if further:
@@ -224,55 +229,6 @@ def report(
     print(f"\nFiles: {folder}")
     if cfg.save_features:
         save_features(Path(cfg.save_features), saved, cfg, trained)
-
-
-def read_subject(cfg: DictConfig) -> Subject:
-    """What `ckpt` or `features` names."""
-    if not cfg.features:
-        size = {name: cfg.data[name] for name in ("height", "width")}
-        of_release = {name: cfg[name] for name in ("method", "last_stride")}
-        return read_checkpoint(Path(cfg.ckpt), trust=packages(cfg.trust), **of_release, **size)
-    path = Path(cfg.features)
-    if _saved_here(path):
-        return read_features(path)
-    embeddings, catalogue = foreign_features(cfg)
-    notes = (f"embeddings: {path}",)
-    return Subject(None, None, saved=Saved(embeddings, catalogue, cfg.dataset == "synthetic", path.stem, notes))
-
-
-def _saved_here(path: Path) -> bool:
-    """Whether `evaluate` saved it, which keeps the configuration with it."""
-    try:
-        with ZipFile(path) as file:
-            return "config.npy" in file.namelist()
-    except BadZipFile:
-        return path.suffix == ".npz"  # then it is said to be none
-    except OSError:
-        return False
-
-
-def read_checkpoint(path: Path, *, trust: Sequence[str] = (), **said: Any) -> Subject:
-    """A checkpoint of this package, or a released state dict, of which something has to be `said`."""
-    opened = open_checkpoint(path, trust=trust, **said)
-    content = opened.content
-    if opened.is_released:
-        notes = (f"{opened.method}, last stride {opened.last_stride}, which a released file does not say",)
-        return Subject(None, None, opened.module, notes=notes)
-    trained = _configuration(content["config"], path) if "config" in content else None
-    changes = trained.get("changes", []) if trained else []
-    root = plain(trained) if trained else None
-    exact = "record" in content and Record.read(content["record"], str(path)).precision == "32-true"
-    seen = Seen.read(content.get("seen"))
-    return Subject(trained, root, opened.module, notes=tuple(changes), size=opened.size, seen=seen, exact=exact)
-
-
-def _configuration(stored: object, path: Path) -> DictConfig:
-    cfg = OmegaConf.create(stored) if isinstance(stored, dict | str) else None
-    if not isinstance(cfg, DictConfig):
-        raise UserError(f"{path} has a configuration that is no mapping.")
-    if missing := [key for key in OF_TRAINING if key not in cfg]:
-        raise UserError(f"{path} has a configuration without {', '.join(missing)}.")
-    return OmegaConf.create(translated(plain(cfg)))
 
 
 def settings(cfg: DictConfig, request: Request, subject: Subject) -> DictConfig:
@@ -352,53 +308,20 @@ def _check_held_out(cfg: DictConfig, trained: DictConfig) -> None:
             )
 
 
-def save_features(path: Path, saved: Saved, cfg: DictConfig, trained: Mapping[str, Any] | None) -> None:
-    catalogue = saved.catalogue
-    with written_aside(path) as aside, aside.open("wb") as file:
-        np.savez(
-            file,
-            embeddings=saved.embeddings.cpu().numpy(),
-            paths=np.array(catalogue.paths),
-            **{name: column.numpy() for name in COLUMNS if (column := getattr(catalogue, name)) is not None},
-            **({"sources": np.array(catalogue.sources)} if catalogue.sources is not None else {}),
-            drawn=np.array(saved.drawn),
-            name=np.array(saved.name),
-            notes=np.array(saved.notes),
-            config=np.array(OmegaConf.to_yaml(cfg)),
-            trained=np.array(OmegaConf.to_yaml(OmegaConf.create(dict(trained or {})))),
-        )
-
-
-def read_features(path: Path) -> Subject:
-    if not path.is_file():
-        raise UserError(f"{path} does not exist.")
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            columns = {name: torch.from_numpy(stored[name]) for name in COLUMNS if name in stored}
-            sources = tuple(stored["sources"].tolist()) if "sources" in stored else None
-            catalogue = Catalogue(tuple(stored["paths"].tolist()), **columns, sources=sources)
-            embeddings = torch.from_numpy(stored["embeddings"])
-            if embeddings.ndim != 2 or len(embeddings) != len(catalogue) or not embeddings.is_floating_point():
-                raise ValueError(f"{tuple(embeddings.shape)} {embeddings.dtype} for {len(catalogue)} images")
-            notes = (f"embeddings: {path}", *stored["notes"].tolist())
-            saved = Saved(embeddings, catalogue, bool(stored["drawn"]), str(stored["name"]), notes)
-            measured = _configuration(str(stored["config"]), path)
-            kept = OmegaConf.create(str(stored["trained"])) if "trained" in stored else measured.pop("trained", None)
-            root = translated(plain(kept)) if isinstance(kept, DictConfig) else None
-            return Subject(measured, root, saved=saved)
-    except Exception as error:  # whatever a parser of garbage stumbles over: there is no end to the kinds
-        raise UserError(f"{path} is no file of embeddings saved by mpanet_pl.evaluate ({error}).") from error
-
-
 def _reranker(cfg: DictConfig) -> Reranker | None:
+    """One of the package's by its name, or one's own by `_target_` with its keywords."""
     sizes = {key: cfg[key] for key in ("k1", "k2") if cfg[key] is not None}
-    if cfg.rerank is None:
+    asked = OmegaConf.to_container(cfg.rerank) if isinstance(cfg.rerank, DictConfig) else cfg.rerank
+    if asked is None:
         if sizes:
-            raise UserError(f"There is no re-ranking that {' and '.join(sizes)} would be of: add rerank=….")
+            raise UserError(f"{' and '.join(sizes)} needs rerank=k_reciprocal or another re-ranking.")
         return None
-    if cfg.rerank not in RERANKERS:
-        raise UserError(f"rerank is one of {', '.join(RERANKERS)}, got '{cfg.rerank}'.")
+    if isinstance(asked, dict):
+        made: Reranker = build({str(key): value for key, value in asked.items()} | sizes, "rerank")
+        return made
+    if asked not in RERANKERS:
+        raise UserError(f"rerank is one of {', '.join(RERANKERS)}, or {{_target_: my_lab.Mine}}; got '{asked}'.")
     try:
-        return RERANKERS[cfg.rerank](**sizes)
+        return RERANKERS[asked](**sizes)
     except TypeError:
-        raise UserError(f"rerank={cfg.rerank} has no {' and no '.join(sizes)}.") from None
+        raise UserError(f"rerank={asked} has no {' and no '.join(sizes)}.") from None

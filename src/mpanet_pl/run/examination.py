@@ -12,9 +12,12 @@ from torch import Tensor
 
 from mpanet_pl.data import ReIDDataModule
 from mpanet_pl.data.augment import normalise
+from mpanet_pl.data.fingerprint import images_digest
 from mpanet_pl.evaluation import Scores
 from mpanet_pl.evaluation.calibration import Calibration
 from mpanet_pl.evaluation.callback import MONITOR, RetrievalScoring
+from mpanet_pl.evaluation.digests import digest_of
+from mpanet_pl.evaluation.open_set import Calibration
 from mpanet_pl.evaluation.published import Published
 from mpanet_pl.evaluation.tables import Grid
 from mpanet_pl.module import MPANetModule
@@ -61,6 +64,7 @@ class Tested(NamedTuple):
     nuances: dict[str, float] = {}  # noqa: RUF012  # of a dataset that knows them; likewise the next two
     tables: Sequence[Grid] = ()
     remarks: Sequence[str] = ()
+    network: str = ""  # digest of what was tested
 
 
 BATCH = 64
@@ -88,6 +92,12 @@ class Examiner:
         people = self.data.test.num_identities
         return f"chance: {100 / people:.1f} % rank-1 where each of {people} people has as many images"
 
+    @property
+    def images(self) -> str | None:
+        """Digest of the test images."""
+        root = getattr(self.data.dataset, "root", None)
+        return images_digest(root, self.data.test.paths) if root else None
+
     def validate(self, trainer: pl.Trainer, module: MPANetModule) -> float | None:
         """What is monitored of the module as it is; None where no image is validated on."""
         trainer.validate(module, datamodule=self.data, verbose=False)
@@ -101,11 +111,12 @@ class Examiner:
         )
         embeddings = self.scoring.embeddings
         assert embeddings is not None
+        network = digest_of(module.network.state_dict().values())
         if self.knowledge is None:
-            return Tested(self.scoring.scores, embeddings)
+            return Tested(self.scoring.scores, embeddings, network=network)
         nuances = self.knowledge.scores(embeddings)
         told = [self.knowledge.table(nuances)], self.knowledge.remarks(nuances)
-        return Tested(self.scoring.scores, embeddings, nuances, *told)
+        return Tested(self.scoring.scores, embeddings, nuances, *told, network)
 
     def held_out(self) -> Calibration | None:
         """Of the training people on whom the last validation was, where that was on such people, and of all images."""

@@ -20,7 +20,8 @@ from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.differences import Answers, interval_over_runs
 from mpanet_pl.evaluation.outcomes import NAMES
 from mpanet_pl.evaluation.tables import Results, Value
-from mpanet_pl.features.queries import QUERIES, read_queries
+from mpanet_pl.features.queries import QUERIES, Queries, read_queries
+from mpanet_pl.run.copies import without_copies
 from mpanet_pl.run.old_names import translated_provenance
 from mpanet_pl.system.files import sha256
 
@@ -71,19 +72,31 @@ class Run:
         }
 
     @cached_property
-    def answers(self) -> dict[str, dict[str, Answers]]:
-        """Row of the results -> setting -> queries; a run of 0.1 kept none."""
+    def queries(self) -> Queries | None:
+        """None of a run of 0.1, which kept none."""
         try:
-            rows, paths = read_queries(self.folder / QUERIES)
+            return read_queries(self.folder / QUERIES)
         except UserError:
+            return None
+
+    @cached_property
+    def answers(self) -> dict[str, dict[str, Answers]]:
+        """Row of the results -> setting -> queries."""
+        if self.queries is None:
             return {}
+        rows, paths, met, _, images = self.queries
         return {
-            row: {setting: Answers(outcomes, paths) for setting, outcomes in settings.items()}
+            row: {
+                setting: Answers(outcomes, paths, self.network(row), met.get(row, {}).get(setting), images)
+                for setting, outcomes in settings.items()
+            }
             for row, settings in rows.items()
         }
 
     def network(self, row: str) -> str:
-        """The digest of a row's checkpoint, wherever that lies; without one, where it would."""
+        """The digest of a row's network; of an earlier release its checkpoint's, or where that would lie."""
+        if self.queries and row in self.queries.networks:
+            return self.queries.networks[row]
         kept = self.folder / "checkpoints" / f"{row}.ckpt"
         return str(self.provenance.get("network") or (sha256(kept) if kept.is_file() else kept.absolute()))
 
@@ -114,6 +127,7 @@ class Run:
 class Group:
     name: str
     runs: Sequence[Run]
+    copies: Sequence[str] = ()  # what was left out, in sentences
 
     def scores(self) -> dict[str, dict[str, dict[str, Value]]]:
         """Setting -> "last" or "best" -> score -> mean, std, interval and values over the runs that have it."""
@@ -164,7 +178,7 @@ class Group:
         for row in dict.fromkeys(row for run in self.runs for row in run.results.scores):
             runs = [run for run in self.runs if row in run.results.scores]
             found |= dict.fromkeys([*_there_twice(runs), *_unbalanced_trials(runs)])
-        return [f"{self.name}: {remark}" for remark in found]
+        return [f"{self.name}: {remark}" for remark in [*self.copies, *found]]
 
 
 def _there_twice(runs: Sequence[Run]) -> Iterator[str]:
@@ -199,7 +213,7 @@ def grouped(runs: Iterable[Run]) -> list[Group]:
         for its_runs in members.values():
             configuration = its_runs[0].configuration
             own = (f"{key}={_short(configuration[key])}" for key in telling if key in configuration)
-            groups.append(Group(" ".join([kind, *own]), its_runs))
+            groups.append(Group(" ".join([kind, *own]), *without_copies(its_runs)))
     return groups
 
 

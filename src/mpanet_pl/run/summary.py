@@ -26,7 +26,8 @@ from mpanet_pl.evaluation.tables import (
     published_cells,
     shown,
 )
-from mpanet_pl.run.comparing import Comparison, Method, comparison, method_of
+from mpanet_pl.run.compared import Method, method_of
+from mpanet_pl.run.comparing import Comparison, comparison
 from mpanet_pl.run.folder import CONFIG
 from mpanet_pl.run.repeats import Group, Run, grouped
 from mpanet_pl.run.sweep_ranking import rankings
@@ -48,7 +49,7 @@ class Summary:
         scores = (header, [row for group in self.groups for row in _score_rows(group, narrow)])
         nuances = _nuance_tables([group for group in self.groups if group.nuances()])
         ranked = [ranking.table() for ranking in rankings(self.groups)]
-        return [scores, *ranked, *(found.table() for found in self.comparisons), *nuances]
+        return [scores, *ranked, *(found.differences() for found in self.comparisons), *nuances]
 
     @cached_property
     def comparisons(self) -> list[Comparison]:
