@@ -79,8 +79,6 @@ def test_a_better_run_is_told_in_words_numbers_and_a_picture(
     assert [line.split(" | ")[2] for line in table[:2]] == [shown(value | {"std": None}) for value in values]
     in_csv = (tmp_path / "out/comparison.csv").read_text().replace('"', "")
     assert f"infrared_to_visible,B − A,{cell}" in in_csv
-        tmp_path / "out/comparison.csv"
-    ).read_text().replace('"', "")
     assert r"infrared\_to\_visible & B $-$ A & +" in (tmp_path / "out/comparison.tex").read_text()
     assert "points would be told four times of five" in out
     assert (tmp_path / "out/comparison.png").stat().st_size > 5000

@@ -29,7 +29,7 @@ def write_run(
     Results(
         scores={row: dict.fromkeys(SETTINGS, scores) for row in ("last", "best")},
         measured=dict.fromkeys(SETTINGS, measured),
-        published=mpanet("regdb", normalised=False, gallery="all images"),
+        published=mpanet("regdb", similarity="euclidean", gallery="all images"),
         provenance={
             "dataset": "regdb",
             "trial": trial,
@@ -236,9 +236,10 @@ def test_groups_are_compared_with_the_first_where_they_can_be(tmp_path: Path) ->
             write_queries(folder / "queries.npz", {"last": {SETTINGS[0]: scores}}, [f"{n}{names}" for n in range(600)])
     summary = summarize([tmp_path])
     header, rows = summary.tables()[1]
-    assert header[:2] == ["setting", "more than regdb rung=baseline"]
-    assert [cells[:2] for cells in rows] == [[SETTINGS[0], "regdb rung=full"]]
-    assert rows[0][2].startswith("+")
+    assert header[:2] == ["setting", "result"]
+    first, second = "regdb rung=baseline", "regdb rung=full"
+    assert [cells[:2] for cells in rows] == [[SETTINGS[0], name] for name in (first, second, f"{second} − {first}")]
+    assert rows[2][2].startswith("+")
     assert not any("rung=other" in cells[1] for cells in rows)
 
 
@@ -293,7 +294,7 @@ def test_folders_without_results_are_a_sentence(tmp_path: Path) -> None:
         summarize([tmp_path])
 
 
-def test_the_command_prints_the_table_and_leaves_three_files(
+def test_the_command_prints_the_table_and_leaves_its_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ten_trials(tmp_path)
@@ -310,6 +311,8 @@ def test_the_command_prints_the_table_and_leaves_three_files(
     assert f"- not counted: {tmp_path / 'begun'} has no results.json: the run did not come to its end" in lines
 
     assert (tmp_path / "summary.md").read_text() == printed
+    tex = (tmp_path / "summary.tex").read_text()
+    assert r"regdb & visible\_to\_thermal & last & 10 & 75.50 $\pm$ 3.03 & " in tex
     stored = json.loads((tmp_path / "summary.json").read_text())
     assert stored["groups"][0]["scores"]["visible_to_thermal"]["best"]["mAP"]["mean"] == pytest.approx(70.5)
     assert {run["trial"] for run in stored["groups"][0]["runs"]} == set(range(1, 11))

@@ -99,11 +99,6 @@ class Comparison:
                 rows.append([setting, f"{method.letter} − {self.methods[0].letter}", *more])
         return header, rows
 
-    def differences(self) -> Grid:
-        """The differences alone, for a table that has the scores elsewhere."""
-        header, rows = self.table()
-        return header, [row for row in rows if " − " in row[1]]
-
     def remarks(self) -> list[str]:
         shown_ones = [one for one in self.told if one.adjusted is not None]
         several = [

@@ -21,6 +21,7 @@ from mpanet_pl.evaluation.tables import (
     Grid,
     Results,
     Value,
+    latex,
     markdown,
     print_tables,
     published_cells,
@@ -35,7 +36,10 @@ from mpanet_pl.system.files import written_aside
 
 BESIDE_CHANCE = "nuances: percent; in brackets chance, the same with other images' maps; between siblings it is 50"
 
-COMPARED = "more than: paired over the same queries, 95 % interval, p adjusted by Holm; `compare` says it in words"
+COMPARED = (
+    "−: paired over the same queries, each cell with its own 95 % interval and p; *: p below 0.05 by Holm over a "
+    "table; `compare` says it in words"
+)
 WITH_RUNS = "a–b is the 95 % interval over other people like these and other runs like these"
 
 
@@ -49,7 +53,7 @@ class Summary:
         scores = (header, [row for group in self.groups for row in _score_rows(group, narrow)])
         nuances = _nuance_tables([group for group in self.groups if group.nuances()])
         ranked = [ranking.table() for ranking in rankings(self.groups)]
-        return [scores, *ranked, *(found.differences() for found in self.comparisons), *nuances]
+        return [scores, *ranked, *(found.table() for found in self.comparisons), *nuances]
 
     @cached_property
     def comparisons(self) -> list[Comparison]:
@@ -103,6 +107,8 @@ class Summary:
     def write(self, folder: Path) -> None:
         with written_aside(folder / "summary.md") as aside:
             aside.write_text(markdown(self.tables(), self.remarks()) + "\n", encoding="utf-8")
+        with written_aside(folder / "summary.tex") as aside:
+            aside.write_text("\n\n".join(map(latex, self.tables())) + "\n", encoding="utf-8")
         with written_aside(folder / "summary.json") as aside:
             aside.write_text(json.dumps(self.plain(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         with written_aside(folder / "summary.csv") as aside, aside.open("w", newline="", encoding="utf-8") as file:
