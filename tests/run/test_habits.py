@@ -87,9 +87,7 @@ def test_what_is_not_scored_is_said(llcm: Path, tmp_path: Path) -> None:
 def test_a_step_that_gives_no_embeddings_is_told(output: Any, llcm: Path, tmp_path: Path) -> None:
     module = module_of()
     module.validation_step = lambda *_: output  # type: ignore[method-assign]
-    with pytest.raises(
-        UserError, match=f"The step gives a {type(output).__name__}: a validation or"
-    ):
+    with pytest.raises(UserError, match=f"The step gives a {type(output).__name__}: a validation or"):
         trainer_of(tmp_path).validate(module, datamodule=data_of(LLCM(llcm), tmp_path), verbose=False)
 
 

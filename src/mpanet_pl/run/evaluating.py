@@ -319,7 +319,7 @@ def _reranker(cfg: DictConfig) -> Reranker | None:
     if isinstance(asked, dict):
         made: Reranker = build({str(key): value for key, value in asked.items()} | sizes, "rerank")
         return made
-    if asked not in RERANKERS:
+    if not isinstance(asked, str) or asked not in RERANKERS:
         raise UserError(f"rerank is one of {', '.join(RERANKERS)}, or {{_target_: my_lab.Mine}}; got '{asked}'.")
     try:
         return RERANKERS[asked](**sizes)

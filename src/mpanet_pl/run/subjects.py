@@ -105,20 +105,15 @@ def configuration_of(stored: object, path: Path) -> DictConfig:
 
 def save_features(path: Path, saved: Saved, cfg: DictConfig, trained: Mapping[str, Any] | None) -> None:
     catalogue = saved.catalogue
+    arrays = {name: column.numpy() for name in COLUMNS if (column := getattr(catalogue, name)) is not None}
+    texts: dict[str, Any] = {name: value for name in DIGESTS if (value := getattr(saved, name))}
+    if catalogue.sources is not None:
+        texts["sources"] = catalogue.sources
+    texts |= {"paths": catalogue.paths, "drawn": saved.drawn, "name": saved.name, "notes": saved.notes}
+    texts |= {"config": OmegaConf.to_yaml(cfg), "trained": OmegaConf.to_yaml(OmegaConf.create(dict(trained or {})))}
+    arrays |= {name: np.array(text) for name, text in texts.items()}
     with written_aside(path) as aside, aside.open("wb") as file:
-        np.savez(
-            file,
-            embeddings=saved.embeddings.cpu().numpy(),
-            paths=np.array(catalogue.paths),
-            **{name: column.numpy() for name in COLUMNS if (column := getattr(catalogue, name)) is not None},
-            **({"sources": np.array(catalogue.sources)} if catalogue.sources is not None else {}),
-            drawn=np.array(saved.drawn),
-            **{name: np.array(value) for name in DIGESTS if (value := getattr(saved, name))},
-            name=np.array(saved.name),
-            notes=np.array(saved.notes),
-            config=np.array(OmegaConf.to_yaml(cfg)),
-            trained=np.array(OmegaConf.to_yaml(OmegaConf.create(dict(trained or {})))),
-        )
+        np.savez(file, embeddings=saved.embeddings.cpu().numpy(), **arrays)
 
 
 def read_features(path: Path) -> Subject:
@@ -133,8 +128,8 @@ def read_features(path: Path) -> Subject:
             if embeddings.ndim != 2 or len(embeddings) != len(catalogue) or not embeddings.is_floating_point():
                 raise ValueError(f"{tuple(embeddings.shape)} {embeddings.dtype} for {len(catalogue)} images")
             notes = (f"embeddings: {path}", *stored["notes"].tolist())
-            saved = Saved(embeddings, catalogue, bool(stored["drawn"]), str(stored["name"]), notes)
-            saved = saved._replace(**{name: str(stored[name]) for name in DIGESTS if name in stored})
+            digests = [str(stored[name]) if name in stored else None for name in DIGESTS]
+            saved = Saved(embeddings, catalogue, bool(stored["drawn"]), str(stored["name"]), notes, *digests)
             measured = configuration_of(str(stored["config"]), path)
             kept = OmegaConf.create(str(stored["trained"])) if "trained" in stored else measured.pop("trained", None)
             root = translated(plain(kept)) if isinstance(kept, DictConfig) else None
