@@ -26,7 +26,8 @@ def test_one_gallery_image_fewer_is_another_gallery() -> None:
     keep[(~catalogue.infrared).nonzero()[0]] = False
     one = evaluate(embeddings, catalogue, FolderProtocol())["infrared_to_visible"].met
     other = evaluate(embeddings[keep], catalogue[keep], FolderProtocol())["infrared_to_visible"].met
-    assert one and other
+    assert one
+    assert other
     assert (one.queries, one.people) == (other.queries, other.people)
     assert one.galleries != other.galleries
 
@@ -35,7 +36,8 @@ def test_other_people_under_the_same_names_are_others() -> None:
     embeddings, catalogue = made.small(3)
     renamed = Catalogue(catalogue.paths, catalogue.identities + 1, catalogue.cameras, catalogue.infrared)
     one, other = (evaluate(embeddings, of, FolderProtocol())["infrared_to_visible"].met for of in (catalogue, renamed))
-    assert one and other
+    assert one
+    assert other
     assert one.people != other.people
     assert one.queries != other.queries
 
