@@ -21,9 +21,9 @@ from mpanet_pl.evaluate import evaluate, main
 from mpanet_pl.evaluation import Results
 from mpanet_pl.official import to_official
 from mpanet_pl.run.configuration import NOTHING_TYPED
-from mpanet_pl.run.subjects import read_checkpoint
 from mpanet_pl.run.folder import reopen
 from mpanet_pl.run.repeats import Run
+from mpanet_pl.run.subjects import read_checkpoint
 from mpanet_pl.train import train
 
 ONE_EPOCH = ["trainer.max_epochs=1", "trainer.check_val_every_n_epoch=1", "validation.start=1"]
