@@ -29,10 +29,11 @@ class Found(NamedTuple):
 
 
 def worlds(count: int, people: int, strengths: list[float], runs: int, of_run: float, seed: int) -> Found:
-    draw, parts = torch.Generator().manual_seed(seed), []
+    draw = torch.Generator().manual_seed(seed)
     block = max(1, AT_ONCE // (people * TRACKLETS * IMAGES * GALLERIES))
-    for start in range(0, count, block):
-        parts.append(_block(min(block, count - start), people, strengths, runs, of_run, draw))
+    parts = [
+        _block(min(block, count - start), people, strengths, runs, of_run, draw) for start in range(0, count, block)
+    ]
     return Found(*map(torch.cat, zip(*parts, strict=True)))
 
 

@@ -101,6 +101,19 @@ def compare(first: Sequence[Answers], second: Sequence[Answers]) -> Difference:
         of_runs = [[b._replace(sums=b.sums - a.sums) for a, b in zip(ours, theirs, strict=True)]]
     else:
         of_runs = [ours, theirs]
+    return _difference(people, of_runs, queries, (len(first), len(second)), _about(first, second))
+
+
+def difference(sides: Sequence[Sequence[People]]) -> Difference:
+    """Of two methods' runs over one split, from what each person adds to each run's scores."""
+    first, second = map(_mean, sides)
+    people = first._replace(sums=second.sums - first.sums)
+    return _difference(people, sides, 0, (len(sides[0]), len(sides[1])), "")
+
+
+def _difference(
+    people: People, of_runs: Sequence[Sequence[People]], queries: int, runs: tuple[int, int], about: str
+) -> Difference:
     mean, variance = share_and_variance(people.sums, people.sizes)
     spread = two_levels(variance * flipped(people), of_runs, len(people.sizes))
     error = (spread.variance + mean.square() / len(people.sizes) ** 2).sqrt()  # some, where all differ by the same
@@ -113,8 +126,8 @@ def compare(first: Sequence[Answers], second: Sequence[Answers]) -> Difference:
         torch.from_numpy(2 * stdtr(spread.freedom.numpy(), -steps)),
         len(people.sizes),
         queries,
-        (len(first), len(second)),
-        _about(first, second),
+        runs,
+        about,
         100 * error,
         spread.freedom,
     )
