@@ -435,7 +435,13 @@ class _Embedder:
 @dataclass(kw_only=True)
 class Embed(_Embedder):
     trainer: _Trainer
-    images: str = path()
+    images: str | None = path()
+    video: str | None = path()
+    tracks: str | None = path()
+    camera: str | None
+    start: float = number()
+    modality: str | None = is_one_of("visible", "infrared")
+    crops: str | None = path()
     out: str = path()
     name: str | None
     group: str | None

@@ -1,0 +1,148 @@
+"""From a video and a tracker's text to a gallery that finds people across cameras; drawn with PyAV."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import type_in
+
+from mpanet_pl.embed import embed as door
+from mpanet_pl.errors import UserError
+from mpanet_pl.gallery.footage import Box, chosen, extract, read_tracks
+from mpanet_pl.gallery.searching import queries_of, search, table_of
+from mpanet_pl.gallery.store import Gallery
+
+av = pytest.importorskip("av")
+
+PEOPLE = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 220], [210, 200, 30]])  # a colour each, brighter from left
+FRAMES = 20
+
+
+def draw_video(path: Path, *, night: bool = False, frames: int = FRAMES) -> Path:
+    """Four people that walk down, each a block of two stripes, and a tracker's text."""
+    rng = np.random.default_rng(3)
+    lines = []
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 160, 96, "yuv420p", 4_000_000
+        for number in range(frames):
+            picture = np.full((96, 160, 3), (90, 110, 130), np.uint8)
+            for person, colour in enumerate(PEOPLE):
+                left, top = 8 + 38 * person, 4 + number
+                picture[top : top + 48, left : left + 24] = colour
+                picture[top + 24 : top + 32, left : left + 24] = 250 - 60 * person
+                lines.append(f"{number + 1},{person},{left},{top},24,48,0.9,-1,-1,-1")
+            if night:
+                picture[:] = picture.mean(2, keepdims=True)
+            picture = np.clip(picture + rng.integers(-2, 3, (96, 160, 1)), 0, 255).astype(np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    path.with_suffix(".txt").write_text("\n".join(lines) + "\n")
+    return path
+
+
+def rows(table: Path) -> list[list[str]]:
+    return [line.split(",") for line in table.read_text().splitlines()[1:]]
+
+
+def test_crops_are_the_boxes_of_six_strips(tmp_path: Path) -> None:
+    from PIL import Image
+
+    video = draw_video(tmp_path / "cam1.mp4")
+    footage = extract(video, video.with_suffix(".txt"), tmp_path / "crops", start=1000.0)
+    listed = rows(footage.table)
+    frames = [1, 5, 9, 13, 17]  # the first of strips of ceil(20 / 6)
+    assert len(listed) == 4 * len(frames)
+    for path, camera, time, modality, track in listed:
+        person, frame = (int(part) for part in Path(path).stem.split("_"))
+        assert (camera, modality, track) == ("cam1", "visible", f"cam1:{person}")
+        assert frame in frames
+        assert float(time) == pytest.approx(1000 + (frame - 1) / 10, abs=2e-3)
+        with Image.open(tmp_path / "crops" / path) as image:
+            assert image.size == (24, 48)
+            assert np.abs(np.asarray(image)[4:20, 4:20].mean((0, 1)) - PEOPLE[person]).max() < 25
+    assert "4 tracklets of cam1.mp4 look like day (visible), 0 like night" in " ".join(footage.notes)
+    stamps = [path.stat().st_mtime_ns for path in sorted((tmp_path / "crops").rglob("*"))]
+    assert extract(video, video.with_suffix(".txt"), tmp_path / "crops", start=1000.0) == footage
+    assert [path.stat().st_mtime_ns for path in sorted((tmp_path / "crops").rglob("*"))] == stamps
+
+
+@pytest.mark.parametrize("count", range(1, 41))
+def test_strips_are_those_of_the_padded_list(count: int) -> None:
+    """The definition: the list is filled up with its last frame to a multiple of six; the first of each strip."""
+    frames = [3 * number + 1 for number in range(count)]
+    padded = frames + frames[-1:] * (-count % 6)
+    strips = [padded[start] for start in range(0, len(padded), len(padded) // 6)]
+    assert [box.frame for box in chosen([Box(frame, 0, 0, 0, 9, 9) for frame in frames])] == sorted(set(strips))
+
+
+def test_night_is_seen_by_its_channels(tmp_path: Path) -> None:
+    video = draw_video(tmp_path / "cam2.mp4", night=True)
+    night = extract(video, video.with_suffix(".txt"), tmp_path / "crops")
+    assert {row[3] for row in rows(night.table)} == {"infrared"}
+    said = extract(video, video.with_suffix(".txt"), tmp_path / "said", modality="visible", camera="7")
+    assert {(row[1], row[3]) for row in rows(said.table)} == {("7", "visible")}
+    with pytest.raises(UserError, match="modality is visible or infrared"):
+        extract(video, video.with_suffix(".txt"), tmp_path / "said", modality="radar")
+
+
+def test_a_broken_video_keeps_what_was_read(tmp_path: Path) -> None:
+    video = draw_video(tmp_path / "cam1.avi")
+    content = video.read_bytes()
+    video.write_bytes(content[: len(content) // 2])
+    footage = extract(video, video.with_suffix(".txt"), tmp_path / "crops")
+    kept = {int(row[0].rpartition("_")[2][:-4]) for row in rows(footage.table)}
+    assert 1 in kept
+    assert 17 not in kept
+    assert "boxes are of frames that cam1.avi does not have or that could not be read" in " ".join(footage.notes)
+    video.write_bytes(b"no video at all")
+    with pytest.raises(UserError, match=r"cam1\.avi gives no crop.*cannot be read beyond frame 0"):
+        extract(video, video.with_suffix(".txt"), tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("1,2,3", r":2 is no box"),
+        ("1,2,nan,0,5,5", r":2 is no box"),
+        ("0,2,1,1,5,5", r":2 is no box"),
+        ("1.5,2,1,1,5,5", r":2 is no box"),
+        ("a,b,c,d,e,f", r":2 is no box"),
+        ("1,2,1,1,5," + "9" * 5000, r":2 is no box"),
+    ],
+)
+def test_a_line_that_is_no_box_is_named(line: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "cam.txt").write_text(f"1,1,0,0,5,5\n{line}\n")
+    with pytest.raises(UserError, match=message):
+        read_tracks(tmp_path / "cam.txt")
+
+
+def test_boxes_that_are_to_be_ignored_or_outside_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "cam.txt").write_text("1 1 0 0 5 5 0\n")
+    with pytest.raises(UserError, match="holds no box"):
+        read_tracks(tmp_path / "cam.txt")
+    video = draw_video(tmp_path / "cam1.mp4", frames=3)
+    (tmp_path / "cam.txt").write_text("1,1,-10,-10,30,40,1\n2,2,500,10,20,20,1\n9,3,0,0,20,20,1\n")
+    footage = extract(video, tmp_path / "cam.txt", tmp_path / "crops")
+    assert [row[4] for row in rows(footage.table)] == ["cam1:1"]
+    assert "1 boxes lie outside the picture" in " ".join(footage.notes)
+    assert "1 boxes are of frames that cam1.mp4 does not have" in " ".join(footage.notes)
+
+
+def test_people_are_found_across_cameras(
+    ckpt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for camera in ("cam1", "cam2"):
+        video = draw_video(tmp_path / f"{camera}.mp4")
+        words = [f"ckpt={ckpt}", f"video={video}", f"tracks={video.with_suffix('.txt')}", f"out={tmp_path}/people"]
+        assert type_in("embed", door, [*words, "compact=null", "trainer=cpu"], monkeypatch) == 0
+        assert "look like day (visible)" in capsys.readouterr().out
+    gallery = Gallery(tmp_path / "people")
+    assert len(gallery) == 8  # both trackers count from 0
+    table = table_of(gallery, asked := queries_of(gallery, gallery), search(gallery, asked, k=1)).to_pylist()
+    tracks = dict(zip(asked.columns["path"].to_pylist(), asked.columns["track"].to_pylist(), strict=True))
+    found = [tracks[row["query"]].partition(":")[2] == row["track"].partition(":")[2] for row in table]
+    assert sum(found) == 8
+    assert {row["camera"] for row in gallery.columns("camera").to_pylist()} == {"cam1", "cam2"}
+    assert type_in("embed", door, [f"ckpt={ckpt}", f"out={tmp_path}/people", "trainer=cpu"], monkeypatch) == 2
+    assert "images=PATH, or video=FILE and tracks=FILE" in capsys.readouterr().err
