@@ -51,7 +51,7 @@ def test_crops_are_the_boxes_of_six_strips(tmp_path: Path) -> None:
     video = draw_video(tmp_path / "cam1.mp4")
     footage = extract(video, video.with_suffix(".txt"), tmp_path / "crops", start=1000.0)
     listed = rows(footage.table)
-    frames = [1, 5, 9, 13, 17]  # the first of strips of ceil(20 / 6)
+    frames = [1, 5, 9, 13, 17, 20]  # the first of strips of ceil(20 / 6), the last filled up
     assert len(listed) == 4 * len(frames)
     for path, camera, time, modality, track in listed:
         person, frame = (int(part) for part in Path(path).stem.split("_"))

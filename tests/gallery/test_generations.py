@@ -39,7 +39,7 @@ def close(one: bytes, other: bytes) -> None:
 
 
 def test_a_search_that_meets_a_forget_names_nobody_else(tmp_path: Path) -> None:
-    """Between the search and its table rows leave: the table is refused, and done again it is that of those who stay."""
+    """Between the search and its table rows leave: the table is refused, and made again it is of those who stay."""
     folder = made(tmp_path / "g", 60).folder
     asked = queries_of(Gallery(folder), made(tmp_path / "queries", 9, seed=1))
     leaving = [["0.png", "1.png", "2.png"], ["25.png"]]
@@ -204,7 +204,7 @@ def test_an_unfinished_gallery_says_so_with_its_answers(
     assert "1 queries cannot be read and are left out: b.png" in said
     assert "  1  1.000  1_1000.png" in said
     answers = json.loads((tmp_path / "out/results.json").read_text())
-    assert [row["path"] for row in answers[0]["answers"]][0] == "1_1000.png"
+    assert answers[0]["answers"][0]["path"] == "1_1000.png"
     words[2] = f"out={tmp_path}/g"
     assert type_in("search", search_door, words, monkeypatch) == 2
     assert "is a gallery: give answers a folder of their own" in capsys.readouterr().err

@@ -67,7 +67,7 @@ def read_tracks(path: str | Path) -> list[Box]:
 
 
 def chosen(boxes: Sequence[Box]) -> list[Box]:
-    """Of each track the first frame of each of six equal strips; all frames of a shorter one.
+    """Of each track the first frame of each of six equal strips, each once; all frames of a shorter one.
 
     >>> [box.frame for box in chosen([Box(frame, 1, 0, 0, 9, 9) for frame in range(1, 14)])]
     [1, 4, 7, 10, 13]
@@ -77,8 +77,9 @@ def chosen(boxes: Sequence[Box]) -> list[Box]:
         tracks.setdefault(box.track, {}).setdefault(box.frame, box)
     kept = []
     for frames in tracks.values():
-        order = sorted(frames)
-        kept += [frames[frame] for frame in order[:: math.ceil(len(order) / FRAMES)]]
+        order, step = sorted(frames), math.ceil(len(frames) / FRAMES)
+        places = {min(strip * step, len(order) - 1) for strip in range(FRAMES)}  # the last frame fills strips up
+        kept += [frames[order[place]] for place in places]
     return sorted(kept, key=lambda box: (box.frame, box.track))
 
 
