@@ -56,9 +56,8 @@ def read_tracks(path: str | Path) -> list[Box]:
     try:
         with Path(path).expanduser().open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, start=1):
-                if line.strip():
-                    if box := _box(line, f"{path}:{number}"):
-                        boxes.append(box)
+                if line.strip() and (box := _box(line, f"{path}:{number}")):
+                    boxes.append(box)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is no text of tracks: {error}.") from error
     if not boxes:
