@@ -17,6 +17,14 @@ ALSO_CALLED = {f"protocol={name}": f"measure={name}" for name in ("open_set", "m
 
 
 def evaluate(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
+    if cfg.ckpts:
+        if cfg.ckpt is not None or cfg.features is not None:
+            raise UserError("ckpts, ckpt and features go one at a time.")
+        from mpanet_pl.run.matrix import evaluate_all
+        from mpanet_pl.world.knowledge import know
+
+        evaluate_all(cfg, request, know)
+        return
     if (cfg.ckpt is None) == (cfg.features is None):
         raise UserError("Add ckpt=PATH, a checkpoint, or else features=PATH, embeddings saved before.")
     from mpanet_pl.run import evaluating

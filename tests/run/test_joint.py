@@ -33,6 +33,15 @@ def test_a_joint_run(
     again = [ckpt, "trainer.accelerator=cpu", f"run_dir={tmp_path / 'again'}"]
     assert type_in("evaluate", evaluate, again, monkeypatch) == 0
     assert json.loads((tmp_path / "again/results.json").read_text())["scores"]["last"] == results["scores"]["last"]
+    matrix = [f"ckpts=[{ckpt[5:]}]", "trainer.accelerator=cpu", "dataset=joint", "test_on=[llcm]", *places[2:], cache]
+    assert type_in("evaluate", evaluate, [*matrix, f"run_dir={tmp_path / 'matrix'}"], monkeypatch) == 0
+    header, _, row = (tmp_path / "matrix/matrix.md").read_text().splitlines()[:3]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert [cell.strip() for cell in header.strip("|").split("|")][2:] == [
+        name for name in results["scores"]["last"] if "llcm" in name
+    ]
+    assert cells[:2] == [ckpt[5:], "sysu + regdb"]
+    assert cells[2].split(" ")[0] == f"{results['scores']['last']['llcm/visible_to_infrared']['r1']['mean']:.1f}"
     capsys.readouterr()
     other = [ckpt, "trainer.accelerator=cpu", "dataset=regdb", f"data_dir={regdb}", "trial=2", cache]
     assert type_in("evaluate", evaluate, [*other, f"run_dir={tmp_path / 'x'}"], monkeypatch) == 2

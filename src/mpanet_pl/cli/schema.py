@@ -349,6 +349,7 @@ class Evaluate:
     validation: Any = passenger()
     recipe: Any = passenger()
     recipes: Any = passenger()
+    ckpts: list[str]
     ckpt: str | None = path()
     features: str | None = path()
     name: str | None

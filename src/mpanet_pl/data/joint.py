@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,7 +41,6 @@ class Joint(DatasetOnDisk):
     name = "The joint dataset"
     config = "joint"
     protocol = "mpanet_pl.evaluation.JointProtocol"
-    chosen_by: ClassVar = ("train_on", "test_on")
 
     def __init__(
         self,
@@ -54,8 +53,10 @@ class Joint(DatasetOnDisk):
     ) -> None:
         self.train_on, self.test_on = list(train_on), list(test_on)
         self.names = list(dict.fromkeys([*train_on, *test_on]))
-        if not train_on or not test_on:
-            raise UserError("train_on and test_on name at least one dataset each: 'train_on=[sysu,llcm]'.")
+        if not test_on:
+            raise UserError(
+                "test_on names at least one dataset, and so does train_on for a training: 'test_on=[regdb]'."
+            )
         if unknown := [name for name in self.names if name not in members]:
             raise UserError(f"train_on and test_on take {', '.join(members)}, got {', '.join(unknown)}.")
         check_mixing(mixing, shares, self.train_on)
@@ -133,8 +134,9 @@ class Joint(DatasetOnDisk):
             name: Root(Path(self.members[name].root), tuple(sorted({*part.train.paths, *part.test.paths})))
             for name, part in parts.items()
         }
-        train, test = joined(trains), joined(tests)
-        return Splits(train, test, torch.cat(held_out), torch.cat(numbers), roots)
+        if not trains:  # who only tests
+            return Splits(Catalogue.from_rows([]), joined(tests), roots=roots)
+        return Splits(joined(trains), joined(tests), torch.cat(held_out), torch.cat(numbers), roots)
 
     def draw(self, train: Catalogue, base: Draw) -> Draw | None:
         """The draw of batches of this training split, made of the draw of one dataset; None: `base` over everybody."""
