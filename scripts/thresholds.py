@@ -1,6 +1,6 @@
 """Does a threshold keep its promise in a larger gallery? Worlds of made people, whose false alarms are counted exactly.
 
-`python scripts/thresholds.py [rate [worlds [calibrations]]]` prints the table of docs/open_set.md. A few people of a
+`python scripts/thresholds.py [rate [worlds [calibrations [kinds]]]]` prints the table of docs/open_set.md. A few people of a
 world of 1 500 calibrate. The rate that their threshold really has in galleries of 30 to 1 000 people of that world is
 an average over all its queries and all its galleries, without drawing any.
 
@@ -129,7 +129,7 @@ if __name__ == "__main__":
     words = sys.argv[1:]
     main(
         float(words[0]) if words else 0.05,
-        int(words[1]) if words[1:] else 10,
+        int(words[1]) if words[1:] else 8,
         int(words[2]) if words[2:] else 8,
         words[3:] or KINDS,
     )
