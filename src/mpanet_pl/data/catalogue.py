@@ -33,7 +33,7 @@ class Batch(NamedTuple):
     def each(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """The batch with every column changed alike."""
         columns = (None if column is None else change(column) for column in self[:-1])
-        return Batch(*columns, frames=self.frames)  # type: ignore[arg-type]
+        return Batch(*columns, frames=self.frames)  # type: ignore[arg-type, misc]
 
     def a_row_a_track(self) -> Batch:
         """The same images (B·T, …), with one entry (B,) for each tracklet in every other column."""
@@ -108,7 +108,7 @@ class Catalogue:
         columns: dict[str, Any] = {name: getattr(self, name) for name in COLUMNS}
         return Catalogue(
             tuple(self.paths[i] for i in chosen),
-            **{name: None if column is None else column[numbers] for name, column in columns.items()},
+            **{name: None if column is None else column[numbers] for name, column in columns.items()},  # type: ignore[arg-type]
             sources=None if self.sources is None else tuple(self.sources[i] for i in chosen),
         )
 

@@ -279,7 +279,7 @@ class ReIDDataModule(LightningDataModule):
             views += [self._view(again, epoch, view) for view in range(1, self.views)]
         columns = zip(*(view[:-1] for view in views), strict=True)
         joined = (None if column[0] is None else torch.cat(column) for column in columns)
-        return Batch(*joined, frames=batch.frames)  # type: ignore[arg-type]
+        return Batch(*joined, frames=batch.frames)  # type: ignore[arg-type, misc]
 
     def _view(self, batch: Batch, epoch: int, view: int) -> Batch:
         images = self.augmentation(

@@ -182,7 +182,9 @@ def joined(parts: Sequence[Catalogue]) -> Catalogue:
             tracks.append(part.tracks + start)
     return Catalogue(
         tuple(path for part in parts for path in part.paths),
-        *(torch.cat([getattr(part, column) for part in parts]) for column in ("identities", "cameras", "infrared")),
+        torch.cat([part.identities for part in parts]),
+        torch.cat([part.cameras for part in parts]),
+        torch.cat([part.infrared for part in parts]),
         tracks=torch.cat(tracks) if len(tracks) == len(parts) else None,
         sources=tuple(source for some in sources for source in some),
     )

@@ -12,7 +12,6 @@ from torch.utils.data import Dataset as TorchDataset
 
 from mpanet_pl.data.catalogue import Batch, Catalogue, Dataset
 from mpanet_pl.data.corruptions import Corrupt
-from mpanet_pl.data.images import Images
 from mpanet_pl.data.sampler import Rows
 from mpanet_pl.data.tracklets import Tracklets
 
@@ -39,7 +38,7 @@ class Pictures(Protocol):
 class Corrupted:
     """The images of a catalogue, each corrupted as its path says."""
 
-    def __init__(self, images: Images, catalogue: Catalogue, corrupt: Corrupt) -> None:
+    def __init__(self, images: Pictures, catalogue: Catalogue, corrupt: Corrupt) -> None:
         self.images, self.catalogue, self.corrupt = images, catalogue, corrupt
 
     def __len__(self) -> int:

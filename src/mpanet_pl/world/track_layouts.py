@@ -12,9 +12,12 @@ from mpanet_pl.world.shot import Shot
 
 def vcm(census: Census, frames: int) -> Layout:
     """HITSZ-VCM's: a folder's frame numbers go on from tracklet to tracklet."""
-    shots, files = [], {}
+    shots: list[Shot] = []
+    files: dict[str, bytes] = {}
     for split, folder in (("train", "Train"), ("test", "Test")):
-        names, lines, searched = [], [], []
+        names: list[str] = []
+        lines: list[str] = []
+        searched: list[str] = []
         for _, identity, camera, track in images({split: census[split]}):
             modality, word = (1, "ir") if camera.infrared else (2, "rgb")
             first = len(names) + 1
@@ -34,7 +37,8 @@ def vcm(census: Census, frames: int) -> Layout:
 
 def buptcampus(census: Census, frames: int) -> Layout:
     """BUPTCampus': visible and infrared tracklets in pairs; a test person's first pair searches."""
-    shots, paths = [], {}
+    shots: list[Shot] = []
+    paths: dict[str, dict[str, dict[str, dict[str, list[str]]]]] = {}
     lists: dict[str, list[str]] = {"train": [], "query": [], "gallery": []}
     for split, identity, camera, track in images(census):
         modality, place = "IR" if camera.infrared else "RGB", BUPT_CAMERAS[camera.number - 1]
