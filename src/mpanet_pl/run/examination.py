@@ -17,7 +17,6 @@ from mpanet_pl.evaluation import Scores
 from mpanet_pl.evaluation.calibration import Calibration
 from mpanet_pl.evaluation.callback import MONITOR, RetrievalScoring
 from mpanet_pl.evaluation.digests import digest_of
-from mpanet_pl.evaluation.open_set import Calibration
 from mpanet_pl.evaluation.published import Published
 from mpanet_pl.evaluation.tables import Grid
 from mpanet_pl.module import MPANetModule

@@ -150,10 +150,6 @@ def fit_and_test(
         held_out.setdefault("last", examiner.held_out())
         threshold = _leave_thresholds(folder, tested, examiner, rows, held_out)
         results = replace(_results(tested, examiner, record, cfg, request, rows, score), threshold=threshold)
-        write_queries(folder / QUERIES, {row: of.scores for row, of in tested.items()}, examiner.data.test.paths)
-        results = _results(tested, examiner, record, cfg, request, rows, score)
-        last = Material(tested["last"].embeddings, examiner.data.test, examiner.protocol, examiner.held_out())
-        results = replace(results, threshold=threshold(last))
         write_queries(
             folder / QUERIES,
             {row: of.scores for row, of in tested.items()},
