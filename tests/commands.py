@@ -8,7 +8,8 @@ import hydra
 import pytest
 from omegaconf import DictConfig
 
-from mpanet_pl.cli.command import Task, run_command
+from mpanet_pl.cli.application import Task
+from mpanet_pl.cli.command import run_command
 from mpanet_pl.cli.configuration import config_folder
 
 SMALL = [

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mpanet_pl.cli.configuration import check, config_folder
-from mpanet_pl.cli.schema import COMMANDS
+from mpanet_pl.cli.reading import COMMANDS
 
 PACKAGE = Path(__file__).parents[1] / "src/mpanet_pl"
 FLOORS = [  # from the ground up; a room may import its own floor's rooms and all below

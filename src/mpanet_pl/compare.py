@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpanet_pl.cli.command import door
+from mpanet_pl.cli.mistakes import Arguments
 from mpanet_pl.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ WORD = re.compile(r"\w+(\.\w+)*=")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     with door("compare"):
-        parser = argparse.ArgumentParser("mpanet_pl.compare", description=EXPLANATION)
+        parser = Arguments("mpanet_pl.compare", description=EXPLANATION)
         parser.add_argument(
             "paths", metavar="RESULTS", type=Path, nargs="+", help="a run's folder, or one of repeats; or features"
         )

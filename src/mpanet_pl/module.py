@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, Annotated, Any, TypeAlias
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
@@ -14,11 +14,12 @@ from mpanet_pl.evaluation.callback import RetrievalScoring
 from mpanet_pl.interfaces import Embedding, asked_by, checked
 from mpanet_pl.losses import MPANetLoss
 from mpanet_pl.network import MPANet
-from mpanet_pl.optim import Span, build_optimizer, build_schedule
+from mpanet_pl.optim import Span, build_optimizer, build_schedule, optimizers, schedules
 from mpanet_pl.optim.optimizers import LR
 from mpanet_pl.step import logged, terms_of
 from mpanet_pl.stored import dotted, restored
 from mpanet_pl.system import weights
+from mpanet_pl.system.hints import Part
 from mpanet_pl.system.precision import at_least_float32
 from mpanet_pl.system.targets import TARGET, usual_or_own
 
@@ -59,10 +60,10 @@ class MPANetModule(pl.LightningModule):
         self,
         num_identities: int | None = None,
         *,
-        network: Mapping[str, Any],
-        criterion: Mapping[str, Any],
-        optimizer: Mapping[str, Any],
-        schedule: Mapping[str, Any],
+        network: Annotated[Mapping[str, Any], Part(MPANet)],
+        criterion: Annotated[Mapping[str, Any], Part(MPANetLoss)],
+        optimizer: Annotated[Mapping[str, Any], optimizers.KEYS],
+        schedule: Annotated[Mapping[str, Any], schedules.KEYS],
     ) -> None:
         super().__init__()
         own = {} if type(self) is MPANetModule else {TARGET: dotted(type(self))}

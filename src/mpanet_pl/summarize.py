@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from mpanet_pl.cli.command import door
+from mpanet_pl.cli.mistakes import Arguments
 
 EXPLANATION = """
 Every run below the folders is read: the ten trials of RegDB, several seeds, a sweep. Runs of one dataset and one
@@ -17,7 +17,7 @@ twice are said. The table is printed and left in the first folder as summary.md,
 
 def main(arguments: Sequence[str] | None = None) -> None:
     with door("summarize"):
-        parser = argparse.ArgumentParser("mpanet_pl.summarize", description=EXPLANATION)
+        parser = Arguments("mpanet_pl.summarize", description=EXPLANATION)
         parser.add_argument("folders", metavar="DIR", type=Path, nargs="+", help="a folder of runs, such as runs/")
         summarize(parser.parse_args(arguments).folders)
 

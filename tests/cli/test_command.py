@@ -8,7 +8,8 @@ import pytest
 from commands import type_in
 from omegaconf import DictConfig
 
-from mpanet_pl.cli.command import Task, run_command
+from mpanet_pl.cli.application import Task
+from mpanet_pl.cli.command import run_command
 from mpanet_pl.errors import RunStopped, UserError
 from mpanet_pl.evaluate import evaluate
 from mpanet_pl.synthesize import synthesize
@@ -24,18 +25,18 @@ MISTAKES = {
     "height=128": "Did you mean 'data.height'?",
     "data.height=tall": "data.height must be a whole number, got 'tall'.",
     "model.optimizer.lr=fast": "model.optimizer.lr must be a number, got 'fast'.",
-    "model.network.alleviation=layer3": "must be a list",
+    "model.network.alleviation=layer3": "model.network.alleviation must be a list",
     "compile=3": "compile must be true or false",
-    "data.width=null": "data.width must be a whole number, got 'None'",
+    "data.width=null": "data.width must be a whole number, got None",
     "data.cache=null": "data.cache must be true, false or a path",
     "data_dir=null": "data_dir must be a path",
-    "data.workers=1.5": "data.workers must be a whole number, got '1.5'",
+    "data.workers=1.5": "data.workers must be a whole number, got 1.5",
     "trainer.benchmark=7": "trainer.benchmark must be true or false",
     "resume=3": "3 is no run's folder",
     "resume=true": "true is no run's folder",
     "compile=maybe": "compile must be true or false",
-    "model.schedule.milestones=[soon]": "milestones must be a list",
-    "data.augment.grayscale=foo": "grayscale must be true, false or a probability",
+    "schedule=steps model.schedule.milestones=[soon]": "milestones must be a list",
+    "data.augment.grayscale=foo": "grayscale must be true, false or a probability, got 'foo'",
     "trainer=3": "A group takes the name of one of its choices: trainer=3",
     "trial=1,2": "add -m",
     "=3": "'=3' is not KEY=VALUE.",
@@ -43,7 +44,7 @@ MISTAKES = {
     "model.criterion.mutual=[2": "model.criterion.mutual must be a number, got '[2'",
     "dataset=": "It is one of: ",
     "dataset=null": "A group takes the name of one of its choices: dataset=null",
-    "trainer.accelerator=tpu": "trainer.accelerator is one of auto, cpu, gpu, got tpu",
+    "trainer.accelerator=tpu": "trainer.accelerator must be one of auto, cpu, gpu, got 'tpu'.",
     "trainer.num_nodes=2": "torchrun or srun",
     "trainer.limit_train_batches=0": "trainer.limit_train_batches must be more than 0",
     "validation.monitor=[1]": "validation.monitor takes all/single, all/multi, indoor/single, indoor/multi, or",
@@ -68,8 +69,8 @@ MISTAKES = {
     "model.network.patterns=-1": "model.network.patterns must be at least 0, got -1",
     "validation.monitor=[nope]": "got nope",
     "run_dir=/proc/x": "The run's folder /proc/x cannot be written",
-    "trainer.precision=16-true": "trainer.precision is one of auto, 32-true, bf16-mixed, 16-mixed, got 16-true",
-    "trainer.strategy=nothing": "trainer.strategy is one of",
+    "trainer.precision=16-true": "trainer.precision must be one of auto, 32-true, bf16-mixed, 16-mixed, got '16-true'.",
+    "trainer.strategy=nothing": "trainer.strategy must be one of",
     "model.network.trunk=resnet19": "trunk must be one of",
     "sampler=random data.sampler=unbalanced": "There is no key 'sampler'",
 }

@@ -407,11 +407,11 @@ def test_nobody_elses_filters_are_touched(root):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"height": 32.5}, r"data.height must be a whole number, got 32.5"),
-        ({"views_of": "infrared"}, "data.views_of is one of all, visible, got 'infrared'"),
-        ({"views": 0}, "data.views must be at least 1, got 0"),
-        ({"seed": 2**63}, r"data.seed must be less than 2\^63"),
-        ({"validation": "train"}, "data.validation is one of test, held_out, got 'train'"),
+        ({"height": 32.5}, "height must be a whole number, got 32.5"),
+        ({"views_of": "infrared"}, "views_of must be all or visible, got 'infrared'"),
+        ({"views": 0}, "views must be between 1 and 16, got 0"),
+        ({"seed": 2**63}, "seed must be between 0 and 4294967295, got 9223372036854775808"),
+        ({"validation": "train"}, "validation must be test or held_out, got 'train'"),
         ({"augment": {"flop": 0.5}}, "augment has no flop; it has flip, pad"),
     ],
 )

@@ -120,5 +120,5 @@ def test_too_few_people_to_hold_some_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("share", [0, 1, 1.5])
 def test_a_share_is_between_zero_and_one(tmp_path: Path, share: float) -> None:
-    with pytest.raises(UserError, match="test_share is the share of people held out"):
+    with pytest.raises(UserError, match="test_share must be more than 0 and less than 1"):
         Folder(tmp_path, test_share=share)

@@ -73,9 +73,9 @@ def test_regdb_searches_all_in_both_directions() -> None:
 
 def test_impossible_choices_are_refused() -> None:
     for protocol in (SYSUProtocol, LLCMProtocol):
-        with pytest.raises(UserError, match="at least one trial, got 0"):
+        with pytest.raises(UserError, match="trials must be between 1 and 1000, got 0"):
             protocol(trials=0)
-    with pytest.raises(UserError, match=r'"deduplicated" or "plain", got "fancy"'):
+    with pytest.raises(UserError, match="cmc must be deduplicated or plain, got 'fancy'"):
         RegDBProtocol(cmc="fancy")
 
 

@@ -96,10 +96,13 @@ def test_some_weight_is_needed() -> None:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"mean_rate": -0.1}, "mean_rate is between 0 and 1, got -0.1"),
-        ({"mean_rate": 1.1}, "mean_rate is between 0 and 1, got 1.1"),
-        ({"margin": -1.0, "mutual": math.inf}, "0 or more, got mutual=inf, margin=-1.0"),
-        ({"num_identities": 0}, "num_identities is at least 1, got 0"),
+        ({"mean_rate": -0.1}, "mean_rate must be between 0 and 1, got -0.1"),
+        ({"mean_rate": 1.1}, "mean_rate must be between 0 and 1, got 1.1"),
+        (
+            {"margin": -1.0, "mutual": math.inf},
+            r"mutual must be at least 0, got inf.\s+margin must be at least 0, got -1.0",
+        ),
+        ({"num_identities": 0}, "num_identities must be at least 1, got 0"),
     ],
 )
 def test_numbers_out_of_range_are_told(settings: dict[str, float], sentence: str) -> None:

@@ -82,8 +82,8 @@ def test_it_is_computed_in_float32_under_autocast() -> None:
     ("name", "settings", "sentence"),
     [
         ("own", {"weight": 1.0}, r"extra\.own is {_target_: CLASS, weight: NUMBER, …}, got {'weight': 1.0}"),
-        ("own", SPREAD | {"weight": "much"}, r"0 or more, got own=much"),
-        ("own", SPREAD | {"weight": -1.0}, "loss weights and margins are 0 or more, got own=-1.0"),
+        ("own", SPREAD | {"weight": "much"}, r"own must be a number, got 'much'"),
+        ("own", SPREAD | {"weight": -1.0}, "own must be at least 0, got -1.0"),
         ("total", SPREAD, r"extra\.total: choose another name"),
         ("mutual", SPREAD, r"extra\.mutual: choose another name"),
         ("a/b", SPREAD, r"extra\.a/b: choose another name"),

@@ -8,10 +8,8 @@ They are a hash of (seed, epoch, row, occurrence, view), so neither workers, ran
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Annotated, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -24,6 +22,7 @@ from mpanet_pl.data.normalisation import normalise as normalise
 from mpanet_pl.data.normalisation import normalise_scaled, normalised, scaled
 from mpanet_pl.data.randomness import image_keys, integer_below, uniforms
 from mpanet_pl.errors import UserError
+from mpanet_pl.system.ranges import Finite, Probability, Whole, checked, number
 
 PUBLISHED_COLOUR_SHARE = 0.5
 ERASE_TRIES = 10
@@ -69,6 +68,7 @@ class Draws(NamedTuple):
     channel: Tensor  # which one stands for all three, or -1
 
 
+@checked
 @dataclass(frozen=True)
 class Augmentation:
     """The recipe's augmentation: `augmentation(images, index, infrared, seed=1, epoch=0)` (see `Augment`).
@@ -91,42 +91,29 @@ class Augmentation:
     with black (`fill=0`). With two views CAJ's are as released: the first shows visible images as they are.
     """
 
-    flip: float = 0.5
-    pad: int = 10
-    fill: int | str = 127
-    erase: float = 0.5
+    flip: Probability = 0.5
+    pad: Whole = 10
+    fill: Annotated[int, number(0, 255)] | Literal["mirror"] = 127
+    erase: Probability = 0.5
     erase_area: tuple[float, float] = (0.02, 0.33)
     erase_ratio: tuple[float, float] = (0.3, 3.3)
-    erase_fill: tuple[float, float, float] | str = MEAN_COLOUR
-    erase_aspect: str = "log_uniform"
-    grayscale: bool | float = False
-    grayscale_infrared: float = 0.0
-    channel_exchange: bool | float = False
-    single_channel: float = 0.0
-    tone: float = 0.0
-    tone_knots: int = 5
+    erase_fill: tuple[Finite, Finite, Finite] | Literal["noise"] = MEAN_COLOUR
+    erase_aspect: Literal["log_uniform", "uniform"] = "log_uniform"
+    grayscale: bool | Probability = False
+    grayscale_infrared: Probability = 0.0
+    channel_exchange: bool | Probability = False
+    single_channel: Probability = 0.0
+    tone: Probability = 0.0
+    tone_knots: Annotated[int, number(2, 256)] = 5
     caj: bool = False
     rle: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("flip", "erase", "grayscale", "grayscale_infrared", "channel_exchange", "single_channel", "tone"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"augment.{name} is a probability between 0 and 1, got {getattr(self, name)}")
-        if self.pad < 0 or not (self.fill == MIRROR if isinstance(self.fill, str) else 0 <= self.fill <= 255):
-            raise UserError(
-                f"augment.pad is at least 0 and augment.fill within 0 to 255, or mirror, got {self.pad} and {self.fill}"
-            )
         if not (0 <= self.erase_area[0] <= self.erase_area[1] <= 1 and 0 < self.erase_ratio[0] <= self.erase_ratio[1]):
             raise UserError(
                 "augment.erase_area and augment.erase_ratio are (least, most), the area within 0 to 1, "
                 f"got {self.erase_area} and {self.erase_ratio}"
             )
-        if self.erase_aspect not in ("log_uniform", "uniform"):
-            raise UserError(f"augment.erase_aspect is log_uniform or uniform, got {self.erase_aspect}")
-        if self.erase_fill != "noise" and not _is_colour(self.erase_fill):
-            raise UserError(f"augment.erase_fill is three numbers, or noise, got {self.erase_fill}")
-        if not 2 <= self.tone_knots <= 256:
-            raise UserError(f"augment.tone_knots is within 2 to 256, got {self.tone_knots}")
         if self.caj and self.rle:
             raise UserError("augment.caj and augment.rle each bring an erasing of their own: switch one of them off")
 
@@ -249,10 +236,6 @@ def _mirror_border_(canvas: Tensor, pad: int) -> None:
     for side in (canvas, canvas.transpose(0, 1)):
         side[:pad] = side[pad : 2 * pad].flip(0)
         side[len(side) - pad :] = side[len(side) - 2 * pad : len(side) - pad].flip(0)
-
-
-def _is_colour(value: object) -> bool:
-    return isinstance(value, Sequence) and len(value) == 3 and all(map(math.isfinite, value))
 
 
 def _luminance(pixels: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from pytorch_lightning import LightningDataModule, Trainer
@@ -34,19 +34,17 @@ from mpanet_pl.data.joint import Joint
 from mpanet_pl.data.loading import Clips, Corrupted, Leaving, Pictures, RowsOf
 from mpanet_pl.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from mpanet_pl.data.sampler import DRAWS, Draw, EvaluationBatches, TrainingBatches
-from mpanet_pl.data.tracklets import RULES, Tracklets
+from mpanet_pl.data.tracklets import Tracklets
 from mpanet_pl.errors import UserError
 from mpanet_pl.system.cores import usable_cores
-
-VALIDATIONS = ("test", "held_out")
-VIEWED = ("all", "visible")
-MOST = 2**63 - 1
+from mpanet_pl.system.ranges import Count, Part, Place, Seed, Workers, checked, number
 
 
 class NotSetUp(UserError, AttributeError):
     """Something that exists once the disk was read."""
 
 
+@checked
 class ReIDDataModule(LightningDataModule):
     """Balanced training batches, and evaluation loaders that hold each image once; works under any LightningModule.
 
@@ -108,52 +106,27 @@ class ReIDDataModule(LightningDataModule):
         self,
         dataset: Dataset,
         *,
-        height: int,
-        width: int,
-        identities_per_batch: int,
-        images_per_identity: int,
+        height: Count,
+        width: Count,
+        identities_per_batch: Count,
+        images_per_identity: Count,
         sampler: str | Draw = "balanced",
-        augment: Augment | Mapping[str, Any] | None = None,
-        views: int = 1,
-        views_of: str = "all",
-        validation: str = "test",
-        eval_batch_size: int = 128,
-        workers: int | None = None,
-        cache: bool | str = True,
-        seed: int = 1,
-        frames: int | None = None,
-        frames_by: str = "strips",
-        augment_by: str = "frame",
+        augment: Annotated[Augment | Mapping[str, Any] | None, Part(Augmentation)] = None,
+        views: Annotated[int, number(1, 16)] = 1,
+        views_of: Literal["all", "visible"] = "all",
+        validation: Literal["test", "held_out"] = "test",
+        eval_batch_size: Count = 128,
+        workers: Workers | None = None,
+        cache: bool | Place = True,
+        seed: Seed = 1,
+        frames: Count | None = None,
+        frames_by: Literal["strips", "linspace"] = "strips",
+        augment_by: Literal["frame", "track"] = "frame",
         corrupt: str | None = None,
-        severity: int | None = None,
-        corrupted: str = "visible",
+        severity: Annotated[int, number(1, 5)] | None = None,
+        corrupted: Literal["visible", "infrared", "both"] = "visible",
     ) -> None:
         super().__init__()
-        for name, least, value in [
-            ("height", 1, height),
-            ("width", 1, width),
-            ("identities_per_batch", -MOST, identities_per_batch),  # what they may be is the sampler's to say
-            ("images_per_identity", -MOST, images_per_identity),
-            ("views", 1, views),
-            ("eval_batch_size", 1, eval_batch_size),
-            ("workers", 0, 0 if workers is None else workers),
-            ("seed", 0, seed),
-            ("frames", 1, 1 if frames is None else frames),
-        ]:
-            if not isinstance(value, int) or isinstance(value, bool):
-                raise UserError(f"data.{name} must be a whole number, got {value!r}.")
-            if value < least:
-                raise UserError(f"data.{name} must be at least {least}, got {value}.")
-            if value > MOST:
-                raise UserError(f"data.{name} must be less than 2^63, got {value}.")
-        if validation not in VALIDATIONS:
-            raise UserError(f"data.validation is one of {', '.join(VALIDATIONS)}, got {validation!r}.")
-        if views_of not in VIEWED:
-            raise UserError(f"data.views_of is one of {', '.join(VIEWED)}, got {views_of!r}.")
-        if frames_by not in RULES:
-            raise UserError(f"data.frames_by is one of {', '.join(RULES)}, got {frames_by!r}.")
-        if augment_by not in ("frame", "track"):
-            raise UserError(f"data.augment_by is frame or track, got {augment_by!r}.")
         if corrupt is None and severity is not None:
             raise UserError("data.severity is of corruptions: say data.corrupt=all, or which.")
         self.corrupt = Corrupt(corrupt, severity=severity, of=corrupted, seed=seed) if corrupt else None

@@ -10,15 +10,17 @@ unknown, and written 0. People are numbered in the order of their names.
 import hashlib
 import os
 import re
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from mpanet_pl.data.catalogue import Catalogue, Splits
 from mpanet_pl.data.faults import Faults
 from mpanet_pl.data.layout import DatasetOnDisk, relabelled
 from mpanet_pl.data.listing import images_in, subfolders
-from mpanet_pl.errors import UserError
+from mpanet_pl.system.hints import Range
+from mpanet_pl.system.ranges import Seed, checked
 
 MODALITIES = (("visible", False), ("infrared", True))
+PartOf = Annotated[float, Range("more than 0 and less than 1", lambda share: 0 < share < 1)]
 CAMERA_IN_NAME = re.compile(r"(?:^|[^a-z0-9])c(\d{1,18})_", re.IGNORECASE)
 
 
@@ -29,6 +31,7 @@ class Image(NamedTuple):
     infrared: bool
 
 
+@checked
 class Folder(DatasetOnDisk):
     """Who is held out depends on the person's name and `seed` alone, so that adding people moves nobody."""
 
@@ -36,11 +39,7 @@ class Folder(DatasetOnDisk):
     protocol = "mpanet_pl.evaluation.FolderProtocol"
     chosen_by = ("test_share", "seed")
 
-    def __init__(self, root: str | os.PathLike[str], *, test_share: float = 0.5, seed: int = 1) -> None:
-        if not 0 < test_share < 1:
-            raise UserError(
-                f"test_share is the share of people held out for the test, between 0 and 1, got {test_share}"
-            )
+    def __init__(self, root: str | os.PathLike[str], *, test_share: PartOf = 0.5, seed: Seed = 1) -> None:
         super().__init__(root)
         self.test_share = test_share
         self.seed = seed

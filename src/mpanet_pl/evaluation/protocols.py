@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from mpanet_pl.data.permutations import Permutations
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.published import mpanet
 from mpanet_pl.interfaces import CMC, RetrievalProtocol, Search, Similarity
+from mpanet_pl.system.ranges import Place, Trials, checked
 
 SYSU_CAMERAS = {"all": (1, 2, 4, 5), "indoor": (1, 2)}
 SYSU_SHOTS = {"single": 1, "multi": 10}
@@ -48,11 +49,10 @@ def similarity_by(similarity: Similarity, normalise: bool | None = None) -> Simi
     """
     if normalise is not None:
         return "cosine" if normalise else "euclidean"
-    if similarity not in get_args(Similarity):
-        raise UserError(f"A similarity is {', '.join(get_args(Similarity))}, got '{similarity}'.")
     return similarity
 
 
+@checked
 class SYSUProtocol(RetrievalProtocol):
     """SYSU-MM01: infrared queries, all-search and indoor-search, single-shot and multi-shot.
 
@@ -68,14 +68,12 @@ class SYSUProtocol(RetrievalProtocol):
 
     def __init__(
         self,
-        permutations: str | Path | None = None,
-        trials: int = 10,
+        permutations: Place | Path | None = None,
+        trials: Trials = 10,
         *,
         similarity: Similarity = "cosine",
         normalise: bool | None = None,
     ) -> None:
-        if trials < 1:
-            raise UserError(f"SYSU's protocol needs at least one trial, got {trials}")
         self.trials, self.similarity = trials, similarity_by(similarity, normalise)
         self.permutations = Permutations(permutations, trials) if permutations is not None else None
         self.gallery = "official permutations" if self.permutations else "random.seed"
@@ -118,6 +116,7 @@ class SYSUProtocol(RetrievalProtocol):
         return torch.tensor(chosen, dtype=torch.int64)
 
 
+@checked
 class RegDBProtocol(RetrievalProtocol):
     """One trial of RegDB: all test images of one modality search among all of the other, in both directions.
 
@@ -131,8 +130,6 @@ class RegDBProtocol(RetrievalProtocol):
     def __init__(
         self, cmc: CMC = "deduplicated", *, similarity: Similarity = "euclidean", normalise: bool | None = None
     ) -> None:
-        if cmc not in ("deduplicated", "plain"):
-            raise UserError(f'The CMC is "deduplicated" or "plain", got "{cmc}"')
         self.cmc: CMC = cmc
         self.similarity = similarity_by(similarity, normalise)
         self.published = mpanet("regdb", similarity=self.similarity, gallery=self.gallery)
@@ -145,6 +142,7 @@ class RegDBProtocol(RetrievalProtocol):
         ]
 
 
+@checked
 class LLCMProtocol(RetrievalProtocol):
     """LLCM, both directions: the gallery of a trial has one image per identity and camera of the other modality.
 
@@ -154,9 +152,9 @@ class LLCMProtocol(RetrievalProtocol):
     gallery = "random.seed"
     trials: int
 
-    def __init__(self, trials: int = 10, *, similarity: Similarity = "cosine", normalise: bool | None = None) -> None:
-        if trials < 1:
-            raise UserError(f"LLCM's protocol needs at least one trial, got {trials}")
+    def __init__(
+        self, trials: Trials = 10, *, similarity: Similarity = "cosine", normalise: bool | None = None
+    ) -> None:
         self.trials, self.similarity = trials, similarity_by(similarity, normalise)
         self.draw = f"{_galleries(trials)} drawn by random.seed(trial), one image per identity and camera"
 
@@ -179,6 +177,7 @@ class LLCMProtocol(RetrievalProtocol):
         return galleries
 
 
+@checked
 class FolderProtocol(RetrievalProtocol):
     """A user's own images: every image of one modality searches among all of the other, in both directions.
 

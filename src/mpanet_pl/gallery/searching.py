@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -24,12 +24,16 @@ from mpanet_pl.gallery.listing import number_or_name
 from mpanet_pl.gallery.shards import TEXT
 from mpanet_pl.gallery.store import COLUMNS, COMPARABLE, RECORD, Block, Gallery, differing
 from mpanet_pl.gallery.walking import absolute, relative
+from mpanet_pl.system.hints import Range
+from mpanet_pl.system.ranges import Finite, Weight, checked
 
 SIMILARITIES_AT_ONCE = 2**24  # 64 MB
 IN_A_GROUP = 32
+Modality = Annotated[str, Range("visible or infrared", lambda word: word in ("visible", "infrared"))]
 NOBODY = -1  # the row of a place that no row takes
 
 
+@checked
 @dataclass(frozen=True)
 class Filter:
     """Which rows may answer; those of which it is not known may not.
@@ -40,19 +44,15 @@ class Filter:
 
     cameras: Sequence[str] = ()
     not_cameras: Sequence[str] = ()
-    modality: str | None = None
-    after: float | None = None
-    before: float | None = None
+    modality: Modality | None = None
+    after: Finite | None = None
+    before: Finite | None = None
     other_camera: bool = False
-    within: float | None = None
+    within: Weight | None = None
 
     def __post_init__(self) -> None:
         for name in ("cameras", "not_cameras"):
             object.__setattr__(self, name, [number_or_name(camera) for camera in getattr(self, name)])
-        if self.modality not in (None, "visible", "infrared"):
-            raise UserError(f"modality is visible or infrared, got {self.modality}.")
-        if self.within is not None and self.within < 0:
-            raise UserError(f"within is a number of seconds from the query, got {self.within}.")
 
     def rows(self, columns: pa.Table) -> np.ndarray | None:
         """(n,) of a block: who may answer any query; None where all may."""

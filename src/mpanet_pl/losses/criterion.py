@@ -1,8 +1,6 @@
 """MPANet's objective (sections 3.3 and 3.4): the classifiers, their mean twins, and the weight of every term."""
 
 import copy
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +8,11 @@ from torch import Tensor, nn
 from mpanet_pl.errors import UserError
 from mpanet_pl.interfaces import Embedding
 from mpanet_pl.losses import functional
-from mpanet_pl.losses.terms import Terms, check_amounts, top_choice
+from mpanet_pl.losses.terms import Extra, Terms, top_choice
+from mpanet_pl.system.ranges import Count, Share, Weight, checked
 
 
+@checked
 class MPANetLoss(Terms):
     """The paper's terms and their weighted `total`; a weight of 0 removes its term and what only that term needs.
 
@@ -36,16 +36,16 @@ class MPANetLoss(Terms):
     def __init__(
         self,
         dimension: int,
-        num_identities: int,
+        num_identities: Count,
         *,
-        identity: float = 1.0,
-        modality_identity: float = 1.0,
-        mutual: float = 2.5,
-        mean_rate: float = 0.2,
-        center_cluster: float = 1.0,
-        margin: float = 0.7,
-        separation: float = 0.5,
-        extra: Mapping[str, Mapping[str, Any]] | None = None,
+        identity: Weight = 1.0,
+        modality_identity: Weight = 1.0,
+        mutual: Weight = 2.5,
+        mean_rate: Share = 0.2,
+        center_cluster: Weight = 1.0,
+        margin: Weight = 0.7,
+        separation: Weight = 0.5,
+        extra: Extra | None = None,
     ) -> None:
         super().__init__(dimension, num_identities, extra)
         self.weights = {
@@ -56,9 +56,6 @@ class MPANetLoss(Terms):
             "center_cluster": center_cluster,
             "separation": separation,
         }
-        check_amounts(self.weights | {"margin": margin})
-        if not 0 <= mean_rate <= 1:
-            raise UserError(f"mean_rate is between 0 and 1, got {mean_rate}")
         self.mean_rate, self.margin = mean_rate, margin
         self.classifies = any((identity, modality_identity, mutual))
         if identity:

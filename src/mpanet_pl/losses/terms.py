@@ -1,22 +1,25 @@
 """A criterion as a weighted sum of named terms: what MPANet's objective, the guests' and your own have in common."""
 
-import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
 from mpanet_pl.errors import UserError
 from mpanet_pl.interfaces import STEP, Embedding, named_by
+from mpanet_pl.system.hints import Part
 from mpanet_pl.system.precision import precise
+from mpanet_pl.system.ranges import Count, Weight, checked, read_all
 from mpanet_pl.system.targets import TARGET, build, named
 
 SIZES = ("dimension", "num_identities")  # what a term's constructor may name
 TAKEN = ("total", "accuracy", "alpha", "lr")  # names of other columns in the log
+Extra = Mapping[str, Annotated[Mapping[str, Any], Part(besides={"weight": Weight})]]
 OFFERED = (*STEP, "criterion")
 
 
+@checked
 class Terms(nn.Module):
     """Named terms of a batch and their weighted `total`; a weight of 0 removes a term.
 
@@ -36,12 +39,8 @@ class Terms(nn.Module):
     classifies = False
     extra: nn.ModuleDict
 
-    def __init__(
-        self, dimension: int, num_identities: int, extra: Mapping[str, Mapping[str, Any]] | None = None
-    ) -> None:
+    def __init__(self, dimension: int, num_identities: Count, extra: Extra | None = None) -> None:
         super().__init__()
-        if num_identities < 1:
-            raise UserError(f"num_identities is at least 1, got {num_identities}")
         self.weights: dict[str, float] = {}
         self.asks: tuple[str, ...] = ()
         self._asked: dict[str, tuple[str, ...]] = {}
@@ -99,9 +98,7 @@ class Terms(nn.Module):
 
 def check_amounts(amounts: Mapping[str, Any]) -> None:
     """Loss weights and margins are finite numbers from 0."""
-    kinds = {name: amount for name, amount in amounts.items() if not isinstance(amount, int | float)}
-    if wrong := [f"{name}={amount}" for name, amount in amounts.items() if name in kinds or not 0 <= amount < math.inf]:
-        raise UserError(f"loss weights and margins are 0 or more, got {', '.join(wrong)}")
+    read_all(dict.fromkeys(amounts, Weight), dict(amounts))
 
 
 def top_choice(classifier: Callable[[Tensor], Tensor], embedding: Tensor, identities: Tensor) -> Tensor:

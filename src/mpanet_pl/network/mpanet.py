@@ -2,18 +2,19 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from mpanet_pl.errors import UserError
 from mpanet_pl.interfaces import Embedding, asked_by
 from mpanet_pl.network.patterns import PatternMaps, describe
 from mpanet_pl.network.trunk import make_trunk
 from mpanet_pl.system.precision import precise
+from mpanet_pl.system.ranges import Place, Whole, checked
 from mpanet_pl.system.targets import part
 
 
+@checked
 class MPANet(nn.Module):
     """Images to embeddings of `dimension` = channels · (patterns + 1).
 
@@ -36,15 +37,13 @@ class MPANet(nn.Module):
         self,
         *,
         trunk: str | Mapping[str, Any] | nn.Module = "resnet50",
-        pretrained: bool | str | Path = True,
-        last_stride: int = 1,
+        pretrained: bool | Place | Path = True,
+        last_stride: Literal[1, 2] = 1,
         alleviation: Sequence[str] = ("layer3", "layer4"),
-        patterns: int = 6,
+        patterns: Whole = 6,
         pooling: Mapping[str, Any] | Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
-        if patterns < 0:
-            raise UserError(f"patterns must be 0 or more, got {patterns}")
         self.trunk = make_trunk(trunk, pretrained=pretrained, last_stride=last_stride, alleviation=alleviation)
         self.asks = asked_by(self.trunk)
         self.patterns: nn.Module = PatternMaps(self.trunk.channels, patterns)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from mpanet_pl.errors import UserError
+from mpanet_pl.system.hints import Part, Range
+from mpanet_pl.system.ranges import Positive, Share, Weight, keys_of, read_all
 from mpanet_pl.system.targets import TARGET, build
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
@@ -21,6 +22,22 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
 }
 TRUNK = "network.trunk"
 LR = 1e-3  # torch's default for each of them
+BETAS = Annotated[tuple[float, ...], Range("numbers from 0 to below 1", lambda betas: all(0 <= b < 1 for b in betas))]
+KEYS = Part(
+    OPTIMIZERS,
+    by="name",
+    default="adam",
+    besides={
+        "lr": Positive,
+        "lr_of": Mapping[str, Any],
+        "trunk_lr": Weight,
+        "weight_decay": Weight,
+        "momentum": Share,
+        "betas": BETAS,
+        "eps": Positive,
+        "fused": bool,
+    },
+)
 
 
 def build_optimizer(module: nn.Module, settings: Mapping[str, Any], *, fused: bool = True) -> Optimizer:
@@ -36,10 +53,8 @@ def build_optimizer(module: nn.Module, settings: Mapping[str, Any], *, fused: bo
         0.9
     """
     given = {key: value for key, value in settings.items() if value is not None}
-    if wrong := [
-        f"{key}={value}" for key, value in given.items() if isinstance(value, float) and not math.isfinite(value)
-    ]:
-        raise UserError(f"model.optimizer takes finite numbers, got {', '.join(wrong)}.")
+    if TARGET not in given:
+        read_all(keys_of(KEYS, given)[0], given, "model.optimizer.")
     groups = _groups(module, _rates(given.pop("lr_of", None), given.pop("trunk_lr", None)))
     if TARGET in given:
         own = build(given, "model.optimizer", groups)
@@ -47,11 +62,7 @@ def build_optimizer(module: nn.Module, settings: Mapping[str, Any], *, fused: bo
             raise UserError(f"model.optimizer: {given[TARGET]} is no torch.optim.Optimizer.")
         return own
     name = given.pop("name", "adam")
-    if name not in OPTIMIZERS:
-        raise UserError(f"model.optimizer.name is one of {', '.join(OPTIMIZERS)}, got {name}.")
     given.setdefault("fused", fused)
-    if not isinstance(given["fused"], bool):
-        raise UserError(f"model.optimizer.fused is true, false or null, got {given['fused']}.")
     try:
         optimizer = OPTIMIZERS[name](groups, **given)
     except (TypeError, ValueError) as error:
@@ -77,12 +88,9 @@ def _groups(module: nn.Module, rates: Mapping[str, float | None]) -> list[dict[s
 
 def _rates(lr_of: Any, trunk_lr: float | None) -> dict[str, float | None]:
     """Learning rates by the beginnings of names; None is everyone's."""
-    if lr_of is not None and not isinstance(lr_of, Mapping):
-        raise UserError(f"model.optimizer.lr_of maps parts to learning rates, such as {{criterion: 0.1}}, got {lr_of}.")
+    read_all({"lr_of": Mapping[str, Any] | None}, {"lr_of": lr_of}, "model.optimizer.")
     of_parts = _flat(lr_of or {})
-    for key, rate in {"trunk_lr": trunk_lr, **{f"lr_of.{part}": rate for part, rate in of_parts.items()}}.items():
-        if rate is not None and not (isinstance(rate, int | float) and 0 <= rate < math.inf):
-            raise UserError(f"model.optimizer.{key} is 0 or more, got {rate}.")
+    read_all(dict.fromkeys(of_parts, Weight | None), dict(of_parts), "model.optimizer.lr_of.")
     return ({} if trunk_lr is None else {TRUNK: trunk_lr, f"{TRUNK}.alleviation": None}) | of_parts
 
 

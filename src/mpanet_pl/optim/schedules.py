@@ -8,13 +8,17 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, MultiStepLR, ReduceLROnPlateau
 
 from mpanet_pl.errors import UserError
+from mpanet_pl.system.hints import Part, Range
+from mpanet_pl.system.ranges import Count, Share, Whole, keys_of, number, read_all
 from mpanet_pl.system.targets import TARGET, build
+
+Factor = Annotated[float, number(most=1, above=0)]
 
 
 class Span(NamedTuple):
@@ -58,19 +62,16 @@ def _plateau(
     optimizer: Optimizer,
     span: Span,
     monitor: str | None = None,
-    frequency: int = 1,
+    frequency: Count = 1,
     mode: Literal["max", "min"] = "max",
-    gamma: float = 0.1,
-    patience: int = 10,
+    gamma: Annotated[float, Range("at least 0 and below 1", lambda gamma: 0 <= gamma < 1)] = 0.1,
+    patience: Whole = 10,
 ) -> Any:
     """Times `gamma` once `monitor`, a logged value, got no better in more than `patience` looks.
 
     It looks each `frequency` epochs. A score is there once it is validated: `frequency` is the period of validation,
     trainer.check_val_every_n_epoch, or a multiple.
     """
-    _check("mode", mode, mode in ("max", "min"), "max or min")
-    _check("gamma", gamma, 0 <= gamma < 1, "at least 0 and below 1")
-    _check("patience", patience, isinstance(patience, int) and patience >= 0, "a number of looks")
     return ReduceLROnPlateau(optimizer, mode, gamma, patience), _watched(monitor, frequency)
 
 
@@ -80,12 +81,10 @@ def _watched(monitor: Any, frequency: Any) -> dict[str, Any]:
     return {"interval": "epoch", "monitor": monitor, "frequency": frequency}
 
 
-def _steps(optimizer: Optimizer, span: Span, milestones: Sequence[int], gamma: float = 0.1, warmup: int = 0) -> Any:
+def _steps(
+    optimizer: Optimizer, span: Span, milestones: Sequence[Count], gamma: Factor = 0.1, warmup: Whole = 0
+) -> Any:
     """Times `gamma` at the end of each epoch of `milestones`; before, linearly up over the first `warmup` epochs."""
-    _check("gamma", gamma, 0 <= gamma < math.inf, "0 or more")
-    _check("warmup", warmup, warmup >= 0, "a number of epochs")
-    for milestone in milestones:
-        _check("milestones", milestone, isinstance(milestone, int) and milestone >= 0, "a list of epochs")
     if not warmup:
         return MultiStepLR(optimizer, list(milestones), gamma), {"interval": "epoch"}
     passed = sorted(milestones)
@@ -96,10 +95,8 @@ def _steps(optimizer: Optimizer, span: Span, milestones: Sequence[int], gamma: f
     return Curve(optimizer, factor), {"interval": "epoch"}
 
 
-def _cosine(optimizer: Optimizer, span: Span, warmup: int = 0, end: float = 0.0) -> Any:
+def _cosine(optimizer: Optimizer, span: Span, warmup: Whole = 0, end: Share = 0.0) -> Any:
     """Linearly up over the first `warmup` epochs, then down half a cosine to `end` in the last."""
-    _check("warmup", warmup, warmup >= 0, "a number of epochs")
-    _check("end", end, 0 <= end <= 1, "a share of the learning rate")
 
     def factor(epoch: int) -> float:
         if epoch < warmup:
@@ -109,10 +106,8 @@ def _cosine(optimizer: Optimizer, span: Span, warmup: int = 0, end: float = 0.0)
     return Curve(optimizer, factor), {"interval": "epoch"}
 
 
-def _onecycle(optimizer: Optimizer, span: Span, warmup: float = 0.1, start: float = 0.05, end: float = 0.01) -> Any:
+def _onecycle(optimizer: Optimizer, span: Span, warmup: Share = 0.1, start: Share = 0.05, end: Share = 0.01) -> Any:
     """Step by step: linearly up from `start` over the share `warmup` of the run, then down half a cosine to `end`."""
-    for name, share in (("warmup", warmup), ("start", start), ("end", end)):
-        _check(name, share, 0 <= share <= 1, "a share, 0 to 1")
 
     def factor(step: int) -> float:
         progress = min(step / span.steps(), 1.0) if step else 0.0
@@ -130,6 +125,7 @@ SCHEDULES: dict[str, Callable[..., tuple[LRScheduler, dict[str, Any]]]] = {
     "onecycle": _onecycle,
     "plateau": _plateau,
 }
+KEYS = Part(SCHEDULES, by="name", default="steps")
 
 
 def half_cosine(progress: float, end: float) -> float:
@@ -152,9 +148,8 @@ def build_schedule(optimizer: Optimizer, settings: Mapping[str, Any], span: Span
     given = {key: value for key, value in settings.items() if value is not None}
     if TARGET in given:
         return _own(optimizer, given)
+    read_all(keys_of(KEYS, given)[0], given, "model.schedule.")
     name = given.pop("name", "steps")
-    if name not in SCHEDULES:
-        raise UserError(f"model.schedule.name is one of {', '.join(SCHEDULES)}, got {name}.")
     try:
         schedule, moves = SCHEDULES[name](optimizer, span, **given)
     except (TypeError, ValueError) as error:

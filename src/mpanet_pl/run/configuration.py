@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mpanet_pl.run.request import NOTHING_TYPED as NOTHING_TYPED
 from mpanet_pl.run.request import Request as Request
+from mpanet_pl.system.keys import is_within, leaves
 from mpanet_pl.system.trust import check_targets as check_targets
 from mpanet_pl.system.trust import packages as packages
 

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import pytorch_lightning as pl
 import torch
@@ -23,31 +23,65 @@ from mpanet_pl.errors import RunStopped, UserError
 from mpanet_pl.module import MPANetModule
 from mpanet_pl.run.callbacks import AtomicCheckpoints
 from mpanet_pl.run.callbacks.checkpoints import LAST
+from mpanet_pl.system.hints import Range
 from mpanet_pl.system.lightning import isolated as isolated
 from mpanet_pl.system.lightning import quiet as quiet
 from mpanet_pl.system.precision import best_precision
 from mpanet_pl.system.processes import STOPPED, is_child_rank
+from mpanet_pl.system.ranges import Count, Weight, number, parameters, read_all
 from mpanet_pl.system.shell import typed
 
-CHOICES = {
-    "accelerator": ("auto", "cpu", "gpu"),  # the augmentation's hash needs float64, which Apple's GPUs lack
-    "precision": ("auto", "32-true", "bf16-mixed", "16-mixed"),  # what losses in float32 go with
-    "strategy": ("auto", "ddp", "ddp_find_unused_parameters_true"),  # whose gradients are means over the ranks
-}
 PROFILERS: dict[str, Callable[..., Profiler]] = {
     "simple": SimpleProfiler,
     "advanced": AdvancedProfiler,
     "pytorch": PyTorchProfiler,
 }
-ELSEWHERE = {  # what a run decides itself, and how to say it
-    "callbacks": "+callbacks.NAME={_target_: …}",
-    "logger": "logger=… or +logger.NAME={_target_: …}",
-    "plugins": "Python, with a Trainer of your own",
-    "fast_dev_run": "trainer.max_epochs=1 trainer.limit_train_batches=2",
-    "overfit_batches": "trainer.limit_train_batches=…",
-    "limit_test_batches": "nothing: a table is of all test images",
-    "limit_predict_batches": "nothing: a run predicts nothing",
+
+
+def _elsewhere(instead: str, *harmless: Any) -> Any:
+    """What a run decides itself, and how to say it."""
+    return Annotated[Any, Range(f"left out; use {instead}", lambda value: value in harmless)]
+
+
+def _batches(words: str, fits: Callable[[float], bool]) -> Any:
+    words += " (a number of batches, or a share up to 1.0)"
+    return Annotated[int | float, Range(words, lambda value: fits(value) and (isinstance(value, int) or value <= 1))]
+
+
+BATCHES = _batches("more than 0", lambda value: value > 0)
+DURATION = Range("DAYS:HOURS:MINUTES:SECONDS", lambda text: bool(re.fullmatch(r"\d+(:\d\d){3}", text)))
+FROM_NONE = Annotated[int, number(-1)]
+DEVICES = Range("a number of devices, or a list of them", lambda value: value not in ("", []))
+KEYS: dict[str, Any] = parameters(pl.Trainer)[0] | {  # Lightning's own, but for these, whose range it does not say
+    "accelerator": Literal["auto", "cpu", "gpu"],  # the augmentation's hash needs float64, which Apple's GPUs lack
+    "precision": Literal["auto", "32-true", "bf16-mixed", "16-mixed"],  # what losses in float32 go with
+    "strategy": Literal["auto", "ddp", "ddp_find_unused_parameters_true"],  # whose gradients are means over the ranks
+    "devices": Annotated[int | str | list[int], DEVICES],
+    "num_nodes": Count,
+    "max_epochs": Count,
+    "max_steps": FROM_NONE,
+    "max_time": Annotated[str, DURATION] | None,
+    "limit_train_batches": BATCHES | None,
+    "limit_val_batches": _batches("at least 0", lambda value: value >= 0) | None,
+    "val_check_interval": BATCHES | None,
+    "check_val_every_n_epoch": Count | None,
+    "num_sanity_val_steps": FROM_NONE | None,
+    "log_every_n_steps": Count,
+    "accumulate_grad_batches": Count,
+    "gradient_clip_val": Weight | None,
+    "gradient_clip_algorithm": Literal["norm", "value"] | None,
+    "deterministic": bool | Literal["warn"] | None,
+    "profiler": Literal["simple", "advanced", "pytorch"] | None,
+    "callbacks": _elsewhere("+callbacks.NAME={_target_: …}"),
+    "logger": _elsewhere("logger=… or +logger.NAME={_target_: …}"),
+    "plugins": _elsewhere("Python, with a Trainer of your own"),
+    "fast_dev_run": _elsewhere("trainer.max_epochs=1 trainer.limit_train_batches=2", False, 0),
+    "overfit_batches": _elsewhere("trainer.limit_train_batches=…", 0),
+    "limit_test_batches": _elsewhere("nothing: a table is of all test images", 1.0),
+    "limit_predict_batches": _elsewhere("nothing: a run predicts nothing", 1.0),
+    "use_distributed_sampler": _elsewhere("nothing: the samplers know the ranks"),
 }
+TAKEN_OUT = ("callbacks", "logger", "plugins", "fast_dev_run", "overfit_batches", "use_distributed_sampler")
 
 
 def build_trainer(
@@ -57,19 +91,8 @@ def build_trainer(
     root: Path | None = None,
 ) -> pl.Trainer:
     """Any key of `pl.Trainer` may be given; `root` is where Lightning's own files go, the run's folder."""
-    given: dict[str, Any] = {str(key): value for key, value in OmegaConf.to_container(cfg, resolve=True).items()}  # type: ignore[union-attr]
-    for key, instead in ELSEWHERE.items():
-        if given.get(key):
-            raise UserError(f"trainer.{key} does not go with these runs; use {instead}.")
-    keys = {key: value for key, value in given.items() if key not in ELSEWHERE}
-    for key, choices in CHOICES.items():
-        if keys[key] not in choices:
-            raise UserError(f"trainer.{key} is one of {', '.join(choices)}, got {keys[key]}.")
-    for key in ("max_epochs", "log_every_n_steps", "accumulate_grad_batches"):
-        if keys[key] < 1:
-            raise UserError(f"trainer.{key} must be at least 1, got {keys[key]}.")
-    if not keys["limit_train_batches"] > 0:
-        raise UserError(f"trainer.limit_train_batches must be more than 0, got {keys['limit_train_batches']}.")
+    keys: dict[str, Any] = {str(key): value for key, value in OmegaConf.to_container(cfg, resolve=True).items()}  # type: ignore[union-attr]
+    read_all(KEYS, keys, "trainer.")
     if keys["accelerator"] == "auto":
         keys["accelerator"] = "gpu" if torch.cuda.is_available() else "cpu"
     _check_devices(keys["accelerator"], keys["devices"])
@@ -85,7 +108,7 @@ def build_trainer(
     }
     try:
         return pl.Trainer(
-            **ours | {key: value for key, value in keys.items() if value is not None},
+            **ours | {key: value for key, value in keys.items() if value is not None and key not in TAKEN_OUT},
             callbacks=list(callbacks),
             logger=list(loggers),
             plugins=[AtomicCheckpoints(), *_cluster()],

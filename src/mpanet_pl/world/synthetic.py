@@ -8,10 +8,12 @@ from pathlib import Path
 
 from mpanet_pl.data.sysu import SYSU
 from mpanet_pl.system.cores import usable_cores
+from mpanet_pl.system.ranges import Count, Seed, Share, Weight, Workers, checked
 from mpanet_pl.system.shell import typed
 from mpanet_pl.world import Look, World, draw_world
 
 
+@checked
 class Synthetic(SYSU):
     """Drawn by `prepare`, once, into a folder under `root` that is named by all that is asked for.
 
@@ -28,16 +30,16 @@ class Synthetic(SYSU):
         self,
         root: str | os.PathLike[str],
         *,
-        identities: int = 100,
-        images_per_camera: int = 8,
-        test_share: float = 0.4,
-        seed: int = 1,
-        siblings: float = 0.0,
+        identities: Count = 100,
+        images_per_camera: Count = 8,
+        test_share: Share = 0.4,
+        seed: Seed = 1,
+        siblings: Share = 0.0,
         dyed: bool = False,
-        hardness: float = 1.0,
-        height: int = 128,
-        width: int = 64,
-        workers: int | None = None,
+        hardness: Weight = 1.0,
+        height: Count = 128,
+        width: Count = 64,
+        workers: Workers | None = None,
     ) -> None:
         look = Look(seed=seed, height=height, width=width, hardness=hardness)
         self.world = World(
