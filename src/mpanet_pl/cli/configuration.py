@@ -35,8 +35,13 @@ class Checked(NamedTuple):
     cfg: DictConfig  # of its one run, or the first
 
 
-def check(name: str, typed: Sequence[str], *, several: bool = False, config_dir: str | None = None) -> Checked:
-    """What was typed, composed; a `UserError` tells all that is wrong with any job of a sweep."""
+def check(
+    name: str, typed: Sequence[str], *, several: bool = False, config_dir: str | None = None, every: bool = False
+) -> Checked:
+    """What was typed, composed; a `UserError` tells all that is wrong with any job of a sweep.
+
+    Values in files are read where some of the files are the user's own, or by `every`; what `conf/` sets is tested.
+    """
     faults, overrides = Gathered(), parse(typed)
     groups = Groups(name, config_dir, overrides)
     hydras = [override for override in overrides if override.key_or_group.startswith(("hydra.", "hydra/"))]
@@ -57,7 +62,7 @@ def check(name: str, typed: Sequence[str], *, several: bool = False, config_dir:
         found: list[DictConfig] = []
         for combination in product(*map(groups.runs, chosen)):
             with faults.going_on():
-                found += _read_values(name, compose(_lines(combination)), values, bool(groups.own), faults)
+                found += _read_values(name, compose(_lines(combination)), values, every or bool(groups.own), faults)
     faults.tell()
     absent = {override.key_or_group for override in values} - {key for key, _ in leaves(plain(first))}
     return Checked([_line(override, absent) for override in overrides], several, found[0])
