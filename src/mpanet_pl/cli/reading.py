@@ -9,7 +9,7 @@ from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseExce
 
 from mpanet_pl.errors import Gathered, UserError
 from mpanet_pl.gallery.gallery_keys import GALLERY_COMMANDS
-from mpanet_pl.run.configuration import HELPERS, plain, without_helpers
+from mpanet_pl.run.configuration import HELPERS, plain, settled, without_helpers
 from mpanet_pl.run.run_keys import RUN_COMMANDS, TRAIN
 from mpanet_pl.system.keys import Keys, is_within, leaves
 
@@ -27,7 +27,10 @@ def conformed(
     method's helpers are resolved and gone.
     """
     tree = plain(cfg)
-    keys, found = Keys(COMMANDS[name], tree, None if every else typed, strangers=not stored), OmegaConf.create(tree)
+    keys, found = (
+        Keys(COMMANDS[name], settled(cfg), None if every else typed, strangers=not stored),
+        OmegaConf.create(tree),
+    )
     faults, brought = Gathered(), BROUGHT.get(name, ())
     faults.add(keys.faults)
     for key, value in leaves(tree):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from mpanet_pl.run.request import NOTHING_TYPED as NOTHING_TYPED
 from mpanet_pl.run.request import Request as Request
-from mpanet_pl.system.keys import is_within, leaves
+from mpanet_pl.system.keys import leaves
 from mpanet_pl.system.trust import check_targets as check_targets
 from mpanet_pl.system.trust import packages as packages
 
@@ -30,6 +31,16 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in container.items()}
 
 
+def resolved_where_known(cfg: DictConfig) -> dict[str, Any]:
+    """The configuration in plain containers, interpolations replaced where what they refer to is there already."""
+    known = OmegaConf.create(plain(cfg))
+    for key, value in leaves(plain(cfg)):
+        if "${" in str(value):
+            with suppress(OmegaConfBaseException):
+                OmegaConf.update(known, key, OmegaConf.select(cfg, key), merge=False)
+    return plain(known)
+
+
 def settled(cfg: DictConfig) -> DictConfig:
     """Without the recipes that a method's file chooses from: values that refer to them stand for themselves.
 
@@ -38,17 +49,9 @@ def settled(cfg: DictConfig) -> DictConfig:
     {'lr': 0.1}
     """
     own = OmegaConf.create({key: value for key, value in plain(cfg).items() if key not in RECIPES})
-    for key in _referring(plain(own)):
-        value = OmegaConf.select(cfg, key)
-        OmegaConf.update(own, key, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value)
+    for key, value in leaves(plain(own)):
+        if any(f"${{{name}." in str(value) for name in RECIPES):
+            found = OmegaConf.select(cfg, key)
+            OmegaConf.update(own, key, OmegaConf.to_container(found) if OmegaConf.is_config(found) else found)
     OmegaConf.set_struct(own, OmegaConf.is_struct(cfg))
     return own
-
-
-def _referring(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Dotted keys of the values that refer to recipes."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _referring(value, f"{prefix}{key}.")
-        elif isinstance(value, str) and any(f"${{{name}." in value for name in RECIPES):
-            yield f"{prefix}{key}"

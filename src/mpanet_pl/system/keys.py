@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Union
 
 from mpanet_pl.errors import UserError
 from mpanet_pl.system.hints import Part, Range, Unfit, part_of, read, takes_keys, value_of
@@ -105,7 +105,10 @@ class Keys:
             open_ = True
             if self.strangers or str(target).startswith(f"{PACKAGE}."):
                 try:
-                    its, open_ = parameters(named(str(target), key))
+                    found = named(str(target), key)
+                    its, open_ = parameters(found)
+                    if hasattr(found, "of"):  # which decides what is `auto`
+                        its = {word: Union[Literal["auto"], its[word]] for word in its}  # noqa: UP007
                     hints = hints | its
                 except UserError as fault:
                     self.faults.append(str(fault))
@@ -115,14 +118,15 @@ class Keys:
 
     def read(self, key: str, value: Any) -> Any:
         """A value as its key's type has it; a `UserError` where it is none, or there is no such key."""
-        if is_within(key, self.unread) or (key in self.groups and value == {}):
+        known = key in self.groups or key in self.hints
+        if is_within(key, self.unread) or (known and ("${" in str(value) or value == "???")):
+            return value
+        if key in self.groups and value == {}:
             return value
         if key in self.groups:
             raise UserError(f"{key} must be a group of keys, got {value!r}.")
         if key not in self.hints:
             raise UserError(f"There is no key '{key}'.{nearest(key, self.names())} --help lists the keys.")
-        if "${" in str(value) or value == "???":
-            return value
         try:
             return read(self.hints[key], value)
         except Unfit as unfit:
