@@ -9,12 +9,14 @@ from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseExce
 
 from mpanet_pl.errors import Gathered, UserError
 from mpanet_pl.gallery.gallery_keys import GALLERY_COMMANDS
-from mpanet_pl.run.configuration import HELPERS, plain, settled, without_helpers
+from mpanet_pl.run.configuration import RECIPES, plain, resolved_where_known, settled
 from mpanet_pl.run.run_keys import RUN_COMMANDS, TRAIN
 from mpanet_pl.system.keys import Keys, is_within, leaves
 
 COMMANDS = RUN_COMMANDS | GALLERY_COMMANDS
-BROUGHT = {name: TRAIN.keys() - COMMANDS[name].keys() for name in ("evaluate", "prepare")}  # by a dataset's file
+BROUGHT = {
+    name: TRAIN.keys() - COMMANDS[name].keys() for name in ("evaluate", "prepare", "embed", "export")
+}  # by a dataset's file
 
 
 def conformed(
@@ -28,21 +30,21 @@ def conformed(
     """
     tree = plain(cfg)
     keys, found = (
-        Keys(COMMANDS[name], settled(cfg), None if every else typed, strangers=not stored),
+        Keys(COMMANDS[name], resolved_where_known(cfg), None if every else typed, strangers=not stored),
         OmegaConf.create(tree),
     )
     faults, brought = Gathered(), BROUGHT.get(name, ())
     faults.add(keys.faults)
     for key, value in leaves(tree):
         passes = is_within(key, brought) or (stored and key not in keys.hints)
-        if is_within(key, HELPERS) or (key not in typed and (passes or not every)):
+        if is_within(key, RECIPES) or (key not in typed and (passes or not every)):
             continue
         with faults.going_on():
             OmegaConf.update(found, key, keys.read(key, value), merge=False)
             if "${" in str(value):
                 _read_resolved(keys, found, key, value)
     faults.tell()
-    found = without_helpers(found)
+    found = settled(found)
     OmegaConf.set_struct(found, True)
     return found
 

@@ -9,7 +9,7 @@ import torch
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
-from mpanet_pl.run.configuration import plain, without_helpers
+from mpanet_pl.run.configuration import plain, settled
 from mpanet_pl.run.datasets import FROM_DATASET, settle_trial
 from mpanet_pl.system.precision import best_precision
 
@@ -20,7 +20,7 @@ def instantiable(cfg: DictConfig, folder: str | Path = "runs/own") -> DictConfig
     What our commands decide when they run is decided here: the trial, the precision, the official draw of galleries
     where it lies in the dataset's folder, and `folder` for what loggers write.
     """
-    ready = without_helpers(OmegaConf.create(plain(cfg)))
+    ready = settled(OmegaConf.create(plain(cfg)))
     OmegaConf.set_struct(ready, False)
     settle_trial(ready)
     if FROM_DATASET in ready.protocol.values():
