@@ -43,6 +43,7 @@ EVALUATE = keys(
     OF_DATA,
     trainer=TRAINER,
     ckpt=Checkpoint | None,
+    ckpts=list[Checkpoint],
     features__data_dir__save_features__run_dir=Place | None,
     name__notes__dataset__method=str | None,
     rerank__measure=ClassOrWord | None,
