@@ -84,7 +84,7 @@ class MPANetModule(pl.LightningModule):
 
     def setup(self, stage: str | None = None) -> None:
         if self.criterion is None:
-            data = getattr(self.trainer, "datamodule", None)
+            data: Any = getattr(self.trainer, "datamodule", None)
             if not hasattr(data, "num_identities"):
                 raise UserError("How many people are there to train on? Say num_identities, or give a ReIDDataModule.")
             self._make_criterion(data.num_identities)

@@ -87,17 +87,20 @@ class TrackletTrunk(Trunk):
             }
         )
 
+    def _looking(self, stage: str) -> list[nn.Module]:
+        """The non-local blocks after the last blocks of a stage."""
+        return [*self.non_local[stage].children()] if stage in self.non_local else []
+
     def of_tracklets(self, images: Tensor, frames: int) -> Tensor:
         if len(images) % frames:
             raise UserError(f"{len(images)} images are no whole number of tracklets of {frames} frames.")
         features = self.through((STEM,), images)
         for stage in STAGES:
-            blocks = getattr(self, stage)
-            first = len(blocks) - (len(self.non_local[stage]) if stage in self.non_local else 0)
-            for number, block in enumerate(blocks):
+            blocks, looking = getattr(self, stage), self._looking(stage)
+            for number, block in enumerate(blocks, start=len(looking) - len(blocks)):
                 features = block(features)
-                if number >= first:
-                    features = self.non_local[stage][number - first](features, frames)
+                if number >= 0:
+                    features = looking[number](features, frames)
             if stage in self.alleviation:
                 features = self.alleviation[stage](features)
         return features
