@@ -28,7 +28,16 @@ def made(folder: Path, count: int, *, shards: int = 3, dtype: str = "float32", s
     """A gallery of random vectors, of which some columns are unknown."""
     rng = np.random.default_rng(seed)
     record = dict.fromkeys(("checkpoint", "last_stride", "height", "width", "flip", "compact"), None)
-    record |= {"dimension": D, "dtype": dtype, "group": None, "root": "/crops", "trained_on": "x", "ckpt": "gone.ckpt"}
+    record |= {
+        "checkpoint": "0",
+        "dimension": D,
+        "dtype": dtype,
+        "group": None,
+        "root": "/crops",
+        "trained_on": "x",
+        "ckpt": "gone.ckpt",
+        "precision": "float32",
+    }
     folder.mkdir()
     write_record(folder, record)
     vectors = torch.nn.functional.normalize(torch.from_numpy(rng.standard_normal((count, D)))).float().numpy()

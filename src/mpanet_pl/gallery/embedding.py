@@ -6,7 +6,6 @@ goes on with the shards that are missing, ranks share them by number, and all of
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -32,7 +31,7 @@ from mpanet_pl.gallery.embedder import Embedder, stacked
 from mpanet_pl.gallery.generations import PLAN, commit, merged, shard_name
 from mpanet_pl.gallery.known import threshold_of
 from mpanet_pl.gallery.listing import list_images, root_of
-from mpanet_pl.gallery.planning import plan, settle
+from mpanet_pl.gallery.planning import SKIPPED, plan, settle, write_skipped
 from mpanet_pl.gallery.reading import ahead, decoded
 from mpanet_pl.gallery.shards import Skipped, track_keys, write_shard
 from mpanet_pl.gallery.store import (
@@ -46,11 +45,10 @@ from mpanet_pl.gallery.store import (
     write_record,
 )
 from mpanet_pl.system.cores import usable_cores
-from mpanet_pl.system.files import alone_in, written_aside
+from mpanet_pl.system.files import alone_in
 from mpanet_pl.system.progress import track
 from mpanet_pl.system.shell import typed
 
-SKIPPED = "skipped.csv"
 SETTLE_AFTER = 60  # seconds: a long embed hands its shards over, so that they can be searched
 VERSIONS = ("mpanet_pl", "torch", "pillow", "pyarrow")
 
@@ -109,10 +107,7 @@ def embed_images(
     strict: refuse images that cannot be read, instead of listing them in skipped.csv.
     compact: asked for the embedder's projection, once all else is known to be right.
     """
-    if dtype not in DTYPES:
-        raise UserError(f"dtype is one of {', '.join(DTYPES)}, got {dtype}.")
-    if batch_size < 1 or shard_size < 1:
-        raise UserError(f"batch_size and shard_size are at least 1, got {batch_size} and {shard_size}.")
+    _check_values(dtype, batch_size, shard_size)
     folder = Path(out).expanduser()
     work = _Work(embedder, folder, strict, batch_size, max(1, usable_cores() if workers is None else workers), ranks)
     notes: list[str] = []
@@ -150,6 +145,13 @@ def embed_images(
         skipped = len(gallery.skipped())
     waited = work.waited / seconds if work.images else 0.0
     return Embedded(work.images, len(gallery), gallery.dimension, skipped, seconds, waited, tuple(notes))
+
+
+def _check_values(dtype: str, batch_size: int, shard_size: int) -> None:
+    if dtype not in DTYPES:
+        raise UserError(f"dtype is one of {', '.join(DTYPES)}, got {dtype}.")
+    if batch_size < 1 or shard_size < 1:
+        raise UserError(f"batch_size and shard_size are at least 1, got {batch_size} and {shard_size}.")
 
 
 def _finish(folder: Path, shard_size: int) -> None:
@@ -292,10 +294,3 @@ def _read(root: Path, height: int, width: int, path: str) -> np.ndarray | str:
         return decoded(root / path, height, width)
     except Unreadable as error:
         return str(error)
-
-
-def write_skipped(folder: Path) -> None:
-    """skipped.csv: what could not be read, for people."""
-    skipped = [(image.path, image.reason) for image in Gallery(folder).skipped()]
-    with written_aside(folder / SKIPPED) as aside, aside.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("path", "reason"), *skipped])

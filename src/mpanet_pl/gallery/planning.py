@@ -6,6 +6,7 @@ before their images are embedded anew, so that no stale vector ever answers.
 
 from __future__ import annotations
 
+import csv
 import os
 from collections.abc import Callable
 from functools import reduce
@@ -25,6 +26,7 @@ from mpanet_pl.gallery.walking import absolute, stamps
 from mpanet_pl.system.files import written_aside
 
 TOLD = ("camera", "time", "identity", "modality", "track")  # what a listing may say of a row
+SKIPPED = "skipped.csv"
 STAMPED = ("size", "modified")
 NO_PATHS = pa.chunked_array([pa.array([], TEXT)])
 
@@ -224,3 +226,10 @@ def _cut(images: pa.Table, size: int, *, by_track: bool) -> np.ndarray:
         begins = np.append(True, pc.not_equal(keys[1:], keys[:-1]).to_numpy(zero_copy_only=False))
         place = np.maximum.accumulate(np.where(begins, place, 0))  # a frame's tracklet begins there
     return place // size
+
+
+def write_skipped(folder: Path) -> None:
+    """skipped.csv: what could not be read, for people."""
+    skipped = [(image.path, image.reason) for image in Gallery(folder).skipped()]
+    with written_aside(folder / SKIPPED) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("path", "reason"), *skipped])

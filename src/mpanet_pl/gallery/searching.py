@@ -225,6 +225,8 @@ def embedder_of(
 ) -> Embedder:
     """Whoever made this gallery, from the checkpoint that its record names, or from where it lies now."""
     record = gallery.record
+    if missing := [key for key in ("ckpt", "precision", "checkpoint") if not isinstance(record.get(key), str)]:
+        raise UserError(f"{gallery.folder}/{RECORD} is damaged: it does not say its {', '.join(missing)}.")
     path = Path(ckpt or record["ckpt"])
     if not path.is_file():
         raise UserError(f"The checkpoint {path} that made {gallery.folder} is not there: add ckpt=PATH.")
