@@ -147,7 +147,6 @@ def fit_and_test(
         score = examiner.validate(trainer, module) if validated is None else float(validated)
     if trainer.is_global_zero:
         record = replace(record, epochs=rows["last"]["epoch"])
-        held_out.setdefault("last", examiner.held_out())
         threshold = _leave_thresholds(folder, tested, examiner, rows, held_out)
         results = replace(_results(tested, examiner, record, cfg, request, rows, score), threshold=threshold)
         write_queries(
@@ -184,7 +183,7 @@ def _leave_thresholds(
         if of is tested["last"] and "last" in found:
             found[row] = found["last"]  # one network, saved twice
         else:
-            found[row] = threshold_of(of.embeddings, examiner.data.test, held_out.get(row))
+            found[row] = threshold_of(of.embeddings, examiner.data.test, held_out.get(row, examiner.held_out()))
         keep_in(folder / rows[row]["checkpoint"], found[row])
     return found["last"]
 
