@@ -170,8 +170,7 @@ class Uploads:
 
     @asynccontextmanager
     async def body(self, request: Request) -> AsyncIterator[bytes]:
-        parts: list[bytes] = []
-        size = 0
+        content, size = bytearray(), 0  # one block, which goes back to the system
         try:
             try:
                 async with asyncio.timeout(self.seconds):
@@ -181,12 +180,10 @@ class Uploads:
                         if self.held + len(chunk) > self.most:
                             raise HTTPException(503, "Too many uploads at once: try again.", {"retry-after": "5"})
                         self.held, size = self.held + len(chunk), size + len(chunk)
-                        parts.append(chunk)
+                        content += chunk
             except TimeoutError:
                 raise HTTPException(408, f"An upload takes at most {self.seconds:.0f} s.") from None
-            body = b"".join(parts)
-            parts.clear()
-            yield body
+            yield bytes(content)
         finally:
             self.held -= size
 
