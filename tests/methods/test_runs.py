@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import SMALL_WORLD, compose, scores_of
+from commands import SMALL_WORLD, compose, scores_of, type_in
 
 from mpanet_pl import MPANetModule
 from mpanet_pl.train import train
@@ -28,10 +28,12 @@ def small(method: str, world: Path, folder: Path, *more: str) -> list[str]:
 
 
 @pytest.mark.parametrize("method", GUESTS)
-def test_a_resumed_run_is_the_whole_run(method: str, world: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_is_the_whole_run(
+    method: str, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     train(compose("train", small(method, world, tmp_path / "whole")))
     train(compose("train", small(method, world, tmp_path / "run", "trainer.max_epochs=1")))
-    train(compose("train", [f"resume={tmp_path / 'run'}", "trainer.max_epochs=2"]))
+    assert type_in("train", train, [f"resume={tmp_path / 'run'}", "trainer.max_epochs=2"], monkeypatch) == 0
     whole, resumed = (
         torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True) for name in ("whole", "run")
     )
