@@ -1,4 +1,4 @@
-"""What networks find in made worlds of people: where tests and intervals are tried, and nothing was chosen.
+"""What networks find in made worlds of people: where tests and intervals are tried. Both were tuned here, too.
 
 A query is found where its margin is above 0. A margin is the recipe's strength, less what its person, look, tracklet,
 image and gallery take from it: difficulty has a heavy tail, looks come in clusters whose people are confused together,
