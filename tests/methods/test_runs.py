@@ -14,7 +14,7 @@ from mpanet_pl import MPANetModule
 from mpanet_pl.train import train
 
 pytestmark = pytest.mark.slow
-GUESTS = ("agw", "caj", "deen", "saai")
+GUESTS = ("agw", "caj", "deen")
 TINY = ["model.network.trunk=resnet18_thin", "trainer.max_epochs=2", "trainer.check_val_every_n_epoch=2"]
 
 
