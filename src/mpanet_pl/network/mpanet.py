@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -10,7 +10,7 @@ from mpanet_pl.interfaces import Embedding, asked_by
 from mpanet_pl.network.patterns import PatternMaps, describe
 from mpanet_pl.network.trunk import make_trunk
 from mpanet_pl.system.precision import precise
-from mpanet_pl.system.ranges import Place, Whole, checked
+from mpanet_pl.system.ranges import Count, Place, Whole, checked
 from mpanet_pl.system.targets import part
 
 
@@ -21,7 +21,7 @@ class MPANet(nn.Module):
     Args:
         trunk: a ResNet of torchvision's, resnet18_thin, timm/NAME, or a class of your own by `_target_`.
         pretrained: True for its ImageNet weights, a path to a state dict, or False.
-        last_stride: that of the last stage, 1 or 2.
+        last_stride: that of the last stage, 1 or 2; of a plain ViT the pixels from patch to patch.
         alleviation: the stages, of layer1 to layer4, that modality alleviation follows.
         patterns: the number of maps, 0 or more.
         pooling: (features, maps) to descriptors; None for the paper's mean, or a class by `_target_`.
@@ -38,7 +38,7 @@ class MPANet(nn.Module):
         *,
         trunk: str | Mapping[str, Any] | nn.Module = "resnet50",
         pretrained: bool | Place | Path = True,
-        last_stride: Literal[1, 2] = 1,
+        last_stride: Count = 1,
         alleviation: Sequence[str] = ("layer3", "layer4"),
         patterns: Whole = 6,
         pooling: Mapping[str, Any] | Callable[[Tensor, Tensor], Tensor] | None = None,
