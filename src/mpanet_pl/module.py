@@ -78,6 +78,7 @@ class MPANetModule(pl.LightningModule):
             }
         )
         self.network = checked(usual_or_own(MPANet, network, "model.network"), "model.network")
+        self.asks = asked_by(self.network)
         self.criterion: Any = None
         if num_identities is not None:
             self._make_criterion(num_identities)
@@ -114,10 +115,6 @@ class MPANetModule(pl.LightningModule):
         if field not in FIELDS:
             raise UserError(f"embedding is one of {', '.join(FIELDS)}, got {field}.")
         self.scored = field
-
-    @property
-    def asks(self) -> tuple[str, ...]:
-        return asked_by(self.network)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The loss terms of the batch, together with the batches of the other ranks, and their weighted `total`."""
