@@ -128,7 +128,7 @@ def test_scoring_on_the_gpu_is_scoring_on_the_cpu(protocol, rerank) -> None:
 
 def test_scoring_with_a_planted_cpu_tensor_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     embeddings, catalogue = made.regdb(1, 8, identities=4, per=2)
-    monkeypatch.setattr("mpanet_pl.evaluation.scoring.precise", lambda values: values.cpu())
+    monkeypatch.setattr("mpanet_pl.evaluation.retrieval.precise", lambda values: values.cpu())
     with PretendedCuda(), pytest.raises(RuntimeError, match="two devices"):
         evaluate(Pretended(embeddings.float()), catalogue, RegDBProtocol(normalise=True))
 

@@ -202,11 +202,11 @@ def test_an_identity_of_one_modality_has_no_pairs_and_no_partner() -> None:
         (lambda: DEEN(**SMALL, stages=2), "stages is 3 or 4, got 2"),
         (
             lambda: AGWLoss(8, 3, weighted_triplet=-1.0),
-            "loss weights and margins are 0 or more, got weighted_triplet=-1",
+            "weighted_triplet must be at least 0, got -1",
         ),
         (lambda: AGWLoss(8, 3, identity=0, weighted_triplet=0), "every loss weight is 0"),
-        (lambda: CAJLoss(8, 3, alpha=-1.0), "0 or more, got alpha=-1.0"),
-        (lambda: DEENLoss(8, 3, pairs=-1.0), "0 or more, got pairs_1=-1.0, pairs_2=-1.0"),
+        (lambda: CAJLoss(8, 3, alpha=-1.0), "alpha must be at least 0, got -1"),
+        (lambda: DEENLoss(8, 3, pairs=-1.0), "pairs_1 must be at least 0, got -1"),
     ],
 )
 def test_what_is_wrong_is_said(make: Any, sentence: str) -> None:

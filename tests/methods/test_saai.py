@@ -198,7 +198,7 @@ def test_what_it_needs_is_said() -> None:
         SAAI(height=48, width=32, trunk="resnet18_thin", pretrained=False, patterns=0)
     with pytest.raises(UserError, match="mean_rate is between 0 and 1, got 2"):
         SAAILoss(4, 3, mean_rate=2)
-    with pytest.raises(UserError, match="0 or more, got slack=-1"):
+    with pytest.raises(UserError, match="slack must be at least 0, got -1"):
         SAAILoss(4, 3, slack=-1)
 
 

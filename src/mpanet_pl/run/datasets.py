@@ -45,7 +45,15 @@ def build_protocol(cfg: DictConfig, dataset: Dataset) -> RetrievalProtocol:
 
 
 def _any_protocol(
-    permutations: None, trials: None, cmc: None, same_camera: None, similarity: None, normalise: None
+    permutations: None,
+    trials: None,
+    cmc: None,
+    same_camera: None,
+    similarity: None,
+    normalise: None,
+    rules: None,
+    setting: None,
+    members: None,
 ) -> None:
     """The keys of the datasets' own protocols."""
 

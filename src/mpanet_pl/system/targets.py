@@ -65,8 +65,9 @@ def usual_or_own(usual: Callable[..., Any], settings: Mapping[str, Any], key: st
 
 def fitting(settings: Mapping[str, Any], usual: Callable[..., Any], key: str) -> dict[str, Any]:
     """Settings that name a class by `_target_`, without those of the usual class's keywords that it does not take."""
+    own = named(settings[TARGET], key)
     try:
-        taken = inspect.signature(named(settings[TARGET], key)).parameters
+        taken = inspect.signature(own).parameters
     except ValueError:  # of what is built in
         return dict(settings)
     any_word = any(word.kind is word.VAR_KEYWORD for word in taken.values())
