@@ -152,7 +152,7 @@ def test_another_number_of_drawn_people_tests_some_that_were_trained_on(
         ("trial=x", "trial must be a whole number, got 'x'"),
         ("trained=3", "There is no key 'trained'"),
         ("last_stride=2", "last_stride is for released checkpoints"),
-        ("protocol=null", "protocol must be a group of keys, not a single value"),
+        ("protocol=null", "protocol=null leaves nothing to measure by"),
         ("rank_list=best", "rank_list is spread, first, worst or a person's number, got 'best'"),
         ("slices=weather", "slices are camera, gallery, nuance, sibling, view of these images, got weather"),
         ("save_features=/proc/e.npz", "/proc/e.npz cannot be written"),
