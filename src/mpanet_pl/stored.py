@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from packaging.version import Version
 from torch import nn
 
 from mpanet_pl.errors import UserError
@@ -84,6 +85,7 @@ def restored(
     network = {**settings["network"], "pretrained": False}
     settings = {**settings, "network": network, **keywords}
     try:
+        Version(str(content.get("pytorch-lightning_version", "2")))  # Lightning itself stumbles over another word
         module: Module = (cls if issubclass(cls, maker) else maker)(**settings)
         module.on_load_checkpoint(dict(content))  # type: ignore[operator]  # Lightning's hook
         module.load_state_dict(content["state_dict"])

@@ -55,11 +55,11 @@ def test_sixteen_bits_keep_their_upper_eight(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.asarray(read_rgb(tmp_path / "a.png"))[..., 0], GREY)
 
 
-def test_orientation_in_exif_is_not_followed(tmp_path: Path) -> None:
+def test_orientation_in_exif_is_followed(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
     Image.fromarray(COLOURS).save(tmp_path / "a.jpg", exif=exif)
-    assert read_rgb(tmp_path / "a.jpg").size == (10, 20)
+    assert read_rgb(tmp_path / "a.jpg").size == (20, 10), "a picture that is stored lying stands"
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp"])

@@ -84,7 +84,7 @@ def test_features_with_times_are_scored_by_distance_in_time(
     [
         (["features=none"], "none does not exist"),
         ([f"features={OFFICIAL}", "flip=true"], "holds embeddings: flip=true is for a checkpoint"),
-        ([f"features={OFFICIAL}", "k1=3"], "no re-ranking that k1 would be of: add rerank="),
+        ([f"features={OFFICIAL}", "k1=3"], "k1 needs rerank=k_reciprocal"),
         ([f"features={OFFICIAL}", "rerank=mutual_neighbours", "k1=3"], "rerank=mutual_neighbours has no k1"),
         ([f"features={OFFICIAL}", "rerank=affinity", "k1=0"], "k1 must be at least 1, got 0"),
         ([f"features={OFFICIAL}", "protocol.trials=4"], "has no 4 trials"),

@@ -81,7 +81,7 @@ def test_what_cannot_be_measured_says_what_can(
 ) -> None:
     typed = [f"features={theirs}", "dataset=sysu", "measure=nothing", "run_dir=out"]
     assert type_in("evaluate", evaluate, typed, monkeypatch) == 2
-    assert "measure is one of open_set, mixed, got 'nothing'" in capsys.readouterr().err
+    assert "measure is one of open_set, mixed, or {_target_: my_lab.Mine}; got 'nothing'" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
