@@ -254,7 +254,7 @@ def test_random_needs_no_identity_with_both_modalities():
         ({"p": 2, "world": 3}, "by 3 ranks: set identities_per_batch to 3"),
         (
             {"sampler": "fair"},
-            "sampler is one of balanced, uniform, random, with_replacement, any_modality, or a class by _target_, got 'fair'",
+            "with_replacement, any_modality, or a class by _target_, got 'fair'",
         ),
     ],
 )

@@ -47,7 +47,7 @@ def test_the_three_rank_differently_and_say_so() -> None:
     found = {name: evaluate(embeddings, catalogue, FolderProtocol(similarity=name)) for name in LOOPS}
     assert len({scores["infrared_to_visible"].mAP for scores in found.values()}) == 3
     assert found["product"]["infrared_to_visible"].measured.startswith("inner product of un-normalised embeddings; ")
-    with pytest.raises(UserError, match="A similarity is cosine, euclidean, product, got 'dot'"):
+    with pytest.raises(UserError, match="similarity must be one of cosine, euclidean, product, got 'dot'"):
         FolderProtocol(similarity="dot")
 
 

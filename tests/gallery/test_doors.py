@@ -45,7 +45,7 @@ def test_a_folder_becomes_a_gallery_that_answers(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["only.modality=radar"], "only.modality must be one of visible, infrared"),
+        (["only.modality=radar"], "only.modality must be visible or infrared"),
         (["k=0"], "k must be at least 1"),
         (["only.cameras=3"], "only.cameras must be a list"),
         (["only.after=yesterday"], "only.after must be a number"),

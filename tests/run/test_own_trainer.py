@@ -99,15 +99,6 @@ def test_early_stopping_and_checkpoints_read_fresh_scores_at_lightnings_period(s
     assert Path(best.best_model_path).stem in ("epoch=1", "epoch=3", "epoch=5")
 
 
-def test_two_loaders_at_once_are_refused(sysu: Path, tmp_path: Path) -> None:
-    data = data_of(SYSU(sysu), tmp_path)
-    data.setup()
-    data.test_dataloader = lambda: [data.predict_dataloader()] * 2  # type: ignore[method-assign]
-    data.predict_dataloader = data.val_dataloader  # type: ignore[method-assign]
-    with pytest.raises(UserError, match="2 loaders to test on"):
-        trainer_of(tmp_path).test(module_of(), datamodule=data, verbose=False)
-
-
 class Theirs(pl.LightningModule):
     """Somebody else's module: a mean colour, and no terms."""
 
