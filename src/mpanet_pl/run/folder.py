@@ -57,6 +57,7 @@ def reopen(folder: str | Path, request: Request, trust: str | Sequence[str] | No
                 f"{', '.join(SAME_RUN + ANOTHER_RUN)} may change. Start a new run for anything else."
             )
     before, cfg = cfg, request.change(cfg, overrides)
+    OmegaConf.set_struct(cfg, False)  # what changed is a key of its own
     cfg.run_dir = str(path)
     check_targets(cfg, str(path / CONFIG), trust, known=ran_here(path))
     done = epochs_done(path)
