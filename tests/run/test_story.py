@@ -293,7 +293,7 @@ def test_lightnings_own_names_find_the_checkpoints(
 ) -> None:
     run, tested = shutil.copytree(finished, tmp_path / "run"), []
 
-    def with_lightnings_name(trainer: pl.Trainer, module: MPANetModule, examiner: Any, checkpoints: Checkpoints) -> Any:
+    def with_lightnings_name(trainer: pl.Trainer, module: MPANetModule, examiner: Any, *_: Any) -> Any:
         trainer.test(module, datamodule=examiner.data, ckpt_path=which, weights_only=True, verbose=False)
         tested.append({key: value.clone() for key, value in module.state_dict().items()})
         raise UserError("enough")
