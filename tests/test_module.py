@@ -296,6 +296,7 @@ def test_half_precision_trains_without_nan(half: torch.dtype) -> None:
     assert not torch.equal(module.network.trunk.conv1.weight, before)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # the compiler looks at it
 def test_compiling_changes_no_key_and_trains(tmp_path: Path) -> None:
     module = tiny()

@@ -152,6 +152,7 @@ def test_a_guests_published_recipe_is_written_out(method: str, dataset: str) -> 
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dataset", ["sysu", "regdb", "llcm", "folder"])
 def test_every_dataset_trains_two_steps(dataset: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     root = request.getfixturevalue(dataset)
@@ -163,6 +164,7 @@ def test_every_dataset_trains_two_steps(dataset: str, tmp_path: Path, request: p
     assert set(scores["last"]) >= set(compose("train", overrides).validation.monitor)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rung", choices("rung"))
 def test_every_rung_of_the_ladder_trains_two_steps(rung: str, tmp_path: Path) -> None:
     world = [f"data_dir={tmp_path}", f"run_dir={tmp_path / 'run'}"]
@@ -170,6 +172,7 @@ def test_every_rung_of_the_ladder_trains_two_steps(rung: str, tmp_path: Path) ->
     assert (tmp_path / "run/results.json").exists()
 
 
+@pytest.mark.slow
 def test_local_maps_train_and_their_checkpoint_embeds(tmp_path: Path) -> None:
     world = [f"data_dir={tmp_path}", f"run_dir={tmp_path / 'run'}", "model.network.trunk=resnet18_thin"]
     train(compose("train", [*SMALL_WORLD, *TWO_STEPS, *world, "experiment=local_maps"]))

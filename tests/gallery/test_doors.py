@@ -78,6 +78,7 @@ def test_an_extra_that_is_not_there_is_named(
     assert 'pip install "mpanet_pl[gallery]"' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_small_vectors_are_learnt_from_the_training_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

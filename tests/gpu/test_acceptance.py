@@ -64,6 +64,7 @@ def test_torch_and_torchvision_are_enough(tmp_path: Path) -> None:
         assert said["rows"][name]["error"].startswith("ModuleNotFoundError: needs "), name
 
 
+@pytest.mark.slow
 def test_what_there_was_no_time_for_says_so(tmp_path: Path) -> None:
     rows = accept(tmp_path, "--rows", "machine", "memory", "--seconds", "0")["rows"]
     assert [row["error"] for row in rows.values()] == ["TimeoutError: the time was used up"] * 2

@@ -152,6 +152,7 @@ def test_the_training_loss_is_one_graph() -> None:
     assert len(exported.graph.nodes) > 500
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bf16", [False, True], ids=["float32", "bf16"])
 def test_the_memory_of_a_step_is_known_beforehand(bf16: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Beside what the CPU's allocator counted at its highest."""

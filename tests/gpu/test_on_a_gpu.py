@@ -81,6 +81,7 @@ def without_tf32() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before
 
 
+@pytest.mark.slow
 @on_each
 @pytest.mark.parametrize(
     "path",

@@ -182,6 +182,7 @@ BACKENDS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_it_compiles_without_a_graph_break(backend: str) -> None:
     loss, embedding = criterion().float(), Embedding(*(part.detach().float().requires_grad_() for part in seen()))

@@ -67,6 +67,7 @@ BACKENDS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_it_compiles_without_a_graph_break(backend: str) -> None:
     network = tiny()

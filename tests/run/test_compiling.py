@@ -11,6 +11,7 @@ from torch import nn
 from mpanet_pl.run.training import build_module
 
 
+@pytest.mark.slow
 def test_every_job_of_a_sweep_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     graphs: list[torch.fx.GraphModule] = []
 

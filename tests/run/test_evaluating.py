@@ -70,6 +70,7 @@ def test_saved_embeddings_give_the_same_scores(trained: Path, tmp_path: Path, mo
         assert len(stored["embeddings"]) == len(stored["paths"])
 
 
+@pytest.mark.slow
 def test_a_network_is_known_by_its_weights_wherever_they_lie(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,6 +91,7 @@ def test_a_network_is_known_by_its_weights_wherever_they_lie(
     assert here == same != apart
 
 
+@pytest.mark.slow
 def test_parts_of_a_test_are_scored_by_themselves(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -138,6 +140,7 @@ def test_an_unreadable_image_is_a_sentence_from_a_worker_too(
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_another_number_of_drawn_people_tests_some_that_were_trained_on(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -234,6 +237,7 @@ def test_the_protocol_of_a_checkpoint_can_be_varied(
     assert "Did you mean 'protocol.cmc'?" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_folder_is_tested_on_the_people_held_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -263,6 +267,7 @@ def test_an_evaluation_is_not_resumed_as_a_training_run(
         reopen(tmp_path / "it", NOTHING_TYPED)
 
 
+@pytest.mark.slow
 def test_a_released_file_is_measured_directly(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -312,6 +317,7 @@ def test_a_damaged_checkpoint_is_told(trained: Path, tmp_path: Path) -> None:
             read_checkpoint(tmp_path / "damaged.ckpt")
 
 
+@pytest.mark.slow
 def test_regdb_checkpoints_know_their_trial(
     regdb_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

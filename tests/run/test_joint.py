@@ -11,6 +11,7 @@ from mpanet_pl.prepare import prepare
 from mpanet_pl.train import train
 
 
+@pytest.mark.slow
 def test_a_joint_run(
     sysu: Path, regdb: Path, llcm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

@@ -105,6 +105,7 @@ def measured(trained: Path, monkeypatch: pytest.MonkeyPatch, *typed: str) -> dic
     return json.loads(Path(f"{typed[0]}/results.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_run_leaves_the_threshold_of_the_people_it_held_out(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

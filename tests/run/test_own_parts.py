@@ -63,6 +63,7 @@ def own(folder: Path, root: Path) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_own_parts_go_all_the_way(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -122,6 +123,7 @@ def test_own_parts_train_on_two_ranks(folder: Path, tmp_path: Path, monkeypatch:
     assert state["criterion.extra.bank.seen"].any(1).all(), "each identity, whichever rank saw it"
 
 
+@pytest.mark.slow
 def test_a_sweep_of_own_parts(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in_a_lab(tmp_path, monkeypatch, PROJECT)
     sweep = [*own(tmp_path / "run", folder)[:-1], f"hydra.sweep.dir={tmp_path / 'sweep'}"]

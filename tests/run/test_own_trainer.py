@@ -128,6 +128,7 @@ def test_held_out_people_validate_and_the_test_images_are_untouched(folder: Path
     assert not set(data.val.paths) & (set(data.test.paths) | set(data.train.paths))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="since torch 2.9")
 def test_torchs_newer_precision_switches_change_nothing(sysu: Path, tmp_path: Path) -> None:
     """Torch refuses what mixes the newer and the older way to set them; none of these changes what a CPU computes."""

@@ -68,6 +68,7 @@ def test_rows_and_pictures_are_traced_to_their_checkpoints(
     assert results["scores"]["last"] != results["scores"]["best"]
 
 
+@pytest.mark.slow
 def test_the_row_last_is_measured_on_the_last_checkpoint(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,6 +133,7 @@ def test_a_new_run_never_continues_from_what_lies_there(finished: Path, world: P
         train(compose("train", small(world, run)))
 
 
+@pytest.mark.slow
 def test_a_run_that_became_another_says_so(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = tmp_path / "run"
     monkeypatch.setattr("mpanet_pl.run.trainer.best_precision", lambda accelerator: "32-true")
@@ -141,6 +143,7 @@ def test_a_run_that_became_another_says_so(world: Path, tmp_path: Path, monkeypa
     assert "- after epoch 1: precision 32-true → bf16-mixed\n" in (run / "results.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_failing_picture_costs_itself_alone(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -214,6 +217,7 @@ def test_results_stay_until_the_run_does_go_on(
     assert (run / "results.json").read_text() == before
 
 
+@pytest.mark.slow
 def test_a_run_that_a_time_limit_ended_says_where(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Stop(pl.Callback):
         def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -314,6 +318,7 @@ CALLBACKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CALLBACKS)
 def test_lightnings_callbacks_fit_and_resume(
     name: str, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
