@@ -59,7 +59,7 @@ def test_whoever_trains_the_images_size_is_kept(tmp_path: Path) -> None:
     assert (embedder.height, embedder.width) == (24, 16)
 
 
-@pytest.mark.parametrize("given", [{"height": 64}, {"height": 64, "last_stride": 2}])
+@pytest.mark.parametrize("given", [{"method": "agw"}, {"method": "agw", "last_stride": 2}])
 def test_what_the_file_says_is_not_to_be_given(given: dict, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"{' and '.join(given)} is for released checkpoints"):
         open_checkpoint(save_checkpoint(tmp_path / "some.ckpt"), **given)
