@@ -128,7 +128,7 @@ def test_a_foreign_folder_is_left_alone(tmp_path: Path) -> None:
         (["scale=huge"], "scale is small or full, got huge"),
         (
             ["layout=market"],
-            "layout is one of sysu, regdb, llcm, folder, vcm, buptcampus, orbench, mp_reid, got market",
+            "vcm, buptcampus, orbench, mp_reid, got market",
         ),
         (["layout=folder", "scale=full"], "layout=folder has no real dataset behind it"),
         (["scale=full", "identities=10"], "leave out identities"),
