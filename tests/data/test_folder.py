@@ -1,9 +1,10 @@
 from pathlib import Path
 
 import pytest
+import torch
 from trees import draw_folder, draw_image, write
 
-from mpanet_pl.data import Folder
+from mpanet_pl.data import Folder, ReIDDataModule
 from mpanet_pl.data.faults import BrokenDataset
 from mpanet_pl.errors import UserError
 
@@ -103,7 +104,10 @@ def test_no_image_is_passed_over_in_silence(tmp_path: Path) -> None:
     draw_image(tmp_path / "infrared/stray.jpg", 1, infrared=True)
     draw_image(tmp_path / "visible/person 3/deeper/a.jpg", 1, infrared=False)
     assert "images that lie in no person's folder (1): infrared/stray.jpg" in faults_of(tmp_path)
-    assert "folders inside a person's folder (1): visible/person 3/deeper" in faults_of(tmp_path)
+    assert (
+        "folders inside a person's folder, which data.dataset.tracks=true takes for tracklets (1): "
+        "visible/person 3/deeper" in faults_of(tmp_path)
+    )
 
 
 def test_a_link_that_leads_nowhere_is_an_image_that_cannot_be_read(tmp_path: Path) -> None:
@@ -122,3 +126,52 @@ def test_too_few_people_to_hold_some_out(tmp_path: Path) -> None:
 def test_a_share_is_between_zero_and_one(tmp_path: Path, share: float) -> None:
     with pytest.raises(UserError, match="test_share must be more than 0 and less than 1"):
         Folder(tmp_path, test_share=share)
+
+
+def draw_tracklets(root: Path, frames: int = 11) -> Path:
+    for number, person in enumerate(MANY[:12]):
+        for modality, camera in (("visible", 1), ("infrared", 4)):
+            for track in range(2):
+                for frame in range(frames):
+                    path = root / modality / person / f"c{camera}_{track}" / f"{frame}.png"
+                    draw_image(path, number, modality == "infrared", seed=frame)
+    return root
+
+
+def test_a_folder_a_tracklet(tmp_path: Path) -> None:
+    dataset = Folder(draw_tracklets(tmp_path), tracks=True)
+    splits = dataset.read()
+    for catalogue in (splits.train, splits.test):
+        assert catalogue.tracks is not None
+        for track in catalogue.tracks.unique():
+            paths = [Path(catalogue.paths[row]) for row in (catalogue.tracks == track).nonzero().flatten()]
+            assert [path.name for path in paths] == [f"{frame}.png" for frame in range(11)], "2 comes before 10"
+            assert len({path.parent for path in paths}) == 1
+        assert catalogue.cameras.eq(torch.where(catalogue.infrared, 4, 1)).all()
+    assert {path.split("/")[1] for path in splits.test.paths}.isdisjoint(
+        path.split("/")[1] for path in splits.train.paths
+    )
+    assert Folder(tmp_path, tracks=True).read().hold_out()[1].num_identities == round(splits.train.num_identities / 4)
+    data = ReIDDataModule(
+        dataset, height=8, width=4, identities_per_batch=2, images_per_identity=4, frames="auto", cache=False, workers=0
+    )
+    data.setup()
+    assert next(iter(data.train_dataloader())).images.shape == (2 * 4 * 6, 3, 8, 4)
+    assert len(data.test) == 4 * splits.test.num_identities, "a row is a tracklet"
+
+
+def test_tracklets_at_fault_are_told_at_once(tmp_path: Path) -> None:
+    draw_tracklets(tmp_path, frames=2)
+    person = "visible/person 3"
+    draw_image(tmp_path / person / "first.png", 3, infrared=False)
+    (tmp_path / person / "empty").mkdir()
+    for camera in (1, 2):
+        draw_image(tmp_path / person / "both" / f"c{camera}_1.png", 3, infrared=False)
+    with pytest.raises(BrokenDataset) as told:
+        Folder(tmp_path, tracks=True).read()
+    for sentence in (
+        f"images that lie in no tracklet's folder (data.dataset.tracks=true) (1): {person}/first.png",
+        f"tracklets without a frame (1): {person}/empty",
+        f"tracklets of several cameras (1): {person}/both",
+    ):
+        assert sentence in str(told.value)

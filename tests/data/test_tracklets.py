@@ -178,7 +178,7 @@ def test_frames_of_others_are_named_and_dropped_where_asked(vcm: Path, tmp_path:
     dataset = edited(vcm, tmp_path, train_name="\n".join(names))
     splits = dataset.read()
     assert any(
-        f"lines of track_train_info.txt with frames of others, which are kept: 1 ({names[0]})" in odd
+        f"lines of track_train_info with frames of others, which are kept: 1 ({names[0]})" in odd
         for odd in dataset.oddities(splits)
     )
     assert len(splits.train) == len(names)
@@ -204,7 +204,8 @@ def test_all_that_is_wrong_with_lists_is_told_at_once(vcm: Path, tmp_path: Path)
         "lines that are not 5 whole numbers (2): track_train_info.txt:28 '1 2 3 4', track_train_info.txt:29 'one 2",
         "names of another grammar (1): nobody.jpg",
         "frames of train_name.txt that are not there (1): Train/0001/rgb/D1/777.jpg",
-        "queries that are no line of track_test_info.txt (2): x, 555",
+        "queries that are no line of track_test_info (1): 555",
+        "lines that are not 1 whole numbers (1): query_IDX.txt: 'x'",
     ):
         assert sentence in str(told.value), told.value
 

@@ -4,8 +4,9 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-from commands import SMALL, type_in
+from commands import SMALL, SMALL_WORLD, scores_of, type_in
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 from test_tracklets import tree
@@ -72,3 +73,23 @@ def test_a_network_of_clips_is_told_how_many_frames(tmp_path: Path, monkeypatch:
     ]
     asked += ["+model.network._target_=my_clips.Clips", "trainer.max_epochs=1", "trainer.limit_train_batches=1"]
     assert type_in("train", train, asked, monkeypatch) == 0
+
+
+@pytest.mark.slow
+def test_one_key_makes_the_drawn_people_walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tracklets are trained on and scored; six frames of them and one are other embeddings of the same tracklets."""
+    small = [text for text in SMALL_WORLD if "trunk" not in text and "siblings" not in text]
+    asked = [*small, "data.dataset.tracks=true", "data.dataset.images_per_camera=1", "data.dataset.workers=1"]
+    asked += ["trainer.max_epochs=1", "trainer.check_val_every_n_epoch=1", "trainer.limit_train_batches=2"]
+    asked += [f"data_dir={tmp_path / 'data'}", f"run_dir={tmp_path / 'run'}"]
+    assert type_in("train", train, asked, monkeypatch) == 0
+    last, saved = f"ckpt={tmp_path / 'run/checkpoints/last.ckpt'}", {}
+    for frames in (6, 1):
+        path = tmp_path / f"{frames}.npz"
+        again = [last, f"data.frames={frames}", "trainer.accelerator=cpu", f"save_features={path}"]
+        assert type_in("evaluate", evaluate, [*again, f"run_dir={tmp_path / str(frames)}"], monkeypatch) == 0
+        with np.load(path) as stored:
+            saved[frames] = stored["embeddings"]
+    assert saved[6].shape == saved[1].shape == (4 * 6, saved[6].shape[1]), "a row is a tracklet of the four people"
+    assert not np.allclose(saved[6], saved[1])
+    assert scores_of(tmp_path / "6")["last"] == scores_of(tmp_path / "run")["last"]

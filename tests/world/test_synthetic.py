@@ -228,3 +228,27 @@ def test_two_who_draw_one_world_wait_for_each_other(tmp_path: Path, monkeypatch:
         thread.join()
     assert not failed
     assert len(written) == len(set(written)) > 0
+
+
+def test_people_who_walk_are_tracklets(tmp_path: Path) -> None:
+    walking = Synthetic(
+        tmp_path, identities=6, images_per_camera=1, height=16, width=16, workers=1, tracks=True, track_length=7
+    )
+    walking.prepare()
+    splits = walking.read()
+    for catalogue in (splits.train, splits.test):
+        assert catalogue.tracks is not None
+        _, place, lengths = catalogue.tracks.unique(return_inverse=True, return_counts=True)
+        assert set(lengths.tolist()) == {7}
+        for track in range(len(lengths)):
+            rows = (place == track).nonzero().flatten()
+            who = {(int(catalogue.identities[row]), int(catalogue.cameras[row])) for row in rows}
+            numbers = [int(catalogue.paths[row].rpartition("_")[2][:3]) for row in rows]
+            assert (len(who), numbers) == (1, list(range(7)))
+    assert len(splits.test.tracks.unique()) == splits.test.num_identities * 6
+    assert Annotations.read(walking.root, splits.test) is not None
+    assert walking.frames == 6
+    assert walking.root.name.startswith("sysu-6x1x7-")
+    assert "data.dataset.tracks=True" in walking.check_command
+    with pytest.raises(UserError, match="frames is for layouts of tracklets"):
+        drawing.World(layout="llcm", frames=3)

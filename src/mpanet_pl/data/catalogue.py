@@ -162,8 +162,9 @@ def _a_quarter(train: Catalogue) -> Tensor:
     """(C,) bool: as large a share as SYSU-MM01's own validation split, those whose folder's name (of tracklets: whose
     own name) has the least hash, so that it is the same people wherever the dataset lies."""
     folders: dict[int, str] = {}
+    above = 0 if train.tracks is None else 1  # a person's folder holds folders of tracklets
     persons = train.sources if train.tracks is not None and train.sources else None
-    names = persons or [PurePosixPath(path).parent.name for path in train.paths]
+    names = persons or [PurePosixPath("/", path).parents[above].name for path in train.paths]
     for name, identity in zip(names, train.identities.tolist(), strict=True):
         folders.setdefault(identity, name)
     order = sorted(folders, key=lambda identity: (sha256(os.fsencode(folders[identity])).digest(), identity))

@@ -72,7 +72,8 @@ class ReIDDataModule(LightningDataModule):
             the originals each time.
         seed: of what is drawn, 0 or more.
         frames: T, how many frames stand for a tracklet, of datasets that have some; a row of the catalogues is then a
-            tracklet, and a batch holds its T frames one after another. None: every frame is an image of its own.
+            tracklet, and a batch holds its T frames one after another. "auto": as many as the dataset says, which may
+            be none. None: every frame is an image of its own.
         frames_by: which frames, `strips` or `linspace` (see `mpanet_pl.data.tracklets`).
         corrupt: corruptions of the test images, `all` or one by name (see `mpanet_pl.data.corruptions`); None: none.
         severity: of corruptions, 1 to 5; None: uniform.
@@ -119,7 +120,7 @@ class ReIDDataModule(LightningDataModule):
         workers: Workers | None = None,
         cache: bool | Place = True,
         seed: Seed = 1,
-        frames: Count | None = None,
+        frames: Count | Literal["auto"] | None = None,
         frames_by: Literal["strips", "linspace"] = "strips",
         augment_by: Literal["frame", "track"] = "frame",
         corrupt: str | None = None,
@@ -130,7 +131,8 @@ class ReIDDataModule(LightningDataModule):
         if corrupt is None and severity is not None:
             raise UserError("data.severity is of corruptions: say data.corrupt=all, or which.")
         self.corrupt = Corrupt(corrupt, severity=severity, of=corrupted, seed=seed) if corrupt else None
-        self.frames, self.frames_by, self.augment_by = frames, frames_by, augment_by
+        self.frames: int | None = getattr(dataset, "frames", None) if frames == "auto" else frames
+        self.frames_by, self.augment_by = frames_by, augment_by
         self.dataset = dataset
         self.height = height
         self.width = width

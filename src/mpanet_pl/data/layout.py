@@ -56,6 +56,8 @@ class DatasetOnDisk(ABC):
     chosen_by: ClassVar[tuple[str, ...]] = ()  # the constructor's keywords that decide who is trained on
     published: ClassVar[Mapping[str, Sequence[Counts]]] = {}  # what each split holds, in each of its editions
     terms: ClassVar[str] = "whatever its owner says"  # whose they are, on which conditions
+    frames: int | None = None  # how many stand for a tracklet; None: it has images, or leaves that to `data.frames`
+    one_modality: bool = False  # whether all of its images may be visible ones, or all infrared
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root).expanduser()
@@ -105,7 +107,7 @@ class DatasetOnDisk(ABC):
                     listed = sorted(set(listed))
                 often = (path for path, count in Counter(path for path, _ in listed).items() if count > 1)
                 faults.add("images listed as visible and as infrared", often)
-            if not faults:
+            if not faults and not self.one_modality:
                 faults.add("splits without images of a modality", _missing_modalities(splits))
         if faults:
             full_check = f"\nThe full check: {self.check_command}" if self.config else ""

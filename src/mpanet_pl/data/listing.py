@@ -5,6 +5,9 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+from scipy.io import loadmat
+
 from mpanet_pl.data.decode import refuse_irregular
 from mpanet_pl.data.faults import Faults
 from mpanet_pl.errors import UserError
@@ -88,15 +91,49 @@ def read_labelled_paths(root: Path, name: str, faults: Faults) -> dict[str, int]
     return {path: label for path, label in labels.items() if path not in missing}
 
 
-def read_numbers(root: Path, name: str, columns: int, faults: Faults) -> Iterator[list[int] | None]:
-    """Each line's whole numbers; None for a line that has not so many."""
-    for number, line in enumerate(read_text(root, name, faults).splitlines(), start=1):
-        fields = line.split()
-        if len(fields) == columns and all(is_number(field.removeprefix("-")) for field in fields):
-            yield [int(field) for field in fields]
-        elif fields:
-            faults.add(f"lines that are not {columns} whole numbers", [f"{name}:{number} '{line.strip()}'"])
+def read_table(root: Path, name: str, columns: int | None, faults: Faults) -> Iterator[list[int] | None]:
+    """Each line's whole numbers, of a text or of the one table in a MATLAB file; None for a line that has not so many.
+
+    Without `columns` each number is a line.
+    """
+    lines = _matlab_lines(root, name, faults) if name.endswith(".mat") else read_text(root, name, faults).splitlines()
+    if columns is None:
+        lines = [field for line in lines for field in line.split()]
+    for number, line in enumerate(lines, start=1):
+        found = [whole_number(field) for field in line.split()]
+        if found and len(found) == (columns or 1) and None not in found:
+            yield [value for value in found if value is not None]
+        elif found:
+            place = f"{name}: '{line}'" if columns is None else f"{name}:{number} '{line.strip()}'"
+            faults.add(f"lines that are not {columns or 1} whole numbers", [place])
             yield None
+
+
+def _matlab_lines(root: Path, name: str, faults: Faults) -> list[str]:
+    try:
+        refuse_irregular(root / name)
+        found = [value for key, value in loadmat(root / name, appendmat=False).items() if not key.startswith("__")]
+        (table,) = found
+        table = np.atleast_2d(np.asarray(table, dtype=np.int64))
+    except Exception as error:  # a damaged file fails in the parser in a dozen ways
+        faults.add("split files that cannot be read", [f"{name} ({error})"])
+        return []
+    return [" ".join(map(str, row)) for row in table.tolist()]
+
+
+def whole_number(text: str) -> int | None:
+    """A whole number, however numpy or MATLAB wrote it; None for anything else.
+
+    >>> [whole_number(text) for text in ("0012", "-1", "3.000e+00", "3.5", "nan", "x")]
+    [12, -1, 3, None, None, None]
+    """
+    if is_number(text.removeprefix("-")):
+        return int(text)
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return int(value) if value.is_integer() and abs(value) < 2**53 else None
 
 
 def read_text(root: Path, name: str, faults: Faults) -> str:

@@ -276,6 +276,8 @@ def _check(catalogue: Catalogue, p: int, k: int, sampler: str | Draw, world: int
     if sampler == "random":
         _check_both_modalities(catalogue)
     elif not callable(sampler):
+        if sampler != "any_modality":
+            _check_two_sides(catalogue)
         _check_identities(catalogue, p)
 
 
@@ -288,7 +290,7 @@ def _check_both_modalities(catalogue: Catalogue) -> None:
         )
 
 
-def _check_identities(catalogue: Catalogue, p: int) -> None:
+def _check_two_sides(catalogue: Catalogue) -> None:
     identities, infrared = catalogue.identities.numpy(), catalogue.infrared.numpy()
     one_sided = np.setxor1d(identities[infrared], identities[~infrared])
     if len(one_sided):
@@ -298,6 +300,9 @@ def _check_identities(catalogue: Catalogue, p: int) -> None:
             f"{len(one_sided)} training identities have images of one modality only ({', '.join(examples)}{dots}): "
             "give them images of the other, leave them out, or set sampler=random"
         )
+
+
+def _check_identities(catalogue: Catalogue, p: int) -> None:
     if catalogue.num_identities < p:
         raise UserError(
             f"A batch takes {p} different identities, but the training split has {catalogue.num_identities}: "

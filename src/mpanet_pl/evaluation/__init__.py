@@ -13,7 +13,13 @@ from mpanet_pl.evaluation.protocols import (
 from mpanet_pl.evaluation.rerank import Affinity, KReciprocal, MutualNeighbours
 from mpanet_pl.evaluation.scoring import Scores, check_matches, evaluate
 from mpanet_pl.evaluation.tables import Results
-from mpanet_pl.evaluation.tracklet_protocols import BUPTCampusProtocol, MPReIDProtocol, ORBenchProtocol, VCMProtocol
+from mpanet_pl.evaluation.tracklet_protocols import (
+    BUPTCampusProtocol,
+    MPReIDProtocol,
+    ORBenchProtocol,
+    TrackListProtocol,
+    VCMProtocol,
+)
 from mpanet_pl.interfaces import RetrievalProtocol, Search
 
 __all__ = [
@@ -33,6 +39,7 @@ __all__ = [
     "SYSUProtocol",
     "Scores",
     "Search",
+    "TrackListProtocol",
     "VCMProtocol",
     "check_matches",
     "evaluate",

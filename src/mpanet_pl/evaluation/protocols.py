@@ -165,7 +165,7 @@ class LLCMProtocol(RetrievalProtocol):
         ]
 
     def ignored(self, queries: Catalogue, gallery: Catalogue) -> Tensor:
-        return _same_identity_and_camera(queries, gallery)
+        return same_identity_and_camera(queries, gallery)
 
     def _galleries(self, catalogue: Catalogue, infrared: bool) -> list[Tensor]:
         files = _files(catalogue, infrared)
@@ -207,7 +207,7 @@ class FolderProtocol(RetrievalProtocol):
         ]
 
     def ignored(self, queries: Catalogue, gallery: Catalogue) -> Tensor | None:
-        return _same_identity_and_camera(queries, gallery) if self.same_camera else None
+        return same_identity_and_camera(queries, gallery) if self.same_camera else None
 
 
 Files = Mapping[tuple[int, int], list[int]]
@@ -240,7 +240,7 @@ def _in_order(files: Files, cameras: Sequence[int]) -> Iterator[tuple[int, int, 
                 yield identity, camera, rows
 
 
-def _same_identity_and_camera(queries: Catalogue, gallery: Catalogue) -> Tensor:
+def same_identity_and_camera(queries: Catalogue, gallery: Catalogue) -> Tensor:
     """Two images of an unknown camera, which is written 0, may be of two cameras."""
     same_camera = (queries.cameras[:, None] == gallery.cameras) & (gallery.cameras > 0)
     return (queries.identities[:, None] == gallery.identities) & same_camera

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mpanet_pl.data.catalogue import Catalogue, Dataset
 from mpanet_pl.errors import UserError
-from mpanet_pl.evaluation.protocols import FolderProtocol, rows_of
+from mpanet_pl.evaluation.protocols import FolderProtocol, rows_of, same_identity_and_camera
 from mpanet_pl.interfaces import RetrievalProtocol, Search
 
 BATCH = 64  # of BUPTCampus' test, whose last incomplete batch of visible tracklets is dropped
@@ -77,8 +77,31 @@ class BUPTCampusProtocol(RetrievalProtocol):
     def ignored(self, queries: Catalogue, gallery: Catalogue) -> Tensor | None:
         if self.rules != "m3":
             return None
-        same_camera = queries.cameras[:, None] == gallery.cameras
-        return same_camera & (queries.identities[:, None] == gallery.identities)
+        return same_identity_and_camera(queries, gallery)
+
+
+class TrackListProtocol(RetrievalProtocol):
+    """MARS, MEVID: the tracklets of query_IDX search all others, but those of their own person and camera.
+
+    queries_in_gallery: whether queries may be found, too (MARS, some of whose people are in no other tracklet).
+    """
+
+    cmc = "plain"
+
+    def __init__(self, queries_in_gallery: bool = True) -> None:
+        super().__init__()
+        self.queries_in_gallery = queries_in_gallery
+        self.draw = "query_IDX searches all test tracklets but those of the query's identity and camera"
+        if not queries_in_gallery:
+            self.draw += " and the other queries"
+
+    def searches(self, catalogue: Catalogue) -> list[Search]:
+        roles = torch.ones_like(catalogue.infrared) if catalogue.queries is None else catalogue.queries
+        gallery = torch.ones_like(roles) if self.queries_in_gallery or roles.all() else ~roles
+        return [Search(roles.nonzero().flatten(), {"queries_to_gallery": [gallery.nonzero().flatten()]})]
+
+    def ignored(self, queries: Catalogue, gallery: Catalogue) -> Tensor | None:
+        return same_identity_and_camera(queries, gallery)
 
 
 class ORBenchProtocol(RetrievalProtocol):

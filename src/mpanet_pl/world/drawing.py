@@ -71,10 +71,11 @@ class World:
                 f"test_share is the share of identities to be tested on, at least two and not all but one: "
                 f"got {self.test_share} of {self.identities}"
             )
-        if (self.frames is not None) != (self.layout in WALKING) or (self.frames or 1) < 1:
-            raise UserError(
-                f"frames, at least 1, is for layouts of tracklets ({', '.join(WALKING)}): got {self.frames}"
-            )
+        may_walk = (*WALKING, "sysu")
+        if self.layout not in may_walk if self.frames is not None else self.layout in WALKING:
+            raise UserError(f"frames is for layouts of tracklets ({', '.join(may_walk)}): got {self.frames}")
+        if self.frames is not None and self.frames < 1:
+            raise UserError(f"frames is at least 1, got {self.frames}")
         if self.images_per_camera < 1:
             raise UserError(f"images_per_camera is at least 1, got {self.images_per_camera}")
         if not 0 <= self.siblings <= 1:
@@ -102,7 +103,7 @@ class World:
         who = self.census()
         match self.layout:
             case "sysu":
-                return layouts.sysu(who, self.look.seed)
+                return layouts.sysu(who, self.look.seed, self.frames)
             case "regdb":
                 return layouts.regdb(who, self.look.seed)
             case "llcm":
@@ -129,7 +130,8 @@ class World:
     def name(self) -> str:
         """A folder's name that says everything that was asked for."""
         look = self.look
-        people = "full" if self.identities is None else f"{self.identities}x{self.images_per_camera}-test{self.tested}"
+        each = f"{self.images_per_camera}x{self.frames}" if self.frames else f"{self.images_per_camera}"
+        people = "full" if self.identities is None else f"{self.identities}x{each}-test{self.tested}"
         conditions = f"siblings{self.siblings:g}-hardness{look.hardness:g}{'-dyed' if self.dyed else ''}"
         return f"{self.layout}-{people}-seed{look.seed}-{conditions}-{look.height}x{look.width}-v{VERSION}"
 

@@ -24,11 +24,12 @@ class Layout:
     files: dict[str, bytes]  # split files by path
 
 
-def sysu(census: Census, seed: int) -> Layout:
-    """SYSU-MM01's tree, with a permutation file of the official format."""
+def sysu(census: Census, seed: int, frames: int | None = None) -> Layout:
+    """SYSU-MM01's tree, with a permutation file of the official format; or each image is so many frames of a walk."""
     shots = [
-        Shot(f"cam{camera.number}/{identity:04d}/{number:04d}.jpg", identity, *camera, number)
+        Shot(f"cam{camera.number}/{identity:04d}/{number:04d}{suffix}.jpg", identity, *camera, number, frame)
         for _, identity, camera, number in images(census)
+        for frame, suffix in ([(None, "")] if frames is None else [(f, f"_{f:03d}") for f in range(frames)])
     ]
     train, val = sorted(census["train"]), sorted(census.get("val", []))
     if not val:

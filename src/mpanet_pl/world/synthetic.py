@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import torch
+
+from mpanet_pl.data.catalogue import Catalogue, Splits
+from mpanet_pl.data.faults import Faults
 from mpanet_pl.data.sysu import SYSU
 from mpanet_pl.system.cores import usable_cores
 from mpanet_pl.system.ranges import Count, Seed, Share, Weight, Workers, checked
@@ -18,6 +22,7 @@ class Synthetic(SYSU):
     """Drawn by `prepare`, once, into a folder under `root` that is named by all that is asked for.
 
     The last of the people, `test_share` of them, are the test's: by chance alone rank-1 is about one in their number.
+    With `tracks` people walk: each image is a tracklet of `track_length` frames, six of which stand for it by default.
     """
 
     name = "The synthetic dataset"
@@ -40,6 +45,8 @@ class Synthetic(SYSU):
         height: Count = 128,
         width: Count = 64,
         workers: Workers | None = None,
+        tracks: bool = False,
+        track_length: Count = 12,
     ) -> None:
         look = Look(seed=seed, height=height, width=width, hardness=hardness)
         self.world = World(
@@ -48,8 +55,10 @@ class Synthetic(SYSU):
             test_share=test_share,
             siblings=siblings,
             dyed=dyed,
+            frames=track_length if tracks else None,
             look=look,
         )
+        self.frames = 6 if tracks else None
         self.workers = workers or usable_cores()
         super().__init__(Path(root) / self.world.name)
 
@@ -66,10 +75,24 @@ class Synthetic(SYSU):
             "test_share": world.test_share,
             "siblings": world.siblings,
             "dyed": world.dyed,
+            **({"tracks": True, "track_length": world.frames} if world.frames else {}),
             **asdict(look),
         }
         words = [typed(f"data.dataset.{key}", value) for key, value in settings.items()]
         return f"python -m mpanet_pl.prepare {typed('data_dir', self.root.parent)} {' '.join(words)}"
 
+    def list_splits(self, faults: Faults) -> Splits:
+        splits = super().list_splits(faults)
+        if self.world.frames is None:
+            return splits
+        return replace(splits, train=_with_tracks(splits.train), test=_with_tracks(splits.test))
+
     def prepare(self) -> None:
         draw_world(self.root, self.world, self.workers)
+
+
+def _with_tracks(catalogue: Catalogue) -> Catalogue:
+    """Frames whose paths differ in their last number alone are one tracklet's."""
+    names = [path.rpartition("_")[0] for path in catalogue.paths]
+    number = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    return replace(catalogue, tracks=torch.tensor([number[name] for name in names], dtype=torch.int64))
