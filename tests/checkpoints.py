@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from mpanet_pl.module import MPANetModule
+from mpanet_pl.world import Synthetic
 
 HEIGHT, WIDTH = 32, 16
 
@@ -55,3 +56,8 @@ def draw_crops(folder: Path, count: int, *, cameras: int = 3, seed: int = 0) -> 
         crop = Image.fromarray(coarse).resize((20, 41), Image.Resampling.NEAREST)
         crop.save(folder / f"{number % cameras + 1}_{1000 + 10 * number}.png")
     return folder
+
+
+def drawn_people(folder: Path, identities: int) -> Synthetic:
+    """On whom an export is compared with its network."""
+    return Synthetic(folder, identities=identities, images_per_camera=2, hardness=0.5)

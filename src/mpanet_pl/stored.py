@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from packaging.version import Version
 from torch import nn
 
 from mpanet_pl.errors import UserError
@@ -74,6 +73,8 @@ def restored(
 
     It may call classes of this package, of the packages that `trust` names, and those of a run that this user trained.
     """
+    from packaging.version import Version  # of Lightning's packages: a module stands without them
+
     stored = content.get("hyper_parameters")
     if not isinstance(stored, Mapping) or not isinstance(stored.get("network"), Mapping):
         raise UserError(f"{path} is no checkpoint of MPANetModule: it has no hyper_parameters.")

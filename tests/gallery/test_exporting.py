@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import HEIGHT, WIDTH, save_checkpoint
+from checkpoints import HEIGHT, WIDTH, drawn_people, save_checkpoint
 from commands import type_in
 from torch import Tensor
 
@@ -15,14 +15,8 @@ from mpanet_pl.gallery import exporting
 from mpanet_pl.gallery.compact import learn
 from mpanet_pl.gallery.embedder import Embedder, load
 from mpanet_pl.gallery.exporting import Graph, metadata_of
-from mpanet_pl.world import Synthetic
 
-
-def people(folder: Path, identities: int) -> Synthetic:
-    return Synthetic(folder, identities=identities, images_per_camera=2, hardness=0.5)
-
-
-export = partial(exporting.export, people=people)
+export = partial(exporting.export, people=drawn_people)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from checkpoints import HEIGHT, WIDTH, draw_crops, save_checkpoint
+from checkpoints import HEIGHT, WIDTH, draw_crops, drawn_people, save_checkpoint
 from gallery.served import client_of
 
 from mpanet_pl.errors import UserError
@@ -83,7 +83,7 @@ def test_an_upload_says_its_modality(two: Embedder, crops: Path, tmp_path: Path)
 @pytest.mark.parametrize("format", SUFFIXES)
 def test_a_graph_asks_for_the_modality(format: str, two: Embedder, tmp_path: Path) -> None:
     path = tmp_path / f"two{SUFFIXES[format]}"
-    parity = export(two, path, format=format)
+    parity = export(two, path, format=format, people=drawn_people)
     assert parity.identical == parity.lists
     assert metadata_of(path)["second input"] == "infrared, bool (batch,): which images are"
     images = torch.randint(256, (5, 3, HEIGHT, WIDTH), dtype=torch.uint8)

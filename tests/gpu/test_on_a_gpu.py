@@ -199,7 +199,8 @@ def test_memory_does_not_grow_over_epochs(device: str, data: ReIDDataModule) -> 
 
     trainer_on(device, max_epochs=5, callbacks=[Weigh()]).fit(tiny(), datamodule=data)
     assert len(epochs) == 5
-    assert max(epochs[2:]) <= epochs[1]
+    a_few_numbers = 1000  # of bytes, that are logged; a kept image is 3456, a kept graph far more
+    assert max(epochs[2:]) <= epochs[1] + a_few_numbers
 
 
 @on_each
