@@ -21,7 +21,7 @@ from mpanet_pl.evaluation.differences import Answers, Difference, compare
 from mpanet_pl.evaluation.outcomes import NAMES
 from mpanet_pl.gallery.compact import learn_each
 from mpanet_pl.gallery.embedder import load
-from mpanet_pl.gallery.training import training_embeddings
+from mpanet_pl.gallery.projection import training_embeddings
 from mpanet_pl.run.datasets import build_data, build_protocol
 
 WIDTHS = (4096, 2048, 1024, 512, 256, 128, 64, 32)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mpanet_pl.cli.configuration import check, config_folder
-from mpanet_pl.cli.reading import COMMANDS
+from mpanet_pl.cli.conforming import COMMANDS
 
 PACKAGE = Path(__file__).parents[1] / "src/mpanet_pl"
 FLOORS = [  # from the ground up; a room may import its own floor's rooms and all below
@@ -18,9 +18,7 @@ FLOORS = [  # from the ground up; a room may import its own floor's rooms and al
     ["losses", "optim", "trunks"],
     ["methods", "evaluation", "features"],
     ["step", "module", "official", "checkpoint"],
-    ["run"],
-    ["world"],
-    ["gallery"],
+    ["run", "world", "gallery"],
     ["cli"],
     ["doors"],
 ]
@@ -54,11 +52,17 @@ def test_arrows_point_down(path: Path) -> None:
             assert HEIGHT[room_of(tuple(parts))] <= HEIGHT[own], f"{own} imports {name}, which stands above it"
 
 
-def test_a_gallery_knows_no_run_and_no_world() -> None:
-    """They are siblings: what a gallery needs of them comes by the door."""
-    for path in (PACKAGE / "gallery").glob("*.py"):
+@pytest.mark.parametrize("own", ["run", "world", "gallery"])
+def test_siblings_do_not_know_each_other(own: str) -> None:
+    """What one needs of another comes by the door."""
+    for path in (PACKAGE / own).rglob("*.py"):
         rooms = {room_of(tuple(name.split(".")[1:])) for name in imports(path) if name.startswith("mpanet_pl.")}
-        assert not rooms & {"run", "world"}, path
+        assert not rooms & {"run", "world", "gallery"} - {own}, path
+
+
+def test_a_name_stands_in_one_room() -> None:
+    names = [path.name for path in FILES if path.name != "__init__.py"]
+    assert sorted({name for name in names if names.count(name) > 1}) == []
 
 
 def test_only_the_method_knows_nobody() -> None:

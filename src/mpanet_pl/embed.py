@@ -24,7 +24,7 @@ def embed(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
     from mpanet_pl.gallery.embedder import OF_A_CHECKPOINT, load
     from mpanet_pl.gallery.embedding import embed_images
     from mpanet_pl.gallery.launching import launched
-    from mpanet_pl.gallery.training import settled
+    from mpanet_pl.gallery.projection import settled
     from mpanet_pl.run.datasets import build_data
 
     out = Path(cfg.out).expanduser()

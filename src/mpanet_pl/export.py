@@ -20,7 +20,7 @@ def export(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
 
     embedder = load(**{key: cfg[key] for key in OF_A_CHECKPOINT}, device="cpu")
     if cfg.compact is not None:
-        from mpanet_pl.gallery.training import projection_of
+        from mpanet_pl.gallery.projection import projection_of
         from mpanet_pl.run.datasets import build_data
 
         taught = {"build": build_data, "whiten": cfg.whiten, "data_dir": cfg.data_dir, "trust": cfg.trust}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def synthesize(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
     from mpanet_pl.world import contact_sheet
 
-    contact_sheet.synthesize(cfg, request)
+    contact_sheet.synthesize(cfg)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from mpanet_pl.cli.configuration import check, with_overrides
-from mpanet_pl.cli.reading import conformed
+from mpanet_pl.cli.conforming import conformed
 from mpanet_pl.errors import UserError
 
 MY = """

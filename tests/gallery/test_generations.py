@@ -214,7 +214,7 @@ def test_an_unfinished_gallery_says_so_with_its_answers(
 def test_more_paths_than_an_arrow_string_holds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Every text column has 64-bit offsets, from the walk to the shards."""
     draw_crops(tmp_path / "crops", 3)
-    from mpanet_pl.gallery.listing import list_images
+    from mpanet_pl.gallery.image_table import list_images
 
     table = list_images(tmp_path / "crops", name=NAME)
     for column in ("path", "camera", "identity", "modality", "track"):

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from mpanet_pl.cli.reading import conformed
-from mpanet_pl.run.configuration import plain
+from mpanet_pl.cli.conforming import conformed
 from mpanet_pl.run.old_names import translated
+from mpanet_pl.run.settings import plain
 
 OLD = Path(__file__).parents[1] / "golden/config_0.1.yaml"  # composed by 0.1, as its runs keep it
 

@@ -19,10 +19,10 @@ from mpanet_pl.evaluate import evaluate
 from mpanet_pl.evaluation.callback import MONITOR
 from mpanet_pl.run import report, training
 from mpanet_pl.run.callbacks import Checkpoints, SeededEpochs
-from mpanet_pl.run.configuration import check_targets
-from mpanet_pl.run.folder import _new_folder, stored_config
 from mpanet_pl.run.pictures import draw_similarities
 from mpanet_pl.run.record import Record
+from mpanet_pl.run.run_folder import _new_folder, stored_config
+from mpanet_pl.run.settings import check_targets
 from mpanet_pl.run.training import build_module
 from mpanet_pl.train import train
 

@@ -436,7 +436,7 @@ def test_the_commit_is_this_packages(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_two_runs_in_the_same_second_do_not_collide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    from mpanet_pl.run.folder import _new_folder
+    from mpanet_pl.run.run_folder import _new_folder
 
     folders = {_new_folder("synthetic") for _ in range(5)}
     assert len(folders) == 5

@@ -17,12 +17,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from mpanet_pl import __version__
 from mpanet_pl.cli.configuration import check, config_folder, keys_of, with_overrides
+from mpanet_pl.cli.conforming import conformed
 from mpanet_pl.cli.mistakes import Arguments, is_mistake, root, sentence
 from mpanet_pl.cli.overrides import readable
-from mpanet_pl.cli.reading import conformed
 from mpanet_pl.errors import UserError
-from mpanet_pl.run.configuration import plain
 from mpanet_pl.run.request import Request
+from mpanet_pl.run.settings import plain
 from mpanet_pl.system.keys import nearest
 from mpanet_pl.system.processes import child_config, forget_half_of_slurm, is_child_rank, rank_of_outer_launcher
 from mpanet_pl.system.targets import see_own_files

@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, IntervalSweep, Override
 from hydra.errors import HydraException
 
-from mpanet_pl.cli.reading import COMMANDS
+from mpanet_pl.cli.conforming import COMMANDS
 from mpanet_pl.errors import UserError
 from mpanet_pl.system.keys import Keys
 from mpanet_pl.system.shell import quoted

@@ -1,6 +1,6 @@
 """Evaluation: embeddings meet a protocol, which yields rankings, scores and a table."""
 
-from mpanet_pl.evaluation.joint import JointProtocol
+from mpanet_pl.evaluation.joint_protocol import JointProtocol
 from mpanet_pl.evaluation.metric import ReIDMetric
 from mpanet_pl.evaluation.protocols import (
     FolderProtocol,

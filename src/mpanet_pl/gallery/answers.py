@@ -21,7 +21,7 @@ from PIL import Image
 
 from mpanet_pl.data.decode import Unreadable
 from mpanet_pl.errors import UserError
-from mpanet_pl.gallery.reading import opened
+from mpanet_pl.gallery.bounded_images import opened
 from mpanet_pl.gallery.searching import Queries
 from mpanet_pl.gallery.store import RECORD, Gallery
 from mpanet_pl.system.files import written_aside

@@ -18,8 +18,8 @@ from mpanet_pl.checkpoint import open_checkpoint
 from mpanet_pl.data.augment import IMAGENET_MEAN, IMAGENET_STD, normalise
 from mpanet_pl.data.decode import in_threads
 from mpanet_pl.errors import UserError
+from mpanet_pl.gallery.bounded_images import pixels, pixels_of_file
 from mpanet_pl.gallery.compact import Projection
-from mpanet_pl.gallery.reading import pixels, pixels_of_file
 from mpanet_pl.interfaces import asked_by
 from mpanet_pl.stored import terms_of
 from mpanet_pl.system.files import sha256

@@ -26,13 +26,13 @@ from torch.nn.functional import normalize
 from mpanet_pl.data.decode import Unreadable
 from mpanet_pl.data.faults import listed
 from mpanet_pl.errors import UserError
+from mpanet_pl.gallery.bounded_images import ahead, decoded
 from mpanet_pl.gallery.compact import Projection
 from mpanet_pl.gallery.embedder import Embedder, stacked
 from mpanet_pl.gallery.generations import PLAN, commit, merged, shard_name
+from mpanet_pl.gallery.image_table import list_images, root_of
 from mpanet_pl.gallery.known import threshold_of
-from mpanet_pl.gallery.listing import list_images, root_of
 from mpanet_pl.gallery.planning import SKIPPED, plan, settle, write_skipped
-from mpanet_pl.gallery.reading import ahead, decoded
 from mpanet_pl.gallery.shards import Skipped, track_keys, write_shard
 from mpanet_pl.gallery.store import (
     DTYPES,

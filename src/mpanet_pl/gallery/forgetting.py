@@ -23,7 +23,7 @@ from mpanet_pl.errors import UserError
 from mpanet_pl.gallery.answers import CALENDAR
 from mpanet_pl.gallery.copies import answers_naming, copies_of, write_copies
 from mpanet_pl.gallery.generations import PLAN, Change, rewrite, sweep
-from mpanet_pl.gallery.listing import number_or_name
+from mpanet_pl.gallery.image_table import number_or_name
 from mpanet_pl.gallery.planning import write_skipped
 from mpanet_pl.gallery.shards import TEXT, Skipped, completed
 from mpanet_pl.gallery.store import Gallery

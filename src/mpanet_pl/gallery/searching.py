@@ -20,7 +20,7 @@ from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.scoring import full_precision
 from mpanet_pl.gallery.embedder import Embedder, load
 from mpanet_pl.gallery.embedding import embed_images
-from mpanet_pl.gallery.listing import number_or_name
+from mpanet_pl.gallery.image_table import number_or_name
 from mpanet_pl.gallery.shards import TEXT
 from mpanet_pl.gallery.store import COLUMNS, COMPARABLE, RECORD, Block, Gallery, differing
 from mpanet_pl.gallery.walking import absolute, relative

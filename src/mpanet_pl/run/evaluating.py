@@ -27,15 +27,15 @@ from mpanet_pl.evaluation.slices import table as slice_table
 from mpanet_pl.evaluation.tables import Results, print_tables
 from mpanet_pl.features.queries import QUERIES, write_queries
 from mpanet_pl.interfaces import Reranker, RetrievalProtocol
-from mpanet_pl.run.configuration import NOTHING_TYPED, Request, check_targets, plain
 from mpanet_pl.run.datasets import build_data, build_protocol, dataset_class, settle_trial
 from mpanet_pl.run.examination import Examiner, Know, Tested, know_nothing
-from mpanet_pl.run.folder import run_folder
 from mpanet_pl.run.measures import MEASURES, Further, Material, Measure
 from mpanet_pl.run.pictures import draw_cmc
 from mpanet_pl.run.pictures.rank_list import CHOICES
 from mpanet_pl.run.record import Record
 from mpanet_pl.run.report import draw_pictures
+from mpanet_pl.run.run_folder import run_folder
+from mpanet_pl.run.settings import NOTHING_TYPED, Request, check_targets, plain
 from mpanet_pl.run.subjects import OF_JOINT, OF_TRAINING, Saved, Subject, read_subject, save_features
 from mpanet_pl.run.trainer import build_trainer, exact_where_narrow, isolated, quiet
 from mpanet_pl.system.files import sha256

@@ -14,8 +14,8 @@ from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger
 
 from mpanet_pl.errors import RunStopped, UserError
 from mpanet_pl.evaluation.tables import COLUMNS, Results
-from mpanet_pl.run.configuration import resolved
 from mpanet_pl.run.record import Record
+from mpanet_pl.run.settings import resolved
 
 
 def check_loggers(cfg: DictConfig) -> None:

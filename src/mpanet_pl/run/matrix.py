@@ -16,9 +16,9 @@ from omegaconf import DictConfig
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.tables import JSON as RESULTS
 from mpanet_pl.evaluation.tables import Grid, markdown, print_tables
-from mpanet_pl.run.configuration import Request
 from mpanet_pl.run.evaluating import evaluate
 from mpanet_pl.run.examination import Know
+from mpanet_pl.run.settings import Request
 from mpanet_pl.system.files import written_aside
 
 MARKDOWN = "matrix.md"

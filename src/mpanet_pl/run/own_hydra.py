@@ -9,8 +9,8 @@ import torch
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
-from mpanet_pl.run.configuration import plain, settled
 from mpanet_pl.run.datasets import FROM_DATASET, settle_trial
+from mpanet_pl.run.settings import plain, settled
 from mpanet_pl.system.precision import best_precision
 
 

@@ -20,8 +20,8 @@ from mpanet_pl.data.faults import BrokenDataset, Faults, listed
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import check_matches
 from mpanet_pl.interfaces import RetrievalProtocol
-from mpanet_pl.run.configuration import NOTHING_TYPED, Request
 from mpanet_pl.run.datasets import build_data, build_protocol, settle_trial
+from mpanet_pl.run.settings import NOTHING_TYPED, Request
 from mpanet_pl.system.progress import track
 
 Size = tuple[int, int]  # width, height

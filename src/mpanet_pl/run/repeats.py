@@ -21,7 +21,7 @@ from mpanet_pl.evaluation.differences import Answers, interval_over_runs
 from mpanet_pl.evaluation.outcomes import NAMES
 from mpanet_pl.evaluation.tables import Results, Value
 from mpanet_pl.features.queries import QUERIES, Queries, read_queries
-from mpanet_pl.run.copies import without_copies
+from mpanet_pl.run.copied_runs import without_copies
 from mpanet_pl.run.old_names import translated_provenance
 from mpanet_pl.system.files import sha256
 

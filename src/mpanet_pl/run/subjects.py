@@ -18,10 +18,10 @@ from mpanet_pl.data.catalogue import COLUMNS
 from mpanet_pl.data.seen import Seen
 from mpanet_pl.errors import UserError
 from mpanet_pl.module import MPANetModule
-from mpanet_pl.run.configuration import packages, plain
 from mpanet_pl.run.foreign import foreign_features
 from mpanet_pl.run.old_names import translated
 from mpanet_pl.run.record import Record
+from mpanet_pl.run.settings import packages, plain
 from mpanet_pl.system.files import written_aside
 
 OF_TRAINING = ("dataset", "data_dir", "trial", "seed", "data", "protocol")  # taken from the checkpoint unless given

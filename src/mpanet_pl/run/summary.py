@@ -29,8 +29,8 @@ from mpanet_pl.evaluation.tables import (
 )
 from mpanet_pl.run.compared import Method, method_of
 from mpanet_pl.run.comparing import Comparison, comparison
-from mpanet_pl.run.folder import CONFIG
 from mpanet_pl.run.repeats import Group, Run, grouped
+from mpanet_pl.run.run_folder import CONFIG
 from mpanet_pl.run.sweep_ranking import rankings
 from mpanet_pl.system.files import written_aside
 

@@ -24,13 +24,13 @@ from mpanet_pl.module import MPANetModule
 from mpanet_pl.run.calibrating import keep_in, threshold_of
 from mpanet_pl.run.callbacks import Checkpoints, FiniteGuard, LiveProgress, Reopened, RunLogger, SeededEpochs, Timing
 from mpanet_pl.run.callbacks.checkpoints import BEST, LAST, epochs_done
-from mpanet_pl.run.configuration import NOTHING_TYPED, Request, plain, settled
 from mpanet_pl.run.datasets import build_data, build_protocol, settle_trial
 from mpanet_pl.run.examination import Examiner, Know, Tested, know_nothing
-from mpanet_pl.run.folder import begun_in_sweep, reopen, run_folder
 from mpanet_pl.run.loggers import build_loggers, check_loggers, tell
 from mpanet_pl.run.record import Record
 from mpanet_pl.run.report import draw_pictures, print_end
+from mpanet_pl.run.run_folder import begun_in_sweep, reopen, run_folder
+from mpanet_pl.run.settings import NOTHING_TYPED, Request, plain, settled
 from mpanet_pl.run.trainer import build_trainer, exact_where_narrow, failures_explained, isolated, quiet
 
 

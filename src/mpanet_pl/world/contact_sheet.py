@@ -10,8 +10,7 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from mpanet_pl.errors import UserError
-from mpanet_pl.run.configuration import NOTHING_TYPED, Request
-from mpanet_pl.run.pictures import sheet
+from mpanet_pl.system import sheet
 from mpanet_pl.system.cores import usable_cores
 from mpanet_pl.world import Look, World, draw_world
 from mpanet_pl.world.census import WALKING
@@ -21,7 +20,7 @@ from mpanet_pl.world.shot import Shot
 PEOPLE, IMAGES = 8, 5  # of a contact sheet: rows, and columns of each modality
 
 
-def synthesize(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
+def synthesize(cfg: DictConfig) -> None:
     if cfg.scale not in ("small", "full"):
         raise UserError(f"scale is small or full, got {cfg.scale}")
     if cfg.scale == "full" and cfg.identities is not None:

@@ -10,9 +10,9 @@ from mpanet_pl.data.catalogue import Catalogue
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import evaluate
 from mpanet_pl.evaluation.protocols import FolderProtocol, LLCMProtocol, RegDBProtocol, SYSUProtocol
-from mpanet_pl.run.pictures.patterns import BOX, draw_patterns
+from mpanet_pl.run.pictures.pattern_maps import BOX, draw_patterns
 from mpanet_pl.run.pictures.rank_list import RIGHT, WRONG, RankList, best_ranked, draw_rank_list
-from mpanet_pl.run.pictures.sheet import GAP, LINE, TILE_HEIGHT
+from mpanet_pl.system.sheet import GAP, LINE, TILE_HEIGHT
 
 WIDTH = TILE_HEIGHT // 2  # of a tile of a 16×8 image
 FIRST, HEAD = GAP, LINE + GAP  # where a sheet with titles has its first tile

@@ -3,7 +3,7 @@
 from mpanet_pl.run.pictures.curves import draw_cmc, draw_curves, draw_distributions, draw_roc, draw_trades
 from mpanet_pl.run.pictures.embeddings import draw_embeddings, draw_similarities
 from mpanet_pl.run.pictures.forest import draw_differences
-from mpanet_pl.run.pictures.patterns import draw_patterns
+from mpanet_pl.run.pictures.pattern_maps import draw_patterns
 from mpanet_pl.run.pictures.rank_list import best_ranked, draw_rank_list
 
 __all__ = [

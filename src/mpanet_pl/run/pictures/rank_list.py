@@ -14,7 +14,7 @@ from mpanet_pl.data.catalogue import Catalogue
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import evaluate
 from mpanet_pl.interfaces import RetrievalProtocol, Search, Similarity
-from mpanet_pl.run.pictures.sheet import lay_out, save, tile
+from mpanet_pl.system.sheet import lay_out, save, tile
 
 CHOICES = SPREAD, FIRST, WORST = "spread", "first", "worst"
 RIGHT, WRONG = "#12A150", "#D62F1F"

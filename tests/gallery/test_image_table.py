@@ -5,7 +5,7 @@ from checkpoints import draw_crops
 from trees import write
 
 from mpanet_pl.errors import UserError
-from mpanet_pl.gallery.listing import list_images
+from mpanet_pl.gallery.image_table import list_images
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseExce
 
 from mpanet_pl.errors import Gathered, UserError
 from mpanet_pl.gallery.gallery_keys import GALLERY_COMMANDS
-from mpanet_pl.run.configuration import RECIPES, plain, resolved_where_known, settled
 from mpanet_pl.run.run_keys import RUN_COMMANDS, TRAIN
+from mpanet_pl.run.settings import RECIPES, plain, resolved_where_known, settled
 from mpanet_pl.system.keys import Keys, is_within, leaves
 
 COMMANDS = RUN_COMMANDS | GALLERY_COMMANDS

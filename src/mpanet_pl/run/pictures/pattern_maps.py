@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from mpanet_pl.run.pictures.sheet import lay_out, save, tile
+from mpanet_pl.system.sheet import lay_out, save, tile
 
 COLOURS = torch.tensor(matplotlib.colormaps["inferno"].resampled(256)(range(256)))[:, :3].float()
 BOX = "#00E5FF"

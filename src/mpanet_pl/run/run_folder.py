@@ -15,8 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from mpanet_pl.errors import UserError
 from mpanet_pl.run.callbacks.checkpoints import LAST, epochs_done
-from mpanet_pl.run.configuration import Request, check_targets, plain, resolved
 from mpanet_pl.run.old_names import translated
+from mpanet_pl.run.settings import Request, check_targets, plain, resolved
 from mpanet_pl.system.files import alone_in, sweep_up, written_aside
 from mpanet_pl.system.processes import CHILD_CONFIG, child_config, is_child_rank, rank_of_outer_launcher
 from mpanet_pl.system.shell import typed
