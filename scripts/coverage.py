@@ -1,7 +1,8 @@
 """Do intervals hold, and do tests tell as often as they say? In made worlds, on which both were tuned, too.
 
-`python scripts/coverage.py [worlds [intervals] [tests] [power]]` prints the tables of docs/statistics.md. The worlds
-are `scripts/made_worlds.py`; a table of size has two recipes that are equal, one of power a recipe that is better.
+`python scripts/coverage.py [worlds [intervals] [tests] [power]]` prints the tables of docs/background/simulations.md.
+The worlds are `scripts/made_worlds.py`; a table of size has two recipes that are equal, one of power a recipe that is
+better.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """Do the fast tests notice a wrong change? Makes one small change after another and counts those that fail a test.
 
-`python scripts/mutants.py [FILE …] [--sample N] [--out LIST] [--again LIST]` prints the table of docs/tests.md; a FILE
-is a key of `TESTS`, without one all are taken. A change (a mutant) is an operator, constant, keyword, condition or
-statement under src/mpanet_pl; docstrings, annotations and what an error says are left alone. Of a file with more than N
-(40) mutants a seeded choice is tried, each against the tests that ran its line, quickest first, until one fails. It
-works in a copy, and forks from a process that has imported and collected everything, so that most take a second.
+`python scripts/mutants.py [FILE …] [--sample N] [--out LIST] [--again LIST]` prints the table of
+docs/background/tests.md; a FILE is a key of `TESTS`, without one all are taken. A change (a mutant) is an operator,
+constant, keyword, condition or statement under src/mpanet_pl; docstrings, annotations and what an error says are left
+alone. Of a file with more than N (40) mutants a seeded choice is tried, each against the tests that ran its line,
+quickest first, until one fails. It works in a copy, and forks from a process that has imported and collected
+everything, so that most take a second.
 """
 
 from __future__ import annotations

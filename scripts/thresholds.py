@@ -1,8 +1,9 @@
 """Does a threshold keep its promise in a larger gallery? Worlds of made people, whose false alarms are counted exactly.
 
-`python scripts/thresholds.py [rate [worlds [calibrations [kinds]]]]` prints the table of docs/open_set.md. A few people
-of a world of 1 500 calibrate. The rate that their threshold really has in galleries of 30 to 1 000 people of that world
-is an average over all its queries and all its galleries, without drawing any.
+`python scripts/thresholds.py [rate [worlds [calibrations [kinds]]]]` prints the table of
+docs/background/simulations.md. A few people of a world of 1 500 calibrate. The rate that their threshold really has in
+galleries of 30 to 1 000 people of that world is an average over all its queries and all its galleries, without drawing
+any.
 
     plain     everybody is drawn alike; a person's difficulty spreads by half an e-fold
     types     two dozen types of looks, of unlike sizes; people of a type are alike

@@ -132,7 +132,7 @@ def test_ties_do_not_let_more_through() -> None:
 
 @pytest.mark.slow
 def test_made_people_keep_the_promise() -> None:
-    """As docs/open_set.md has it, on fewer worlds: on average, and below what was said nine times of ten."""
+    """As docs/background/simulations.md, on fewer worlds: on average, and below what was said nine times of ten."""
     thresholds = script("thresholds")
     for kind in ("plain", "hard"):
         found = thresholds.tried(kind, 60, 0.05, worlds=6, calibrations=10)

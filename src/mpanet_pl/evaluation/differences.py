@@ -1,11 +1,12 @@
 """Does one method find more than another? Paired over the same queries; the units are people and runs.
 
-A run's score differs from another run's because people answer otherwise (person by run), and because the run is another
-(run). The variance of a difference is that among people of their mean differences, which holds person by run already,
-plus what runs lie apart beyond it, with the degrees of freedom of Satterthwaite. With one run a side there is no second
-part: the answer is about these two networks. Where the same networks answer on both sides, how far their differences
-lie apart takes the runs' place. Few people often make the whole difference: random flips of each person's difference
-say how far the statistic reaches by chance, and scale the people's part. docs/statistics.md has the simulation.
+A run's score differs from another run's because people answer otherwise (person by run), and because the run is
+another (run). The variance of a difference is that among people of their mean differences, which holds person by run
+already, plus what runs lie apart beyond it, with the degrees of freedom of Satterthwaite. With one run a side there is
+no second part: the answer is about these two networks. Where the same networks answer on both sides, how far their
+differences lie apart takes the runs' place. Few people often make the whole difference: random flips of each person's
+difference say how far the statistic reaches by chance, and scale the people's part. docs/background/simulations.md has
+the simulation.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The interval is Student's on the scale of log-odds, with the linearised variance of a ratio over people (Cochran,
 Sampling Techniques, chapter 6). Near 0 and 100 % a variance says little, so exact binomial bounds limit both ends:
 N people of whom none was lost leave room for as many others as N draws would miss (Clopper and Pearson, 1934). An end
-that cannot miss on its other side spends the whole 5 % on its own. docs/statistics.md has the simulation.
+that cannot miss on its other side spends the whole 5 % on its own. docs/background/simulations.md has the simulation.
 """
 
 from __future__ import annotations

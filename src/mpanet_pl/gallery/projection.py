@@ -22,7 +22,9 @@ IMAGES_A_DIRECTION = 16
 BATCH = 64
 AUTO = "auto"
 Build = Callable[[DictConfig], ReIDDataModule]  # a configuration's data module
-ENOUGH = 128  # the narrowest of the usual widths, none of which loses what can be measured: docs/galleries.md
+ENOUGH = (
+    128  # the narrowest of the usual widths, none of which loses what can be measured: docs/background/small_vectors.md
+)
 
 
 def settled(

@@ -1,4 +1,4 @@
-"""Local maps: pattern maps of a small field that point at nuances; ours, not MPANet's (docs/nuances.md).
+"""Local maps: pattern maps of a small field that point at nuances; ours, not MPANet's (docs/background/nuances.md).
 
 Each map looks at what layer1 sees, in a stripe of the image's height. Three terms keep the maps apart (`Overlap`), each
 in one place (`Concentration`), and going with a moved image (`Equivariance`). `Sharpen` starts with soft maps.
