@@ -13,7 +13,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import redirect_stdout, suppress
 from functools import cache
 from importlib import import_module
+from inspect import getdoc
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Annotated, Any, Literal, get_args, get_origin
 from unittest.mock import patch
 
@@ -69,7 +71,7 @@ def dataset_tables() -> Iterator[str]:
         hints = Keys(COMMANDS["train"], tree).hints
         own = [(key, value) for key, value in leaves(tree) if is_within(key, ["data.dataset", "protocol"])]
         lines = [
-            row(key, shown(value), hints.get(key, Any), sentence(f"dataset/{dataset}", key))
+            row(key, shown(value), hints.get(key, Any), sentence(f"dataset/{dataset}", key) or documented(tree, key))
             for key, value in own
             if not key.split(".")[-1].startswith("_") and key != "data.dataset.root"
         ]
@@ -114,6 +116,15 @@ def sentence(name: str, key: str) -> str:
     """What a key does: its line in keys.yaml, or the comment beside it in the command's or the dataset's file."""
     known = SENTENCES.get(f"{name}:{key}") or SENTENCES.get(key)
     return str(known or comments(name).get(key) or comments("data/default").get(key) or "").replace("|", "\\|")
+
+
+def documented(tree: Any, key: str) -> str:
+    """A key's line in the docstring of the class that takes it."""
+    *groups, name = key.split(".")
+    for group in groups:
+        tree = tree[group]
+    told = re.search(rf"^ +{name}: (.*)$", getdoc(resolve_name(tree.get("_target_", "builtins.object"))) or "", re.M)
+    return f"{told[1][:1].upper()}{told[1][1:]}" if told else ""
 
 
 @cache

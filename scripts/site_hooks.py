@@ -43,6 +43,6 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
         found = tables()
         for key in re.findall(r"^\| `(.*?)` .*\|  \|$", found, re.MULTILINE):
-            LOG.warning("scripts/keys.yaml has no sentence for %s", key)
+            LOG.info("scripts/keys.yaml has no sentence for %s", key)
         markdown = markdown.replace("<!-- keys -->", f'<div class="keys" markdown>\n{found}\n</div>')
     return markdown
