@@ -311,8 +311,10 @@ def test_compiling_changes_no_key_and_trains(tmp_path: Path) -> None:
 
 def test_every_other_step_gives_embeddings() -> None:
     module, batch = tiny().eval(), batches(1)[0]
-    for step in (module.validation_step, module.test_step, module.predict_step):
-        assert torch.equal(step(batch, 0), module.network(batch.images).embedding)
+    expected = module.network(batch.images).embedding
+    for step in (module.validation_step, module.test_step):
+        assert torch.equal(step(batch, 0), expected)
+    assert torch.equal(module.predict_step(batch, 0).embeddings, expected)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -16,7 +16,7 @@ from mpanet_pl.losses import MPANetLoss
 from mpanet_pl.network import MPANet
 from mpanet_pl.optim import Span, build_optimizer, build_schedule, optimizers, schedules
 from mpanet_pl.optim.optimizers import LR
-from mpanet_pl.step import logged, terms_of
+from mpanet_pl.step import logged, predicted, terms_of
 from mpanet_pl.stored import dotted, restored
 from mpanet_pl.system import weights
 from mpanet_pl.system.hints import Part
@@ -140,7 +140,7 @@ class MPANetModule(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
         return self(batch.images, batch.infrared, batch.cameras, batch.frames)
 
-    test_step = predict_step = validation_step
+    test_step, predict_step = validation_step, predicted
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Which images the network takes is kept with it, whoever's trainer saves."""

@@ -1,9 +1,12 @@
-"""What a criterion sees of a training step: the rows of every rank, branch by branch, and what it asks for beside."""
+"""What a criterion sees of a training step: the rows of every rank, branch by branch, and what it asks for beside.
+
+What a step of prediction gives stands here, too.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from pytorch_lightning import LightningModule
@@ -11,11 +14,35 @@ from torch import Tensor
 
 from mpanet_pl.data.catalogue import Batch
 from mpanet_pl.errors import UserError
+from mpanet_pl.evaluation.callback import a_row_a_track, named
 from mpanet_pl.interfaces import STEP, Embedding, branches_of, looks, named_by
 from mpanet_pl.optim import Span
 from mpanet_pl.system.collective import gather
 from mpanet_pl.system.precision import precise
 from mpanet_pl.system.statistics import running_statistics_kept
+
+
+class Prediction(NamedTuple):
+    """Of B images, or tracklets: what `Trainer.predict` gives for a batch."""
+
+    embeddings: Tensor  # (B, D)
+    rows: Tensor  # (B,) of the loader's catalogue
+    paths: tuple[str, ...]  # relative to the dataset's folder; () where the loader does not say whose images it holds
+    identities: Tensor  # (B,)
+    cameras: Tensor  # (B,)
+    infrared: Tensor  # (B,) bool
+
+
+def predicted(module: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Prediction:
+    """A batch's embeddings with what is known of its images."""
+    found = module(batch.images, batch.infrared, batch.cameras, batch.frames)
+    embeddings, index = a_row_a_track(found, batch)
+    loaders = getattr(module._trainer, "predict_dataloaders", None)
+    _, loader = named(loaders)[dataloader_idx]
+    catalogue = getattr(getattr(loader, "dataset", None), "catalogue", None)
+    paths = () if catalogue is None else tuple(catalogue.paths[row] for row in index.tolist())
+    every = slice(None, None, batch.frames or 1)
+    return Prediction(embeddings, index, paths, batch.identities[every], batch.cameras[every], batch.infrared[every])
 
 
 def terms_of(module: Any, batch: Batch) -> tuple[dict[str, Tensor], Tensor, Tensor]:

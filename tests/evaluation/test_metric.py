@@ -11,10 +11,11 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from evaluation import made
-from torchmetrics import MetricCollection
+from torchmetrics import MetricCollection, MetricTracker
+from torchmetrics.wrappers import MinMaxMetric
 
 from mpanet_pl.errors import UserError
-from mpanet_pl.evaluation import FolderProtocol, RegDBProtocol, ReIDMetric, SYSUProtocol, evaluate
+from mpanet_pl.evaluation import FolderProtocol, RegDBProtocol, ReIDMetric, ReIDScore, SYSUProtocol, evaluate
 
 PROTOCOL = SYSUProtocol(trials=2)
 
@@ -144,6 +145,41 @@ def test_it_plots_one_result_and_a_course() -> None:
         figure, axes = metric.plot(values)
         assert len(axes.lines) == len(metric.compute())
         plt.close(figure)
+
+
+def test_one_score_is_a_scalar_metric() -> None:
+    """What trackers, extremes and collections' plots ask for; the best is the highest."""
+    embeddings, catalogue = made.small(4)
+    rows = torch.arange(len(catalogue))
+    worse = torch.zeros_like(embeddings)
+    score, good = ReIDScore("all/single/mAP", catalogue, PROTOCOL), expected()["all/single"]["mAP"]
+    tracker, extremes = MetricTracker(score.clone()), MinMaxMetric(score.clone())
+    for given in (worse, embeddings, worse):
+        tracker.increment()
+        tracker.update(given, rows)
+    assert tracker.best_metric(return_step=True) == (pytest.approx(sum(good) / 2), 1)
+    extremes.update(embeddings, rows)
+    assert extremes.compute()["max"] == pytest.approx(sum(good) / 2)
+    collection = MetricCollection({"r1": ReIDScore("all/single/r1", catalogue, PROTOCOL), "mAP": score})
+    collection.update(embeddings, rows)
+    assert collection.compute().keys() == {"r1", "mAP"}
+    for figure, _ in collection.plot():
+        plt.close(figure)
+    with pytest.raises(UserError, match=r"A score is one of all/single/r1, .* got all/single/map"):
+        ReIDScore("all/single/map", catalogue, PROTOCOL)
+
+
+def test_a_score_that_nothing_tells_is_no_number() -> None:
+    embeddings, catalogue = made.small(4)
+    rows = catalogue.infrared.nonzero().flatten()
+    assert ReIDScore("all/single/r1", catalogue, PROTOCOL)(embeddings[rows], rows).isnan()
+
+
+def test_it_takes_torchmetrics_keywords_and_keeps_its_precision() -> None:
+    metric = filled(ReIDMetric(made.small(4)[1], PROTOCOL, compute_with_cache=True, sync_on_compute=False))
+    assert metric.sync_on_compute is False
+    assert scores_of(metric.set_dtype(torch.float64)) == scores_of(metric.set_dtype(torch.float16)) == expected()
+    assert metric.chunks[0].dtype == torch.float32
 
 
 def test_it_is_built_in_milliseconds_at_the_size_of_sysu() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from mpanet_pl import MPANetModule, ReIDDataModule
@@ -126,3 +127,60 @@ def test_the_module_counts_the_people_itself_and_a_subclass_with_keywords_comes_
 def test_without_a_data_module_the_people_have_to_be_said(tmp_path: Path) -> None:
     with warnings.catch_warnings(action="ignore"), pytest.raises(UserError, match="Say num_identities"):
         trainer_of(tmp_path).fit(module_of(None), DataLoader([0], batch_size=None))
+
+
+def test_predictions_carry_their_rows(sysu: Path, llcm: Path, tmp_path: Path) -> None:
+    data, module = data_of(SYSU(sysu), tmp_path), module_of().eval()
+    batches = trainer_of(tmp_path).predict(module, datamodule=data)
+    rows = torch.cat([batch.rows for batch in batches])
+    assert sorted(rows.tolist()) == list(range(len(data.test)))
+    assert [path for batch in batches for path in batch.paths] == [data.test.paths[row] for row in rows]
+    for column in ("identities", "cameras", "infrared"):
+        found = torch.cat([getattr(batch, column) for batch in batches])
+        assert torch.equal(found, getattr(data.test, column)[rows])
+    first = data.normalise_batch(next(iter(data.test_dataloader())))
+    torch.testing.assert_close(batches[0].embeddings, module(first.images, first.infrared))
+    loaders = [loader_of(data), loader_of(data_of(LLCM(llcm), tmp_path / "l"))]
+
+    class Normalised(MPANetModule):
+        def predict_step(self, batch: Any, *numbers: int) -> Any:
+            return super().predict_step(data.normalise_batch(batch), *numbers)
+
+    _, of_llcm = trainer_of(tmp_path).predict(module_of(kind=Normalised), dataloaders=loaders)
+    assert of_llcm[0].paths[0] == loaders[1].dataset.catalogue.paths[0]
+
+
+class Colours(pl.LightningModule):
+    """Somebody's own module, as small as can be; it keeps the rows of each training batch, by epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = torch.nn.Linear(3, 4)
+        self.rows: list[tuple[int, list[int]]] = []
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        self.rows.append((self.current_epoch, batch.index.tolist()))
+        return torch.nn.functional.cross_entropy(self.layer(batch.images.mean((2, 3))), batch.identities)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters(), 0.1)
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_run_resumed_in_mid_epoch_skips_what_it_saw(workers: int, sysu: Path, tmp_path: Path) -> None:
+    """In the middle of an epoch of four batches, and where nothing of it is left."""
+
+    def fitted(folder: Path, **keys: Any) -> Colours:
+        module, each = Colours(), ModelCheckpoint(folder, "{step}", save_top_k=-1, every_n_train_steps=1)
+        data = data_of(SYSU(sysu), tmp_path, workers=workers)
+        trainer = trainer_of(tmp_path, each, max_epochs=2, enable_checkpointing=True, limit_val_batches=0)
+        trainer.fit(module, datamodule=data, **keys)
+        return module
+
+    whole = fitted(tmp_path / "whole")
+    assert [epoch for epoch, _ in whole.rows] == [0, 0, 0, 0, 1, 1, 1, 1]
+    for step in (3, 4):
+        rest = fitted(tmp_path / "rest", ckpt_path=tmp_path / "whole" / f"step={step}.ckpt", weights_only=True)
+        assert rest.rows == whole.rows[step:]
+        torch.testing.assert_close(rest.state_dict(), whole.state_dict(), rtol=0, atol=0)

@@ -31,7 +31,7 @@ from mpanet_pl.data.catalogue import Batch, Catalogue, Dataset
 from mpanet_pl.data.corruptions import Corrupt
 from mpanet_pl.data.images import Images
 from mpanet_pl.data.joint import Joint
-from mpanet_pl.data.loading import Clips, Corrupted, Leaving, Pictures, RowsOf
+from mpanet_pl.data.loading import Clips, Corrupted, Leaving, Pictures, Resumable, RowsOf
 from mpanet_pl.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from mpanet_pl.data.sampler import DRAWS, Draw, EvaluationBatches, TrainingBatches
 from mpanet_pl.data.tracklets import Tracklets
@@ -320,7 +320,7 @@ class ReIDDataModule(LightningDataModule):
     def _loader(self, catalogue: Catalogue, batches: Sampler[Any], *, stays: bool) -> DataLoader[Batch]:
         """Only the training loader's workers stay between epochs: two loaders would hold twice the processes."""
         workers = self._workers()
-        return (DataLoader if stays else Leaving)(
+        return (Resumable if stays else Leaving)(
             self._rows_of(catalogue),
             sampler=batches,
             batch_size=None,

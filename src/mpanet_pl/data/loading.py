@@ -12,8 +12,27 @@ from torch.utils.data import Dataset as TorchDataset
 
 from mpanet_pl.data.catalogue import Batch, Catalogue, Dataset
 from mpanet_pl.data.corruptions import Corrupt
-from mpanet_pl.data.sampler import Rows
+from mpanet_pl.data.sampler import Rows, TrainingBatches
 from mpanet_pl.data.tracklets import Tracklets
+
+
+class Resumable(DataLoader[Batch]):
+    """Goes on with the batch after the last that it gave: Lightning keeps its state in every checkpoint."""
+
+    sampler: TrainingBatches
+    given = 0, 0  # epoch, batches
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        for number, batch in enumerate(super().__iter__(), self.sampler.first + 1):
+            self.given = self.sampler.epoch, number
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        return dict(zip(("epoch", "batch"), self.given, strict=True))
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        if state["batch"] < len(self):
+            self.sampler.go_on(state["epoch"], state["batch"])
 
 
 class Leaving(DataLoader[Batch]):

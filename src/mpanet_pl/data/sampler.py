@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from itertools import repeat
+from itertools import islice, repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -189,6 +189,17 @@ class TrainingBatches(DistributedSampler[Rows]):
         self._rows = owners.astype(np.int64), catalogue.infrared.numpy().astype(np.int64)
         self._shape = identities_per_batch, images_per_identity
         self._draw = DRAWS[sampler] if isinstance(sampler, str) else sampler
+        self._begun = 0, 0
+
+    def go_on(self, epoch: int, batch: int) -> None:
+        """Leave out the first batches of this epoch, on which a resumed run was trained before."""
+        self._begun = epoch, batch
+
+    @property
+    def first(self) -> int:
+        """The first batch of this epoch that is left."""
+        epoch, batch = self._begun
+        return batch if epoch == self.epoch else 0
 
     def __len__(self) -> int:
         return self._length
@@ -196,7 +207,8 @@ class TrainingBatches(DistributedSampler[Rows]):
     def __iter__(self) -> Iterator[Rows]:
         batches = self.global_batches(self.epoch)
         ours = (np.split(of_all, self.num_replicas, axis=1)[self.rank] for of_all in (batches, occurrences(batches)))
-        yield from map(Rows, *(of_rank.tolist() for of_rank in ours), repeat(self.epoch))
+        rows = map(Rows, *(of_rank.tolist() for of_rank in ours), repeat(self.epoch))
+        yield from islice(rows, self.first, None)
 
     def global_batches(self, epoch: int) -> Integers:
         """The batches of all ranks together, (len(self), P * K) rows of the catalogue."""

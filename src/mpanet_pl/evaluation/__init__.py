@@ -1,7 +1,7 @@
 """Evaluation: embeddings meet a protocol, which yields rankings, scores and a table."""
 
 from mpanet_pl.evaluation.joint_protocol import JointProtocol
-from mpanet_pl.evaluation.metric import ReIDMetric
+from mpanet_pl.evaluation.metric import ReIDMetric, ReIDScore
 from mpanet_pl.evaluation.protocols import (
     FolderProtocol,
     LLCMProtocol,
@@ -33,6 +33,7 @@ __all__ = [
     "MutualNeighbours",
     "ORBenchProtocol",
     "ReIDMetric",
+    "ReIDScore",
     "RegDBProtocol",
     "Results",
     "RetrievalProtocol",

@@ -67,7 +67,7 @@ class RetrievalScoring(pl.Callback):
     def _begin(self, loaders: Any, stage: str, *, whole: bool) -> None:
         before = {(one.name, id(one.metric.catalogue)): one for one in self.scored if one}
         self.scored, self.whole = [], whole
-        for name, loader in _named(loaders):
+        for name, loader in named(loaders):
             rows = getattr(loader, "dataset", None)
             catalogue = getattr(rows, "catalogue", None)
             if not isinstance(catalogue, Catalogue):
@@ -137,7 +137,7 @@ class RetrievalScoring(pl.Callback):
         return found
 
 
-def _named(loaders: Any) -> list[tuple[str, Any]]:
+def named(loaders: Any) -> list[tuple[str, Any]]:
     """Loaders with the names that tell their scores apart; one alone needs none."""
     if isinstance(loaders, Mapping):
         return [(str(name), loader) for name, loader in loaders.items()]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from math import nan
+from typing import Any, Self
 
 import torch
 import torch.distributed as dist
@@ -12,6 +13,7 @@ from torchmetrics import Metric
 
 from mpanet_pl.data.catalogue import Catalogue
 from mpanet_pl.errors import UserError
+from mpanet_pl.evaluation.outcomes import NAMES
 from mpanet_pl.evaluation.retrieval import any_match
 from mpanet_pl.evaluation.scoring import Scores, check_embeddings, check_matches, evaluate
 from mpanet_pl.interfaces import Reranker, RetrievalProtocol, Search
@@ -43,8 +45,11 @@ class ReIDMetric(Metric):
     chunks: list[Tensor]
     rows: list[Tensor]
 
-    def __init__(self, catalogue: Catalogue, protocol: RetrievalProtocol, rerank: Reranker | None = None) -> None:
-        super().__init__(dist_sync_fn=gather_chunks, compute_with_cache=False)
+    def __init__(
+        self, catalogue: Catalogue, protocol: RetrievalProtocol, rerank: Reranker | None = None, **of_metric: Any
+    ) -> None:
+        """`of_metric`: what `torchmetrics.Metric` takes."""
+        super().__init__(**{"dist_sync_fn": gather_chunks, "compute_with_cache": False} | of_metric)
         check_matches(catalogue, protocol)
         self.catalogue = catalogue
         self.protocol = protocol
@@ -81,6 +86,10 @@ class ReIDMetric(Metric):
             return of_the_batch
         finally:
             self._of_a_batch = False
+
+    def set_dtype(self, dst_type: str | torch.dtype) -> Self:
+        """Nothing changes: embeddings wait in float32, and rows are numbers of images."""
+        return self
 
     def scores(self, partial: bool = False) -> dict[str, Scores]:
         """Every setting's scores; every rank has to ask.
@@ -152,6 +161,37 @@ class ReIDMetric(Metric):
         if len(outside):
             raise UserError(f"index {int(outside[0])} is no row of a catalogue of {len(self.catalogue)} images")
         return index
+
+
+class ReIDScore(ReIDMetric):
+    """One score of `ReIDMetric` as a scalar, for `MetricTracker`, `MinMaxMetric`, plots and `self.log(name, metric)`.
+
+    Examples:
+        >>> from mpanet_pl.evaluation import FolderProtocol
+        >>> catalogue = Catalogue.from_rows([("a", 7, 1, False), ("b", 8, 1, False), ("c", 7, 2, True)])
+        >>> metric = ReIDScore("infrared_to_visible/mAP", catalogue, FolderProtocol())
+        >>> metric.update(torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.5, 0.8]]), torch.arange(3))
+        >>> metric.compute()
+        tensor(50.)
+    """
+
+    def __init__(
+        self,
+        name: str,
+        catalogue: Catalogue,
+        protocol: RetrievalProtocol,
+        rerank: Reranker | None = None,
+        **of_metric: Any,
+    ) -> None:
+        super().__init__(catalogue, protocol, rerank, **of_metric)
+        settings = [setting for search in protocol.searches(catalogue) for setting in search.galleries]
+        if name not in (known := [f"{setting}/{score}" for setting in settings for score in NAMES]):
+            raise UserError(f"A score is one of {', '.join(known)}, got {name}.")
+        self.name = name
+
+    def compute(self, partial: bool = False) -> Tensor:  # type: ignore[override]
+        """Percent; NaN where none of the images that were seen has a true match."""
+        return super().compute(partial).get(self.name, torch.tensor(nan, device=self.device))
 
 
 class Among(RetrievalProtocol):
