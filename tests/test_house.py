@@ -65,6 +65,20 @@ def test_a_name_stands_in_one_room() -> None:
     assert sorted({name for name in names if names.count(name) > 1}) == []
 
 
+MOST_LINES = {"module.py": 180, "network/mpanet.py": 70}  # of 300
+
+
+def test_files_and_functions_are_short() -> None:
+    """A file or a function that is too long has two thoughts."""
+    for path in FILES:
+        text, name = path.read_text(), str(path.relative_to(PACKAGE))
+        assert len(text.splitlines()) <= MOST_LINES.get(name, 300), name
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert (node.end_lineno or 0) - node.lineno < 60, f"{name}: {node.name}"
+    assert sum(len(path.read_text().splitlines()) for path in (PACKAGE / "cli").glob("*.py")) <= 600
+
+
 def test_only_the_method_knows_nobody() -> None:
     """`network` and `losses` import the system and each other alone; `evaluation` no model and no run."""
     for path in FILES:

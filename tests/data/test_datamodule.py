@@ -91,7 +91,7 @@ def test_five_lines_are_enough(root):
     data = ReIDDataModule(SYSU(root), height=24, width=12, identities_per_batch=4, images_per_identity=4)
     data.setup()
     batch = next(iter(data.train_dataloader()))
-    images = data.augmentation(batch.images, batch.index, batch.infrared, seed=1, epoch=0)
+    images = data.views.augmentation(batch.images, batch.index, batch.infrared, seed=1, epoch=0)
 
     assert data.num_identities == 8
     assert batch.images.dtype == torch.uint8
@@ -155,7 +155,7 @@ def test_training_is_augmented_by_epoch_and_row(root, tmp_path):
         batches.set_epoch(epoch)
         for rows in batches:
             batch = rows_of_data[rows]
-            images = data.augmentation(
+            images = data.views.augmentation(
                 batch.images, batch.index, batch.infrared, seed=1, epoch=epoch, occurrence=batch.occurrence
             )
             assert next(seen) == (epoch, tuple(rows), images.sum().item())

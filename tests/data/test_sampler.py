@@ -11,7 +11,8 @@ import torch
 from golden import recipe
 
 from mpanet_pl.data import Catalogue
-from mpanet_pl.data.sampler import DRAWS, EvaluationBatches, TrainingBatches
+from mpanet_pl.data.draws import DRAWS
+from mpanet_pl.data.sampler import EvaluationBatches, TrainingBatches
 from mpanet_pl.errors import UserError
 
 

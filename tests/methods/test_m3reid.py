@@ -14,7 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from mpanet_pl.data.sampler import draw_any_modality
+from mpanet_pl.data.draws import draw_any_modality
 from mpanet_pl.errors import UserError
 from mpanet_pl.methods.m3reid import M3ReID, alignment, apart
 from mpanet_pl.module import MPANetModule

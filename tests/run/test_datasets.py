@@ -26,7 +26,7 @@ class Mirror:
 
 def test_the_recipes_augmentation_is_the_default(tmp_path: Path) -> None:
     data = build_data(compose("train", ["dataset=sysu", f"data_dir={tmp_path}", "data.augment.tone=0.8"]).data)
-    assert data.augmentation == Augmentation(tone=0.8)
+    assert data.views.augmentation == Augmentation(tone=0.8)
 
 
 def test_an_augmentation_of_ones_own_comes_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,8 +34,8 @@ def test_an_augmentation_of_ones_own_comes_by_name(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     words = ["+data.augment._target_=some_lab.Mirror", "data.augment.flip=0.25", "+data.augment.strength=3"]
     data = build_data(compose("train", [f"data_dir={tmp_path}", *words]).data)
-    assert type(data.augmentation).__name__ == "Mirror"
-    assert (data.augmentation.flip, data.augmentation.strength) == (0.25, 3)
+    assert type(data.views.augmentation).__name__ == "Mirror"
+    assert (data.views.augmentation.flip, data.views.augmentation.strength) == (0.25, 3)
     with pytest.raises(UserError, match=r"data\.augment: some_lab\.Miror cannot be found"):
         build_data(compose("train", [f"data_dir={tmp_path}", "+data.augment._target_=some_lab.Miror"]).data)
 

@@ -184,3 +184,13 @@ class Dataset(Protocol):
     def read(self) -> Splits:
         """Read the splits, or raise one `UserError` that lists every structural fault."""
         ...
+
+
+def check_labels(train: Catalogue) -> None:
+    """Classifiers count identities from 0; a gap would show as an index error in the middle of a step."""
+    labels = train.identities.unique()
+    if len(labels) and (labels[0] != 0 or labels[-1] != len(labels) - 1):
+        raise UserError(
+            f"Training identities are numbered 0 … C-1 without a gap, but these {len(labels)} run from {labels[0]} to "
+            f"{labels[-1]}: number them anew (mpanet_pl.data.relabelled does)."
+        )

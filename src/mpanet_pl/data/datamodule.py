@@ -14,29 +14,29 @@ the device.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 from pytorch_lightning import LightningDataModule, Trainer
 from torch import distributed
 from torch.utils.data import DataLoader, Sampler
 
 from mpanet_pl.data.augment import Augment, Augmentation, normalise
 from mpanet_pl.data.cache import open_splits
-from mpanet_pl.data.catalogue import Batch, Catalogue, Dataset
+from mpanet_pl.data.catalogue import Batch, Catalogue, Dataset, check_labels
 from mpanet_pl.data.corruptions import Corrupt
+from mpanet_pl.data.draws import DRAWS, Draw, Named
 from mpanet_pl.data.images import Images
 from mpanet_pl.data.joint import Joint
 from mpanet_pl.data.loading import Clips, Corrupted, Leaving, Pictures, Resumable, RowsOf
 from mpanet_pl.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
-from mpanet_pl.data.sampler import DRAWS, Draw, EvaluationBatches, TrainingBatches
+from mpanet_pl.data.sampler import EvaluationBatches, TrainingBatches
 from mpanet_pl.data.tracklets import Tracklets
+from mpanet_pl.data.views import Views
 from mpanet_pl.errors import UserError
 from mpanet_pl.system.cores import usable_cores
+from mpanet_pl.system.hints import Range
 from mpanet_pl.system.ranges import Count, Part, Place, Seed, Workers, checked, number
 
 
@@ -52,8 +52,8 @@ class ReIDDataModule(LightningDataModule):
 
     Args:
         dataset: what is on disk: `SYSU`, `RegDB`, `LLCM`, `Folder`, `Synthetic` or a `DatasetOnDisk` of your own.
-        height: of the images in pixels, at least 1; so is `width`.
-        width: see `height`.
+        height: of the images in pixels, at least 1.
+        width: likewise.
         identities_per_batch: P, over all ranks, who share them equally; at least 1.
         images_per_identity: K, an even number: half of them visible, half infrared.
         sampler: "balanced" (published), "uniform" (each identity equally often), "random", "with_replacement" (AGW's),
@@ -110,8 +110,8 @@ class ReIDDataModule(LightningDataModule):
         height: Count,
         width: Count,
         identities_per_batch: Count,
-        images_per_identity: Count,
-        sampler: str | Draw = "balanced",
+        images_per_identity: Annotated[int, Range("even and at least 2", lambda k: k >= 2 and k % 2 == 0)],
+        sampler: Named | Draw = "balanced",
         augment: Annotated[Augment | Mapping[str, Any] | None, Part(Augmentation)] = None,
         views: Annotated[int, number(1, 16)] = 1,
         views_of: Literal["all", "visible"] = "all",
@@ -133,21 +133,12 @@ class ReIDDataModule(LightningDataModule):
         self.corrupt = Corrupt(corrupt, severity=severity, of=corrupted, seed=seed) if corrupt else None
         self.frames: int | None = getattr(dataset, "frames", None) if frames == "auto" else frames
         self.frames_by, self.augment_by = frames_by, augment_by
-        self.dataset = dataset
-        self.height = height
-        self.width = width
-        self.identities_per_batch = identities_per_batch
-        self.images_per_identity = images_per_identity
-        self.sampler = sampler
-        self.augmentation = augment if callable(augment) else _augmentation(augment or {})
-        self.views, self.views_of = views, views_of
-        taken = inspect.signature(self.augmentation).parameters
-        self._asked = [column for column in ("identities", "cameras") if column in taken]
-        self.validation = validation
-        self.eval_batch_size = eval_batch_size
-        self.workers = workers
-        self.cache = cache
-        self.seed = seed
+        self.dataset, self.validation, self.cache = dataset, validation, cache
+        self.height, self.width = height, width
+        self.identities_per_batch, self.images_per_identity = identities_per_batch, images_per_identity
+        self.sampler, self.seed = sampler, seed
+        self.views = Views(augment, views, of=views_of, seed=seed)
+        self.eval_batch_size, self.workers = eval_batch_size, workers
 
     def __getattr__(self, name: str) -> Any:
         if name in ("train", "val", "test", "num_identities", "_images"):
@@ -156,7 +147,6 @@ class ReIDDataModule(LightningDataModule):
 
     @property
     def num_identities(self) -> int:
-        """Of the training split; known after `setup`."""
         return self.train.num_identities
 
     @property
@@ -174,14 +164,14 @@ class ReIDDataModule(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Read the splits and map the images, whatever the stage: catalogues and loaders exist from here on."""
-        if self.trainer is not None:
-            _refuse_overfitting(self.trainer)
+        if self.trainer is not None and self.trainer.overfit_batches:  # type: ignore[attr-defined]  # set by a helper
+            raise UserError("overfit_batches would replace the samplers by its own: use limit_train_batches instead")
         if "_images" not in vars(self):  # what is trained, scored and pictured is one and the same reading of the disk
             self._read()
 
     def _read(self) -> None:
         splits = self._splits = self.dataset.read()
-        _check_labels(splits.train)
+        check_labels(splits.train)
         self.train, self.test = splits.train, splits.test
         self.val = splits.test
         if self.validation == "held_out":
@@ -213,10 +203,10 @@ class ReIDDataModule(LightningDataModule):
             world=world,
         )
 
-    def _sampler(self) -> str | Draw:
+    def _sampler(self) -> Named | Draw:
         """As asked for; several datasets say besides how they meet in a batch."""
-        base = DRAWS.get(self.sampler) if isinstance(self.sampler, str) else self.sampler
-        if base is None or not isinstance(self.dataset, Joint):
+        base = DRAWS[self.sampler] if isinstance(self.sampler, str) else self.sampler
+        if not isinstance(self.dataset, Joint):
             return self.sampler
         return self.dataset.draw(self.train, base) or self.sampler
 
@@ -239,35 +229,13 @@ class ReIDDataModule(LightningDataModule):
         """Augment in training, otherwise normalise; the batch is on its device here."""
         if self.trainer is None:
             return self.normalise_batch(batch)
-        if self.trainer.training:
-            batch = self.augment_batch(batch, self.trainer.current_epoch)
-        else:
-            batch = self.normalise_batch(batch)
+        training = self.trainer.training
+        batch = self.augment_batch(batch, self.trainer.current_epoch) if training else self.normalise_batch(batch)
         return self.trainer.precision_plugin.convert_input(batch)  # to true half or double precision, where it is asked
 
     def augment_batch(self, batch: Batch, epoch: int) -> Batch:
         """A training batch as the loader yields it -> normalised and augmented, with its further views behind it."""
-        views = [self._view(batch, epoch, 0)]
-        if self.views > 1:
-            rows = (~batch.infrared).nonzero()[:, 0] if self.views_of == "visible" else slice(None)
-            again = batch.each(lambda column: column[rows])
-            views += [self._view(again, epoch, view) for view in range(1, self.views)]
-        columns = zip(*(view[:-1] for view in views), strict=True)
-        joined = (None if column[0] is None else torch.cat(column) for column in columns)
-        return Batch(*joined, frames=batch.frames)  # type: ignore[arg-type, misc]
-
-    def _view(self, batch: Batch, epoch: int, view: int) -> Batch:
-        images = self.augmentation(
-            batch.images,
-            batch.index,
-            batch.infrared,
-            seed=self.seed,
-            epoch=epoch,
-            occurrence=batch.occurrence,
-            view=view if self.views > 1 else None,
-            **{name: getattr(batch, name) for name in self._asked},
-        )
-        return batch._replace(images=images)
+        return self.views(batch, epoch)
 
     def normalise_batch(self, batch: Batch) -> Batch:
         """An evaluation batch as the loader yields it -> normalised."""
@@ -300,10 +268,8 @@ class ReIDDataModule(LightningDataModule):
 
     def _evaluation_loader(self, catalogue: Catalogue) -> DataLoader[Batch]:
         rank, world = self._rank_and_world()
-        batches = EvaluationBatches(
-            catalogue, max(1, self.eval_batch_size // (self.frames or 1)), rank=rank, world=world
-        )
-        return self._loader(catalogue, batches, stays=False)
+        size = max(1, self.eval_batch_size // (self.frames or 1))
+        return self._loader(catalogue, EvaluationBatches(catalogue, size, rank=rank, world=world), stays=False)
 
     def _rows_of(self, catalogue: Catalogue) -> RowsOf:
         is_test = catalogue is self.test
@@ -313,9 +279,8 @@ class ReIDDataModule(LightningDataModule):
             images = Corrupted(images, frames, self.corrupt)
         if tracklets is None:
             return RowsOf(images, catalogue, self.dataset, is_test=is_test)
-        return Clips(
-            images, tracklets, seed=self.seed, alike=self.augment_by == "track", source=self.dataset, is_test=is_test
-        )
+        alike = self.augment_by == "track"
+        return Clips(images, tracklets, seed=self.seed, alike=alike, source=self.dataset, is_test=is_test)
 
     def _loader(self, catalogue: Catalogue, batches: Sampler[Any], *, stays: bool) -> DataLoader[Batch]:
         """Only the training loader's workers stay between epochs: two loaders would hold twice the processes."""
@@ -330,28 +295,6 @@ class ReIDDataModule(LightningDataModule):
         )
 
 
-def _check_labels(train: Catalogue) -> None:
-    """Classifiers count identities from 0; a gap would show as an index error in the middle of a step."""
-    labels = train.identities.unique()
-    if len(labels) and (labels[0] != 0 or labels[-1] != len(labels) - 1):
-        raise UserError(
-            f"Training identities are numbered 0 … C-1 without a gap, but these {len(labels)} run from {labels[0]} to "
-            f"{labels[-1]}: number them anew (mpanet_pl.data.relabelled does)."
-        )
-
-
-def _refuse_overfitting(trainer: Trainer) -> None:
-    if trainer.overfit_batches:  # type: ignore[attr-defined]  # set by a helper of the trainer's
-        raise UserError("overfit_batches would replace the samplers by its own: use limit_train_batches instead")
-
-
 def _next_epoch(trainer: Trainer) -> int:
     """Workers fetch ahead once the loader is iterated, which a resumed trainer does before it tells the sampler."""
     return trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]  # typed by its base class
-
-
-def _augmentation(settings: Mapping[str, Any]) -> Augmentation:
-    known = [field.name for field in fields(Augmentation)]
-    if unknown := [name for name in settings if name not in known]:
-        raise UserError(f"augment has no {', '.join(unknown)}; it has {', '.join(known)}")
-    return Augmentation(**settings)

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from mpanet_pl.data.catalogue import Catalogue, Dataset, Root, Splits
+from mpanet_pl.data.draws import Draw
 from mpanet_pl.data.faults import BrokenDataset, Faults
 from mpanet_pl.data.layout import DatasetOnDisk
 from mpanet_pl.data.mixing import Mix, check_mixing
-from mpanet_pl.data.sampler import Draw
 from mpanet_pl.errors import UserError
 from mpanet_pl.system.targets import TARGET, build
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mpanet_pl.data.sampler import Draw, Integers
+from mpanet_pl.data.draws import Draw, Integers
 from mpanet_pl.errors import UserError
 
 MIXINGS = ("mixed", "pure")

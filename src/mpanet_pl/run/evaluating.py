@@ -27,7 +27,7 @@ from mpanet_pl.evaluation.slices import table as slice_table
 from mpanet_pl.evaluation.tables import Results, print_tables
 from mpanet_pl.features.queries import QUERIES, write_queries
 from mpanet_pl.interfaces import Reranker, RetrievalProtocol
-from mpanet_pl.run.datasets import build_data, build_protocol, dataset_class, settle_trial
+from mpanet_pl.run.datasets import build_data, build_protocol, settle_trial
 from mpanet_pl.run.examination import Examiner, Know, Tested, know_nothing
 from mpanet_pl.run.measures import MEASURES, Further, Material, Measure
 from mpanet_pl.run.pictures import draw_cmc
@@ -35,19 +35,19 @@ from mpanet_pl.run.pictures.rank_list import CHOICES
 from mpanet_pl.run.record import Record
 from mpanet_pl.run.report import draw_pictures
 from mpanet_pl.run.run_folder import run_folder
-from mpanet_pl.run.settings import NOTHING_TYPED, Request, check_targets, plain
-from mpanet_pl.run.subjects import OF_JOINT, OF_TRAINING, Saved, Subject, read_subject, save_features
+from mpanet_pl.run.settings import NOTHING_TYPED, Request, plain
+from mpanet_pl.run.subject_settings import settings_for
+from mpanet_pl.run.subjects import Saved, Subject, read_subject, save_features
 from mpanet_pl.run.trainer import build_trainer, exact_where_narrow, isolated, quiet
 from mpanet_pl.system.files import sha256
 from mpanet_pl.system.processes import is_child_rank, rank_of_outer_launcher
 from mpanet_pl.system.targets import build
-from mpanet_pl.system.trust import ran_here, targets
 
 
 def evaluate(cfg: DictConfig, request: Request = NOTHING_TYPED, know: Know = know_nothing) -> None:
     subject = read_subject(cfg)
     if not is_child_rank():
-        cfg = settings(cfg, request, subject)
+        cfg = settings_for(cfg, request, subject)
     _check_settings(cfg)
     with quiet(), isolated():
         if subject.saved:
@@ -121,7 +121,7 @@ class ScoredFeatures(NamedTuple):
 def score_features(cfg: DictConfig, request: Request) -> ScoredFeatures:
     """The scores of features alone: nothing is written or printed."""
     subject = read_subject(cfg)
-    cfg = settings(cfg, request, subject)
+    cfg = settings_for(cfg, request, subject)
     _check_settings(cfg)
     assert subject.saved
     saved = subject.saved
@@ -229,83 +229,6 @@ def report(
     print(f"\nFiles: {folder}")
     if cfg.save_features:
         save_features(Path(cfg.save_features), saved, cfg, trained)
-
-
-def settings(cfg: DictConfig, request: Request, subject: Subject) -> DictConfig:
-    """The trained configuration with what was typed on top, or that of another dataset where one is asked for."""
-    typed = [text.lstrip("+") for text in request.overrides]
-    typed = [text for text in typed if text.split("=")[0].split(".")[0] in OF_TRAINING + OF_JOINT]
-    trained = subject.trained
-    if subject.exact and cfg.trainer.precision == "auto":
-        cfg.trainer.precision = "32-true"
-    if trained is None:
-        if cfg.dataset is None:
-            raise UserError(f"{_source(cfg)} does not say what it was trained on: add dataset=… and data_dir=….")
-        _check_trial_is_named(cfg)
-        _keep_size(cfg, subject, typed)
-        return cfg
-    chosen = set(targets(plain(cfg)))  # by who asks, not by the file
-    OmegaConf.set_struct(cfg, False)  # a dataset brings keys of its own
-    if cfg.dataset in (None, trained.dataset):
-        for key, value in plain(trained).items():
-            if key in OF_TRAINING + OF_JOINT:
-                OmegaConf.update(cfg, key, value, merge=False)
-        cfg = request.change(cfg, [text for text in typed if not text.startswith("dataset=")])
-        OmegaConf.set_struct(cfg, False)
-    else:
-        _keep_size(cfg, subject, typed)
-        _check_trial_is_named(cfg)
-    ran = ran_here(Path(_source(cfg)).absolute().parent.parent)
-    check_targets(cfg, _source(cfg), cfg.trust, known=chosen | ran)
-    if subject.saved:
-        _check_unchanged(cfg, trained)
-        cfg.flip = trained.flip
-    _check_held_out(cfg, trained)
-    return cfg
-
-
-def _keep_size(cfg: DictConfig, subject: Subject, typed: Sequence[str]) -> None:
-    """Images are as large as those that the network was trained on, unless another size is typed."""
-    for key, size in zip(("height", "width"), subject.size or (), strict=False):
-        if not any(text.startswith(f"data.{key}=") for text in typed):
-            cfg.data[key] = size
-
-
-def _source(cfg: DictConfig) -> str:
-    return str(cfg.ckpt or cfg.features)
-
-
-def _check_trial_is_named(cfg: DictConfig) -> None:
-    if (trials := dataset_class(cfg).trials) and cfg.trial is None:
-        name = dataset_class(cfg).name
-        raise UserError(
-            f"{_source(cfg)} does not say which {name} trial it was trained on: add trial={trials[0]} … {trials[-1]}."
-        )
-
-
-def _check_unchanged(cfg: DictConfig, made: DictConfig) -> None:
-    """Embeddings are of the images that they were made of, whatever is asked for."""
-    asked, had = plain(cfg), plain(made)
-    changed = [key for key in OF_TRAINING if key != "protocol" and asked[key] != had[key]]
-    if changed := [*changed, *(["flip"] if cfg.flip and not made.flip else [])]:
-        raise UserError(
-            f"{_source(cfg)} holds embeddings, whose {', '.join(changed)} cannot change: give a checkpoint."
-        )
-
-
-def _check_held_out(cfg: DictConfig, trained: DictConfig) -> None:
-    """Another choice of test people than the trained one tests on people that were trained on: it measures memory."""
-    if cfg.dataset != trained.dataset or cfg.allow_trained_people:
-        return
-    for name in dataset_class(cfg).chosen_by:
-        was, asked = (OmegaConf.select(of, f"data.dataset.{name}") for of in (trained, cfg))
-        is_key = plain(cfg)["data"]["dataset"].get(name) == f"${{{name}}}"
-        key = name if is_key else f"data.dataset.{name}"
-        if was != asked:
-            raise UserError(
-                f"{_source(cfg)} was trained with {key}={was}: with {key}={asked}, people it was trained on are among "
-                "the test people. Test its own, or say allow_trained_people=true."
-            )
 
 
 def _reranker(cfg: DictConfig) -> Reranker | None:
