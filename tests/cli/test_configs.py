@@ -112,7 +112,7 @@ def test_a_published_recipe_is_written_out(dataset: str) -> None:
     )
     assert (cfg.data.views, cfg.data.views_of) == (1, "all")
     assert {name: value for name, value in cfg.data.augment.items() if name != "_target_"} == augment | off
-    augmentation = instantiate(cfg.data, dataset=None).augmentation
+    augmentation = instantiate(cfg.data, dataset=None).views.augmentation
     assert (augmentation.fill, augmentation.erase_area, augmentation.erase_ratio) == (127, (0.02, 0.33), (0.3, 3.3))
 
 
