@@ -31,7 +31,7 @@ def test_who_is_overtaken_equals_the_definition(protocol: RetrievalProtocol, gap
     embeddings, catalogue = people(gap)
     unit = embeddings / embeddings.norm(dim=1, keepdim=True)
     near = unit @ unit.T if protocol.normalise else -torch.cdist(embeddings, embeddings)
-    who = catalogue.identities.tolist()
+    who, apart = catalogue.identities.tolist(), never_meet(protocol, catalogue)
     found = evaluate_mixed(embeddings, catalogue, protocol).overtaken
     for search in protocol.searches(catalogue):
         for setting, trials in search.galleries.items():
@@ -42,7 +42,7 @@ def test_who_is_overtaken_equals_the_definition(protocol: RetrievalProtocol, gap
                     mine = [
                         float(near[query, image])
                         for image in gallery.tolist()
-                        if who[image] == who[query] and not leaves(protocol, catalogue, query, image)
+                        if who[image] == who[query] and not apart[query][image]
                     ]
                     strangers = [
                         float(near[query, image])
@@ -72,9 +72,37 @@ def test_a_stranger_as_similar_as_the_best_true_match_overtakes_it() -> None:
     assert found == pytest.approx(float((others >= own).double().mean())) != float((others > own).double().mean())
 
 
-def leaves(protocol: RetrievalProtocol, catalogue: Catalogue, query: int, image: int) -> bool:
-    ignored = protocol.ignored(catalogue[torch.tensor([query])], catalogue[torch.tensor([image])])
-    return ignored is not None and bool(ignored)
+@pytest.mark.parametrize("protocol", [FolderProtocol(), RegDBProtocol(), SYSUProtocol(trials=2)])
+def test_both_modalities_in_one_gallery_are_ranked_as_a_loop_does(protocol: RetrievalProtocol) -> None:
+    """R1 of the first image that may answer: of either modality, but not the query's person by the query's camera."""
+    embeddings, catalogue = people(0.5)
+    unit = embeddings / embeddings.norm(dim=1, keepdim=True)
+    near = unit @ unit.T if protocol.normalise else -torch.cdist(embeddings, embeddings)
+    who, cameras, infrared = (
+        column.tolist() for column in (catalogue.identities, catalogue.cameras, catalogue.infrared)
+    )
+    apart = never_meet(protocol, catalogue)
+    found = evaluate_mixed(embeddings, catalogue, protocol).retrieval
+    for search in protocol.searches(catalogue):
+        for setting, trials in search.galleries.items():
+            right = []
+            for gallery in trials:
+                for query in search.queries.tolist():
+                    rows = {row for row in range(len(who)) if infrared[row] == infrared[query]} | set(gallery.tolist())
+                    rows = {
+                        row
+                        for row in rows
+                        if not (who[row] == who[query] and cameras[row] == cameras[query]) and not apart[query][row]
+                    }
+                    if any(who[row] == who[query] for row in rows):
+                        right.append(who[max(rows, key=lambda row: float(near[query, row]))] == who[query])
+            assert found[setting].r1 == pytest.approx(100 * sum(right) / len(right))
+            assert 0 < found[setting].mAP < 100
+
+
+def never_meet(protocol: RetrievalProtocol, catalogue: Catalogue) -> list[list[bool]]:
+    ignored = protocol.ignored(catalogue, catalogue)
+    return [[False] * len(catalogue)] * len(catalogue) if ignored is None else ignored.tolist()
 
 
 def test_similarities_are_counted_by_kind() -> None:

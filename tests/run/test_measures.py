@@ -1,6 +1,7 @@
 """`evaluate protocol=open_set` and `protocol=mixed`: beside the table, what is asked for."""
 
 import json
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from mpanet_pl import MPANetModule
 from mpanet_pl.data.augment import normalise
 from mpanet_pl.evaluate import evaluate, main
 from mpanet_pl.evaluation import SYSUProtocol
+from mpanet_pl.evaluation import evaluate as evaluate_all
 from mpanet_pl.evaluation.calibration import OF_THE_TEST, Calibration, calibrate
 from mpanet_pl.evaluation.mixed import evaluate_mixed, probe
 from mpanet_pl.evaluation.open_set import evaluate_open_set
@@ -64,6 +66,8 @@ def test_mixed_galleries_are_told(theirs: Path, monkeypatch: pytest.MonkeyPatch)
     expected = evaluate_mixed(*read_features(theirs, infrared_cameras=(3, 6)), SYSUProtocol())
     assert results["mixed"]["overtaken"] == pytest.approx(expected.overtaken)
     assert results["mixed"]["probe"] == pytest.approx(expected.probe)
+    found = results["mixed"]["retrieval"]["all/single"]["r1"]["mean"]
+    assert found == pytest.approx(expected.retrieval["all/single"].r1)
     assert "a linear probe tells the modality" in Path("out/results.md").read_text()
     assert Path("out/similarity_by_modality.png").stat().st_size > 5000
 
@@ -74,6 +78,48 @@ def test_they_may_be_called_protocols(name: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("mpanet_pl.evaluate.run_command", lambda command, function, typed: asked.extend(typed))
     main([f"protocol={name}", "dataset=sysu"])
     assert asked == [f"measure={name}", "dataset=sysu"]
+
+
+MINE = """
+from mpanet_pl.run.measures import Further
+
+
+class Lengths:
+    def __init__(self, *, digits):
+        self.digits = digits
+
+    def __call__(self, material, folder):
+        mean = round(float(material.embeddings.norm(dim=1).mean()), self.digits)
+        (folder / "lengths.txt").write_text(str(mean))
+        return Further([(["length"], [[str(mean)]])], ["lengths are means"])
+
+
+class Backwards:
+    name = "backwards"
+
+    def __call__(self, queries, gallery):
+        return -queries @ gallery.T
+
+    def __str__(self):
+        return "the least similar first"
+"""
+
+
+def test_a_measure_and_a_reranking_of_ones_own(theirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("my_measures.py").write_text(MINE)
+    monkeypatch.syspath_prepend(".")
+    typed = ["measure={_target_: my_measures.Lengths, digits: 3}", "rerank={_target_: my_measures.Backwards}"]
+    results = run(theirs, monkeypatch, *typed)
+    embeddings, catalogue = read_features(theirs, infrared_cameras=(3, 6))
+    assert Path("out/lengths.txt").read_text() == str(round(float(embeddings.norm(dim=1).mean()), 3))
+    table = Path("out/results.md").read_text()
+    assert "| length |" in table
+    assert "lengths are means" in table
+    assert "the least similar first" in results["measured"]["all/single + backwards"]
+    backwards = import_module("my_measures").Backwards()
+    expected = evaluate_all(embeddings, catalogue, SYSUProtocol(), rerank=backwards)["all/single + backwards"]
+    (scores,) = results["scores"].values()
+    assert scores["all/single + backwards"]["mAP"]["mean"] == pytest.approx(expected.mAP)
 
 
 def test_what_cannot_be_measured_says_what_can(

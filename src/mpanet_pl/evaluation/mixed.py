@@ -1,8 +1,8 @@
 """Both modalities in one gallery: whether a network finds the person, or whoever was seen by the same kind of camera.
 
 A network that has not closed the gap between modalities ranks strangers of the query's own modality above the person
-searched for. Three ways to see it: how often that happens, similarities by modality and person, and whether a linear
-probe can tell an embedding's modality.
+searched for. Four ways to see it: how often that happens, R1 and mAP where both modalities stand in the gallery,
+similarities by modality and person, and whether a linear probe can tell an embedding's modality.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.protocols import rows_of
 from mpanet_pl.evaluation.ranking import REMOVED
 from mpanet_pl.evaluation.retrieval import SIMILARITIES_AT_ONCE, Retrieval, directions_of, lengths_of
-from mpanet_pl.evaluation.scoring import check_embeddings, check_finite
+from mpanet_pl.evaluation.scoring import Scores, check_embeddings, check_finite, evaluate
+from mpanet_pl.evaluation.tables import score_values, shown
 from mpanet_pl.interfaces import RetrievalProtocol, Search
 from mpanet_pl.system.precision import full_precision
 
@@ -34,10 +35,42 @@ class MixedScores(NamedTuple):
     similarities: Tensor  # (4, BINS) float64: how often each is met, by `KINDS`, from -1 to 1
     probe: float  # share of embeddings whose modality is told, both modalities weighing alike; 0.5 is chance
     probe_before: float | None = None  # the same of what the neck was given, where that is known
+    retrieval: Mapping[str, Scores] = {}  # setting -> scores of `MixedGallery`
 
     def mean_similarity(self, kind: int) -> float:
         middles = (torch.arange(BINS, dtype=torch.float64) + 0.5) / BINS * 2 - 1
         return float(self.similarities[kind] @ middles / self.similarities[kind].sum())
+
+
+class MixedGallery(RetrievalProtocol):
+    """A protocol whose galleries hold all test images of the query's own modality, too.
+
+    What the query's own camera took of the query's person is left out.
+    """
+
+    def __init__(self, base: RetrievalProtocol) -> None:
+        self.base, self.version = base, base.version
+        self.cmc, self.similarity = base.cmc, base.similarity
+        self.draw = f"{base.draw}, and all test images of the query's own modality"
+
+    def searches(self, catalogue: Catalogue) -> list[Search]:
+        found = []
+        for search in self.base.searches(catalogue):
+            asking = catalogue.infrared[search.queries].unique().tolist()
+            own = torch.cat([rows_of(catalogue, infrared=modality) for modality in asking])
+            galleries = {
+                setting: [torch.cat([images, own]).unique() for images in trials]
+                for setting, trials in search.galleries.items()
+            }
+            measured_by = MixedGallery(search.measured_by) if search.measured_by else None
+            found.append(Search(search.queries, galleries, measured_by))
+        return found
+
+    def ignored(self, queries: Catalogue, gallery: Catalogue) -> Tensor | None:
+        own = (queries.identities[:, None] == gallery.identities) & (queries.cameras[:, None] == gallery.cameras)
+        own &= queries.infrared[:, None] == gallery.infrared
+        ignored = self.base.ignored(queries, gallery)
+        return own if ignored is None else own | ignored
 
 
 @torch.no_grad()
@@ -59,7 +92,8 @@ def evaluate_mixed(
         }
         directions = directions_of(embeddings)
         before = None if descriptors is None else probe(directions_of(descriptors), catalogue)
-        return MixedScores(overtaken, similarities(directions, catalogue), probe(directions, catalogue), before)
+        found = evaluate(embeddings, catalogue, MixedGallery(protocol))
+        return MixedScores(overtaken, similarities(directions, catalogue), probe(directions, catalogue), before, found)
 
 
 def _overtaken(retrieval: Retrieval, search: Search) -> dict[str, float]:
@@ -138,6 +172,13 @@ def mixed_tables(scores: MixedScores) -> list[tuple[Sequence[str], Sequence[Sequ
             [[setting, f"{100 * share:.2f}"] for setting, share in scores.overtaken.items()],
         ),
         (
+            ["mixed gallery, both modalities", "R1", "mAP"],
+            [
+                [setting, *(shown(score_values(score)[name]) for name in ("r1", "mAP"))]
+                for setting, score in scores.retrieval.items()
+            ],
+        ),
+        (
             ["similarity", "mean cosine"],
             [[name, f"{scores.mean_similarity(kind):.4f}"] for kind, name in enumerate(KINDS)],
         ),
@@ -153,6 +194,6 @@ def mixed_tables(scores: MixedScores) -> list[tuple[Sequence[str], Sequence[Sequ
 
 def mixed_values(scores: MixedScores) -> dict[str, Any]:
     means = {name: scores.mean_similarity(kind) for kind, name in enumerate(KINDS)}
-    return {"overtaken": dict(scores.overtaken), "mean_cosine": means, "probe": scores.probe} | (
-        {} if scores.probe_before is None else {"probe_before_neck": scores.probe_before}
-    )
+    retrieval = {setting: score_values(score) for setting, score in scores.retrieval.items()}
+    found = {"overtaken": dict(scores.overtaken), "retrieval": retrieval, "mean_cosine": means, "probe": scores.probe}
+    return found | ({} if scores.probe_before is None else {"probe_before_neck": scores.probe_before})
