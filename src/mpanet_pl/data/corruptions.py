@@ -1,8 +1,9 @@
 """Corruptions of test images (Hendrycks and Dietterich, ICLR 2019), drawn as SYSU-MM01-C and RegDB-C draw them.
 
-An image x in [0, 1] is corrupted after the resize, clipped to [0, 1], and truncated to 8 bits. These are 16 of the
-published 20, written anew: not equal to the release bit by bit. Frost needs its photographs; snow, spatter and rain are
-left out, too. An image's corruption depends on its path, the seed and nothing else.
+An image x in [0, 1] is corrupted after the resize, clipped to [0, 1], and truncated to 8 bits. These are the published
+20, written anew: not equal to the release bit by bit, and frost is drawn where the release has photographs. An infrared
+image is corrupted as ML-MDA does: its noise is one for all channels, it stays grey, and `saturate` leaves it as it is.
+An image's corruption depends on its path, the seed and nothing else.
 """
 
 from __future__ import annotations
@@ -10,18 +11,21 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Callable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import convolve, gaussian_filter, map_coordinates, zoom
+from scipy.ndimage import convolve, gaussian_filter, map_coordinates
+from torch import Tensor
 
+from mpanet_pl.data.blurs import Corruption, Pixels, blurred, enlarged, streaked, to_bytes
+from mpanet_pl.data.randomness import image_keys, uniforms
+from mpanet_pl.data.weather import fog, frost, rain, snow, spatter
 from mpanet_pl.errors import UserError
 
-Pixels = NDArray[np.float64]  # (H, W, 3) in [0, 1]
-Corruption = Callable[[Pixels, int, np.random.Generator], Pixels]  # severity 0 … 4
 ALL = "all"
+CORRUPTING = 12  # purpose of its draws in training, beside those of augmentations
 SIDES = ("visible", "infrared", "both")
 
 
@@ -44,7 +48,7 @@ def speckle_noise(x: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
 
 
 def gaussian_blur(x: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
-    return _blurred(x, (1, 2, 3, 4, 6)[severity])
+    return blurred(x, (1, 2, 3, 4, 6)[severity])
 
 
 def defocus_blur(x: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
@@ -58,7 +62,7 @@ def defocus_blur(x: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
 
 def glass_blur(x: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
     sigma, reach, rounds = ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2))[severity]
-    pixels = np.floor(_blurred(x, sigma) * 255) / 255
+    pixels = np.floor(blurred(x, sigma) * 255) / 255
     height, width = x.shape[:2]
     for _ in range(rounds):
         moves = rng.integers(-reach, reach, (height, width, 2)).tolist()
@@ -67,22 +71,12 @@ def glass_blur(x: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
                 if row < height and column < width:
                     right, down = moves[row][column]
                     pixels[row, column] = pixels[min(row + down, height - 1), min(column + right, width - 1)]
-    return _blurred(pixels, sigma)
+    return blurred(pixels, sigma)
 
 
 def motion_blur(x: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
     radius, sigma = ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15))[severity]
-    angle = np.deg2rad(rng.uniform(-45, 45))
-    weights = np.exp(-(np.arange(2 * radius + 1) ** 2) / (2 * sigma**2))
-    weights /= weights.sum()
-    result, (height, width) = np.zeros_like(x), x.shape[:2]
-    for step, weight in enumerate(weights):
-        down, right = (-int(np.ceil(step * part - 0.5)) for part in (np.sin(angle), np.cos(angle)))
-        if abs(down) >= height or abs(right) >= width:
-            break
-        rows, columns = np.arange(height) - down, np.arange(width) - right
-        result += weight * x[rows.clip(0, height - 1)][:, columns.clip(0, width - 1)]
-    return result
+    return streaked(x, radius, sigma, rng.uniform(-45, 45))
 
 
 def zoom_blur(x: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
@@ -90,23 +84,7 @@ def zoom_blur(x: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
         severity
     ]
     assert abs(1 + step * (count - 1) - most) < step
-    height, width = x.shape[:2]
-    total = x.copy()
-    for factor in 1 + step * np.arange(count):
-        rows, columns = (int(np.ceil(size / factor)) for size in (height, width))
-        top, left = (height - rows) // 2, (width - columns) // 2
-        larger = zoom(x[top : top + rows, left : left + columns], (factor, factor, 1), order=1)
-        up, aside = (larger.shape[0] - height) // 2, (larger.shape[1] - width) // 2
-        total += larger[up : up + height, aside : aside + width]
-    return total / (count + 1)
-
-
-def fog(x: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
-    thickness, decay = ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4))[severity]
-    size = 1 << int(np.ceil(np.log2(max(x.shape[:2]))))
-    plasma = _plasma(size, decay, rng)[: x.shape[0], : x.shape[1], None]
-    brightest = x.max()
-    return (x + thickness * plasma) * brightest / (brightest + thickness)
+    return (x + sum(enlarged(x, factor) for factor in 1 + step * np.arange(count))) / (count + 1)
 
 
 def brightness(x: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
@@ -146,7 +124,7 @@ def elastic_transform(x: Pixels, severity: int, rng: np.random.Generator) -> Pix
 def pixelate(x: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
     height, width = x.shape[:2]
     share = (0.6, 0.5, 0.4, 0.3, 0.25)[severity]
-    small = Image.fromarray(_bytes(x)).resize(
+    small = Image.fromarray(to_bytes(x)).resize(
         (max(1, int(width * share)), max(1, int(height * share))), Image.Resampling.BOX
     )
     return np.asarray(small.resize((width, height), Image.Resampling.NEAREST)) / 255
@@ -154,26 +132,15 @@ def pixelate(x: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
 
 def jpeg_compression(x: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
     file = io.BytesIO()
-    Image.fromarray(_bytes(x)).save(file, "JPEG", quality=(25, 18, 15, 10, 7)[severity])
+    Image.fromarray(to_bytes(x)).save(file, "JPEG", quality=(25, 18, 15, 10, 7)[severity])
     return np.asarray(Image.open(file).convert("RGB")) / 255
 
 
-CORRUPTIONS: dict[str, Corruption] = {
-    corruption.__name__: corruption
-    for corruption in (
-        *(
-            gaussian_noise,
-            shot_noise,
-            impulse_noise,
-            speckle_noise,
-            gaussian_blur,
-            defocus_blur,
-            glass_blur,
-            motion_blur,
-        ),
-        *(zoom_blur, fog, brightness, contrast, saturate, elastic_transform, pixelate, jpeg_compression),
-    )
-}
+NOISES: tuple[Corruption, ...] = (gaussian_noise, shot_noise, impulse_noise, speckle_noise)
+BLURS: tuple[Corruption, ...] = (gaussian_blur, defocus_blur, glass_blur, motion_blur, zoom_blur)
+WEATHER: tuple[Corruption, ...] = (snow, frost, fog, spatter, rain)
+OTHERS: tuple[Corruption, ...] = (brightness, contrast, saturate, elastic_transform, pixelate, jpeg_compression)
+CORRUPTIONS = {corruption.__name__: corruption for corruption in (*NOISES, *BLURS, *WEATHER, *OTHERS)}
 
 
 class Corrupt:
@@ -204,36 +171,41 @@ class Corrupt:
         if self.of != "both" and infrared != (self.of == "infrared"):
             return pixels
         rng = np.random.default_rng([*hashlib.sha256(os.fsencode(path)).digest()[:8], self.seed])
-        kind, severity = int(rng.integers(len(CORRUPTIONS))), int(rng.integers(5))
-        chosen = list(CORRUPTIONS.values())[kind] if self.name == ALL else CORRUPTIONS[self.name]
-        found = chosen(pixels / 255, severity if self.severity is None else self.severity - 1, rng)
-        return _bytes(np.broadcast_to(found.mean(2, keepdims=True), found.shape) if infrared else found)
+        return corrupted(pixels, self.name, self.severity, infrared, rng)
 
 
-def _bytes(x: Pixels) -> NDArray[np.uint8]:
-    return (x.clip(0, 1) * 255 + 1e-6).astype(np.uint8)  # truncated; what was a byte stays that byte
+class CorruptTraining:
+    """Corruptions as an augmentation: a share of the training images of either modality, drawn anew in each epoch.
+
+    Whoever trains with it has seen what `corrupt` tests with: scores there are then not of the unknown.
+    """
+
+    def __init__(self, share: float, seed: int) -> None:
+        self.share, self.seed = share, seed
+
+    def __str__(self) -> str:
+        kinds = f"one of the {len(CORRUPTIONS)} corruptions that corrupt=all tests with"
+        return f"{self.share:.0%} of the training images had {kinds}"
+
+    def __call__(self, images: Tensor, index: Tensor, infrared: Tensor, occurrence: Tensor, epoch: int) -> Tensor:
+        """uint8 images (B, 3, H, W) -> the same, some of them corrupted in place."""
+        keys = image_keys(self.seed, epoch, index, occurrence)
+        chosen = (uniforms(keys, 1, CORRUPTING)[:, 0] < self.share).nonzero().flatten().tolist()
+        for row in chosen:
+            rng = np.random.default_rng(int(keys[row]) % 2**63)
+            picture = images[row].permute(1, 2, 0).numpy()
+            images[row] = torch.from_numpy(corrupted(picture, ALL, None, bool(infrared[row]), rng)).permute(2, 0, 1)
+        return images
 
 
-def _blurred(x: Pixels, sigma: float) -> Pixels:
-    return gaussian_filter(x, (sigma, sigma, 0), mode="nearest")
-
-
-def _plasma(size: int, decay: float, rng: np.random.Generator) -> Pixels:
-    """(size, size) in [0, 1], a diamond-square map that is a torus."""
-    heights, step, wobble = np.zeros((size, size)), size, 100.0
-    while step >= 2:
-        half = step // 2
-        corners = heights[::step, ::step]
-        total = corners + np.roll(corners, -1, 0)
-        heights[half::step, half::step] = _wobbled(total + np.roll(total, -1, 1), wobble, rng)
-        middles = heights[half::step, half::step]
-        beside, above = corners + np.roll(corners, -1, 1), corners + np.roll(corners, -1, 0)
-        heights[::step, half::step] = _wobbled(beside + middles + np.roll(middles, 1, 0), wobble, rng)
-        heights[half::step, ::step] = _wobbled(above + middles + np.roll(middles, 1, 1), wobble, rng)
-        step, wobble = half, wobble / decay
-    heights -= heights.min()
-    return heights / max(heights.max(), 1e-12)
-
-
-def _wobbled(total: Pixels, wobble: float, rng: np.random.Generator) -> Pixels:
-    return total / 4 + wobble * rng.uniform(-wobble, wobble, total.shape)
+def corrupted(
+    pixels: NDArray[np.uint8], name: str, severity: int | None, infrared: bool, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """uint8 (H, W, 3) -> the same; a corruption of `all` and a severity of 1 to 5 are drawn where none is named."""
+    kind, drawn = int(rng.integers(len(CORRUPTIONS))), int(rng.integers(5))
+    chosen = list(CORRUPTIONS.values())[kind] if name == ALL else CORRUPTIONS[name]
+    if infrared and chosen is saturate:
+        return pixels
+    x = pixels / 255
+    found = chosen(x[..., :1] if infrared and chosen in NOISES else x, drawn if severity is None else severity - 1, rng)
+    return to_bytes(np.broadcast_to(found.mean(2, keepdims=True), x.shape) if infrared else found)

@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Sampler
 from mpanet_pl.data.augment import Augment, Augmentation, normalise
 from mpanet_pl.data.cache import open_splits
 from mpanet_pl.data.catalogue import Batch, Catalogue, Dataset, check_labels
-from mpanet_pl.data.corruptions import Corrupt
+from mpanet_pl.data.corruptions import Corrupt, CorruptTraining
 from mpanet_pl.data.draws import DRAWS, Draw, Named
 from mpanet_pl.data.images import Images
 from mpanet_pl.data.joint import Joint
@@ -37,7 +37,7 @@ from mpanet_pl.data.views import Views
 from mpanet_pl.errors import UserError
 from mpanet_pl.system.cores import usable_cores
 from mpanet_pl.system.hints import Range
-from mpanet_pl.system.ranges import Count, Part, Place, Seed, Workers, checked, number
+from mpanet_pl.system.ranges import Count, Part, Place, Probability, Seed, Workers, checked, number
 
 
 class NotSetUp(UserError, AttributeError):
@@ -78,6 +78,7 @@ class ReIDDataModule(LightningDataModule):
         corrupt: corruptions of the test images, `all` or one by name (see `mpanet_pl.data.corruptions`); None: none.
         severity: of corruptions, 1 to 5; None: uniform.
         corrupted: `visible`, `infrared` or `both`, the images that are.
+        corrupt_training: the share of training images that are corrupted, too, in one of all ways drawn anew each time.
         augment_by: each `frame` is augmented by draws of its own, or all of a `track` alike.
 
     Raises:
@@ -126,11 +127,13 @@ class ReIDDataModule(LightningDataModule):
         corrupt: str | None = None,
         severity: Annotated[int, number(1, 5)] | None = None,
         corrupted: Literal["visible", "infrared", "both"] = "visible",
+        corrupt_training: Probability = 0.0,
     ) -> None:
         super().__init__()
         if corrupt is None and severity is not None:
             raise UserError("data.severity is of corruptions: say data.corrupt=all, or which.")
         self.corrupt = Corrupt(corrupt, severity=severity, of=corrupted, seed=seed) if corrupt else None
+        self.corrupt_training = CorruptTraining(corrupt_training, seed) if corrupt_training else None
         self.frames: int | None = getattr(dataset, "frames", None) if frames == "auto" else frames
         self.frames_by, self.augment_by = frames_by, augment_by
         self.dataset, self.validation, self.cache = dataset, validation, cache
@@ -277,10 +280,11 @@ class ReIDDataModule(LightningDataModule):
         images: Pictures = self.images(frames)
         if self.corrupt and is_test:
             images = Corrupted(images, frames, self.corrupt)
+        spoil = self.corrupt_training if catalogue is self.train else None
+        words: dict[str, Any] = {"source": self.dataset, "is_test": is_test, "spoil": spoil}
         if tracklets is None:
-            return RowsOf(images, catalogue, self.dataset, is_test=is_test)
-        alike = self.augment_by == "track"
-        return Clips(images, tracklets, seed=self.seed, alike=alike, source=self.dataset, is_test=is_test)
+            return RowsOf(images, catalogue, **words)
+        return Clips(images, tracklets, seed=self.seed, alike=self.augment_by == "track", **words)
 
     def _loader(self, catalogue: Catalogue, batches: Sampler[Any], *, stays: bool) -> DataLoader[Batch]:
         """Only the training loader's workers stay between epochs: two loaders would hold twice the processes."""

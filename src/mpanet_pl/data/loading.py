@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from mpanet_pl.data.catalogue import Batch, Catalogue, Dataset
-from mpanet_pl.data.corruptions import Corrupt
+from mpanet_pl.data.corruptions import Corrupt, CorruptTraining
 from mpanet_pl.data.sampler import Rows, TrainingBatches
 from mpanet_pl.data.tracklets import Tracklets
 
@@ -73,8 +73,17 @@ class Corrupted:
 class RowsOf(TorchDataset[Batch]):
     """A catalogue's images, fetched by the batch; it says whose they are to whoever scores them."""
 
-    def __init__(self, images: Pictures, catalogue: Catalogue, source: Dataset, *, is_test: bool) -> None:
+    def __init__(
+        self,
+        images: Pictures,
+        catalogue: Catalogue,
+        source: Dataset,
+        *,
+        is_test: bool,
+        spoil: CorruptTraining | None = None,
+    ) -> None:
         self.images, self.catalogue, self.source, self.is_test = images, catalogue, source, is_test
+        self.spoil = spoil
         self.identities: Tensor = catalogue.identities
         self.cameras: Tensor = catalogue.cameras
         self.infrared: Tensor = catalogue.infrared
@@ -85,17 +94,26 @@ class RowsOf(TorchDataset[Batch]):
     def __getitem__(self, rows: list[int]) -> Batch:
         index = torch.tensor(rows, dtype=torch.int64)
         occurrence = torch.tensor(rows.occurrence) if isinstance(rows, Rows) else torch.zeros_like(index)
+        return self._batch(index, index, occurrence, rows)
+
+    def _batch(
+        self, images: Tensor, index: Tensor, occurrence: Tensor, rows: list[int], frames: int | None = None
+    ) -> Batch:
+        """Images by their rows, and every column of their catalogue's rows `index`."""
         columns = self.identities[index], self.cameras[index], self.infrared[index]
-        return Batch(self.images[index], *columns, index, occurrence)
+        pictures = self.images[images]
+        if self.spoil and isinstance(rows, Rows):
+            pictures = self.spoil(pictures, images, columns[2], occurrence, rows.epoch)
+        return Batch(pictures, *columns, index, occurrence, frames)
 
 
 class Clips(RowsOf):
     """Tracklets, fetched by the batch: T frames each, and every column as often."""
 
     def __init__(
-        self, images: Pictures, tracklets: Tracklets, *, seed: int, alike: bool, source: Dataset, is_test: bool
+        self, images: Pictures, tracklets: Tracklets, *, seed: int, alike: bool, source: Dataset, **words: Any
     ) -> None:
-        super().__init__(images, tracklets.catalogue, source, is_test=is_test)
+        super().__init__(images, tracklets.catalogue, source, **words)
         self.tracklets, self.seed, self.alike = tracklets, seed, alike
 
     def __len__(self) -> int:
@@ -112,5 +130,4 @@ class Clips(RowsOf):
         occurrence = occurrence.repeat_interleave(count)
         if not self.alike:  # a frame is augmented as the track's image of another occurrence would be
             occurrence = occurrence * count + torch.arange(count).repeat(len(rows))
-        columns = self.identities[index], self.cameras[index], self.infrared[index]
-        return Batch(self.images[chosen.flatten()], *columns, index, occurrence, count)
+        return self._batch(chosen.flatten(), index, occurrence, rows, count)
