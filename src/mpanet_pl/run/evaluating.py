@@ -27,6 +27,7 @@ from mpanet_pl.evaluation.slices import table as slice_table
 from mpanet_pl.evaluation.tables import Results, print_tables
 from mpanet_pl.features.queries import QUERIES, write_queries
 from mpanet_pl.interfaces import Reranker, RetrievalProtocol
+from mpanet_pl.run.corrupting import Asked, corrupted_scores, report_corrupted
 from mpanet_pl.run.datasets import build_data, build_protocol, settle_trial
 from mpanet_pl.run.examination import Examiner, Know, Tested, know_nothing
 from mpanet_pl.run.measures import MEASURES, Further, Material, Measure
@@ -60,6 +61,8 @@ def _check_settings(cfg: DictConfig) -> None:
     if cfg.protocol is None:
         raise UserError("protocol=null leaves nothing to measure by: leave it out.")
     _measure(cfg)
+    if Asked.of(cfg) and cfg.features:
+        raise UserError("corrupt needs a checkpoint: features are of the images as they were.")
     if not isinstance(cfg.rank_list, int) and cfg.rank_list not in CHOICES:
         raise UserError(f"rank_list is {', '.join(CHOICES)} or a person's number, got '{cfg.rank_list}'.")
     if not cfg.save_features:
@@ -153,6 +156,12 @@ def measure_network(cfg: DictConfig, request: Request, subject: Subject, know: K
         if calibrates:
             trainer.validate(subject.module, datamodule=data, verbose=False)
         tested = examiner.test(trainer, subject.module)
+        asked = Asked.of(cfg)
+        spoilt = (
+            corrupted_scores(asked, data, protocol, tested.embeddings, examiner.embeds(trainer, subject.module))
+            if asked
+            else {}
+        )
         if not trainer.is_global_zero:
             return
         before = ["embeddings are descriptors, before the neck"] if cfg.embedding == "descriptor" else []
@@ -164,6 +173,10 @@ def measure_network(cfg: DictConfig, request: Request, subject: Subject, know: K
         origin = _provenance(cfg, request, Record.of(trainer, **_of_run(cfg))) | {"network": sha256(cfg.ckpt)}
         descriptors = examiner.descriptors(trainer, subject.module) if cfg.measure == "mixed" else None
         material = Material(tested.embeddings, data.test, protocol, examiner.held_out(), descriptors)
+        if asked:
+            grid, remarks = report_corrupted(spoilt, tested.scores, asked, folder)
+            tested = tested._replace(tables=[*tested.tables, grid], remarks=[*tested.remarks, *remarks])
+            print_tables([grid], remarks)
         report(folder, cfg, saved, material, tested, origin, subject.root, labels)
         draw_pictures(folder, tested, examiner, subject.module, cfg.rank_list)
 

@@ -117,6 +117,15 @@ class Examiner:
         told = [self.knowledge.table(nuances)], self.knowledge.remarks(nuances)
         return Tested(self.scoring.scores, embeddings, nuances, *told, network)
 
+    def embeds(self, trainer: pl.Trainer, module: MPANetModule) -> Callable[[], Tensor | None]:
+        """A function that embeds the test images as the data module has them now; None on ranks that do not score."""
+
+        def embed() -> Tensor | None:
+            trainer.test(module, datamodule=self.data, verbose=False)
+            return self.scoring.embeddings if trainer.is_global_zero else None
+
+        return embed
+
     def held_out(self) -> Calibration | None:
         """Of the training people on whom the last validation was, where that was on such people, and of all images."""
         embeddings = self.scoring.validated

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from mpanet_pl.system.hints import Range
 from mpanet_pl.system.keys import Checkpoint, ClassOrWord, Hints, Run, WordOrList, group, keys, text
-from mpanet_pl.system.ranges import Count, Place, Seed, Share, Weight, Workers
+from mpanet_pl.system.ranges import Count, Place, Seed, Share, Weight, Workers, number
 
 DATA = group("mpanet_pl.data.ReIDDataModule")
 TRAINER = group("mpanet_pl.run.trainer.KEYS")
@@ -47,7 +47,10 @@ EVALUATE = keys(
     features__data_dir__save_features__run_dir=Place | None,
     name__notes__dataset__method=str | None,
     rerank__measure=ClassOrWord | None,
-    k1__k2__last_stride=Count | None,
+    k1__k2__last_stride__draws=Count | None,
+    corrupt=WordOrList | None,
+    severity=Annotated[int, number(1, 5)] | None,
+    corrupted=Literal["visible", "infrared", "both", "queries", "gallery"],
     rank_list=Annotated[int | str, text("spread, first, worst or a person's number")],
     slices=WordOrList | None,
     embedding=Literal["embedding", "descriptor"],

@@ -223,7 +223,8 @@ def _results(
     score: float | None,
 ) -> Results:
     last = tested["last"]
-    notes = [*record.changes, *([record.ended] if record.ended else [])]
+    spoilt = [str(examiner.data.corrupt_training)] if examiner.data.corrupt_training else []
+    notes = [*record.changes, *([record.ended] if record.ended else []), *spoilt]
     return Results.of(
         {row: result.scores for row, result in tested.items()},
         examiner.published,
