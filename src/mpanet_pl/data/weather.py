@@ -20,7 +20,7 @@ FAR = 20  # pixels from an edge, beyond which water is even
 def fog(x: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
     thickness, decay = ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4))[severity]
     brightest = x.max()
-    layer = plasma(*x.shape[:2], decay, rng)[..., None]
+    layer = plasma(x.shape[0], x.shape[1], decay, rng)[..., None]
     return (x + thickness * layer) * brightest / (brightest + thickness)
 
 
@@ -41,7 +41,8 @@ def snow(x: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
 
 def frost(x: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
     kept, laid_over = ((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75))[severity]
-    return kept * x + laid_over * frosted_glass(*x.shape[:2], rng)[..., None]
+    glass = frosted_glass(x.shape[0], x.shape[1], rng)
+    return kept * x + laid_over * glass[..., None]
 
 
 def frosted_glass(height: int, width: int, rng: np.random.Generator) -> Pixels:

@@ -51,7 +51,7 @@ class Asked(NamedTuple):
         whose = cfg.corrupted
         if whose not in (*SIDES, *ROLES):
             raise UserError(f"corrupted is one of {', '.join((*SIDES, *ROLES))}, got {whose!r}.")
-        severities = [cfg.severity] if cfg.severity else [None] if names == [ALL] else [1, 2, 3, 4, 5]
+        severities: list[int | None] = [cfg.severity] if cfg.severity else [None] if names == [ALL] else [1, 2, 3, 4, 5]
         return cls(names, severities, whose, cfg.draws or DRAWS.get(names[0], 1))
 
 
