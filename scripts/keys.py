@@ -23,8 +23,8 @@ import hydra
 import yaml
 
 from mpanet_pl.__main__ import commands
-from mpanet_pl.cli.groups import config_folder
 from mpanet_pl.cli.conforming import BROUGHT, COMMANDS
+from mpanet_pl.cli.groups import config_folder
 from mpanet_pl.run.settings import plain
 from mpanet_pl.system.hints import NOTHING, Range, members, part_of, words
 from mpanet_pl.system.keys import Keys, is_within, leaves
