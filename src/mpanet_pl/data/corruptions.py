@@ -161,6 +161,13 @@ class Corrupt:
             raise UserError(f"corrupted is one of {', '.join(SIDES)}, got {of!r}.")
         self.name, self.severity, self.of, self.seed = name, severity, of, seed
 
+    @classmethod
+    def asked(cls, name: str | None, severity: int | None, of: str, seed: int) -> Corrupt | None:
+        """What a data module is asked for; None: nothing."""
+        if name is None and severity is not None:
+            raise UserError("data.severity is of corruptions: say data.corrupt=all, or which.")
+        return cls(name, severity=severity, of=of, seed=seed) if name else None
+
     def __str__(self) -> str:
         severity = "uniform over 1 to 5" if self.severity is None else self.severity
         kinds = f"uniform over {len(CORRUPTIONS)}" if self.name == ALL else self.name

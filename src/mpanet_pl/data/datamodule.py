@@ -72,8 +72,8 @@ class ReIDDataModule(LightningDataModule):
             the originals each time.
         seed: of what is drawn, 0 or more.
         frames: T, how many frames stand for a tracklet, of datasets that have some; a row of the catalogues is then a
-            tracklet, and a batch holds its T frames one after another. "auto": as many as the dataset says, which may
-            be none. None: every frame is an image of its own.
+            tracklet, and a batch holds its T frames one after another. "auto": as many as the dataset says, if any.
+            None: every frame is an image of its own.
         frames_by: which frames, `strips` or `linspace` (see `mpanet_pl.data.tracklets`).
         corrupt: corruptions of the test images, `all` or one by name (see `mpanet_pl.data.corruptions`); None: none.
         severity: of corruptions, 1 to 5; None: uniform.
@@ -130,9 +130,7 @@ class ReIDDataModule(LightningDataModule):
         corrupt_training: Probability = 0.0,
     ) -> None:
         super().__init__()
-        if corrupt is None and severity is not None:
-            raise UserError("data.severity is of corruptions: say data.corrupt=all, or which.")
-        self.corrupt = Corrupt(corrupt, severity=severity, of=corrupted, seed=seed) if corrupt else None
+        self.corrupt = Corrupt.asked(corrupt, severity, corrupted, seed)
         self.corrupt_training = CorruptTraining(corrupt_training, seed) if corrupt_training else None
         self.frames: int | None = getattr(dataset, "frames", None) if frames == "auto" else frames
         self.frames_by, self.augment_by = frames_by, augment_by
@@ -195,7 +193,7 @@ class ReIDDataModule(LightningDataModule):
             self._tracklets[id(made[key].catalogue)] = made[key], every[key]
 
     def training_batches(self, rank: int = 0, world: int = 1) -> TrainingBatches:
-        """A rank's rows of each batch; raises a `UserError` where the training split cannot fill such batches."""
+        """A rank's rows of each batch; a `UserError` where the training split cannot fill such batches."""
         return TrainingBatches(
             self.train,
             identities_per_batch=self.identities_per_batch,
@@ -262,10 +260,8 @@ class ReIDDataModule(LightningDataModule):
         return 0, 1
 
     def _workers(self) -> int:
-        if self.workers is not None:
-            return self.workers
-        if self.cache:
-            return 0
+        if self.workers is not None or self.cache:
+            return self.workers or 0
         ranks_here = self.trainer.num_devices if self.trainer is not None else 1
         return max(1, usable_cores() // ranks_here)
 
