@@ -34,6 +34,7 @@ SMALL_WORLD = [
     "trainer.max_epochs=3",
     "validation.start=1",
     "trainer.check_val_every_n_epoch=2",
+    "validation.last=false",
 ]
 
 

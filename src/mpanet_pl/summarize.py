@@ -12,7 +12,8 @@ EXPLANATION = """
 Every run below the folders is read: the ten trials of RegDB, several seeds, a sweep. Runs of one dataset and one
 configuration that ran alike are a group, whatever their trial and seed, and each group is averaged, and compared with
 the first where both were asked the same queries. Runs that did not finish are listed; trials that are missing or there
-twice are said. The table is printed and left in the first folder as summary.md, summary.csv and summary.json."""
+twice are said. The table is printed and left in the first folder as index.html (a
+leaderboard with cost and links), summary.md, summary.csv and summary.json."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

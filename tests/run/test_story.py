@@ -54,7 +54,7 @@ def test_rows_and_pictures_are_traced_to_their_checkpoints(
     """The pictures are of the last epoch's weights, also where another is the best, and so is the row "last"."""
     run, pictured = shutil.copytree(finished, tmp_path / "run"), {}
 
-    def seen(folder: Path, tested: Any, examiner: Any, module: MPANetModule) -> None:
+    def seen(folder: Path, tested: Any, examiner: Any, module: MPANetModule, cut: Any) -> None:
         pictured.update({key: value.clone() for key, value in module.state_dict().items()})
 
     monkeypatch.setattr(training, "draw_pictures", seen)
@@ -66,6 +66,16 @@ def test_rows_and_pictures_are_traced_to_their_checkpoints(
         "best": {"checkpoint": "checkpoints/best.ckpt", "epoch": 2},
     }
     assert results["scores"]["last"] != results["scores"]["best"]
+
+
+def test_a_run_leaves_a_page_with_every_picture_and_a_log(finished: Path) -> None:
+    page, log = (finished / "index.html").read_text(), (finished / "run.log").read_text()
+    drawn = sorted(file.name for file in finished.glob("*.png"))
+    names = ["cmc", "curves", "embeddings", "patterns", "rank_list", "rank_list_worst", "similarities"]
+    assert drawn == [f"{name}.png" for name in names]
+    assert page.count("<figure") == len(drawn)
+    assert [f"epoch {number}/3  total" in log for number in (1, 2, 3, 4)] == [True, True, True, False]
+    assert "epoch 2/3  val/monitor" in log
 
 
 @pytest.mark.slow

@@ -79,7 +79,7 @@ def test_a_named_choice_names_its_groups_in_the_order_they_were_run_in(tmp_path:
             tmp_path / rung, 60, date=f"2026-01-01T0{hour}:00:00", rung=rung, model={"network": {"patterns": patterns}}
         )
     groups = summarize([tmp_path]).groups
-    assert [group.name for group in groups] == ["regdb rung=baseline", "regdb rung=patterns", "regdb rung=full"]
+    assert [group.name for group in groups] == ["regdb baseline", "regdb patterns", "regdb full"]
 
 
 def test_nuances_are_shown_by_their_means_and_siblings_by_nuance(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_groups_are_compared_with_the_first_where_they_can_be(tmp_path: Path) ->
     summary = summarize([tmp_path])
     header, rows = summary.tables()[1]
     assert header[:2] == ["setting", "result"]
-    first, second = "regdb rung=baseline", "regdb rung=full"
+    first, second = "regdb baseline", "regdb full"
     assert [cells[:2] for cells in rows] == [[SETTINGS[0], name] for name in (first, second, f"{second} − {first}")]
     assert rows[2][2].startswith("+")
     assert not any("rung=other" in cells[1] for cells in rows)

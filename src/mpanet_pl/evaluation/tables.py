@@ -109,12 +109,12 @@ class Results:
     def print(self, console: Console | None = None, extra: Sequence[str] = ()) -> None:
         """The table of scores and how they were measured, with lines of the caller's own; the rest is in results.md."""
         console = console or Console()
-        table = self._scores_table(narrow=console.is_terminal)
-        print_tables([table], [*self._measured(), *extra, *self.notes], console)
+        table = self.scores_table(narrow=console.is_terminal)
+        print_tables([table], [*self.how(), *extra, *self.notes], console)
 
     def markdown(self) -> str:
-        remarks = [*self._measured(), *self.table_notes, *self.notes, *self._origin()]
-        return markdown([self._scores_table(), *self.tables], remarks)
+        remarks = [*self.how(), *self.table_notes, *self.notes, *self._origin()]
+        return markdown([self.scores_table(), *self.tables], remarks)
 
     def label(self, row: str) -> str:
         """A row's name in a table, which says what it was selected on."""
@@ -127,7 +127,7 @@ class Results:
         value = self.provenance.get("monitored")
         return float(value) if isinstance(value, int | float) else None
 
-    def _scores_table(self, narrow: bool = False) -> Grid:
+    def scores_table(self, narrow: bool = False) -> Grid:
         return ["setting", "result", *COLUMNS.values()], self._score_rows(narrow)
 
     def _score_rows(self, narrow: bool) -> list[list[str]]:
@@ -146,7 +146,8 @@ class Results:
             lines += [["" if i else setting, *cells] for i, cells in enumerate(own)]
         return lines
 
-    def _measured(self) -> list[str]:
+    def how(self) -> list[str]:
+        """How the scores were measured."""
         settings: dict[str, list[str]] = {}
         for setting, way in self.measured.items():
             settings.setdefault(way, []).append(setting)

@@ -132,8 +132,6 @@ class Comparison:
         return [one.sentence for one in self.told if one.score in ("r1", "mAP")]
 
     def write(self, folder: Path) -> None:
-        from mpanet_pl.run.pictures import draw_differences
-
         methods = {m.letter: {"path": str(m.path), "result": m.row, "runs": len(m.runs)} for m in self.methods}
         plain = {"methods": methods, "differences": [asdict(one) for one in self.told]}
         files = {
@@ -145,12 +143,17 @@ class Comparison:
         for name, text in files.items():
             with written_aside(folder / name) as aside:
                 aside.write_text(text + "\n", encoding="utf-8")
+        self.draw(folder / "comparison.png")
+
+    def draw(self, path: Path) -> None:
+        from mpanet_pl.run.pictures import draw_differences
+
         rows: dict[str, dict[str, tuple[float, float, float]]] = {}
         for one in self.told:
             if one.score in ("r1", "mAP"):
-                label = f"{one.setting.replace('_', ' ')}, {one.method} − A"
+                label = f"{one.setting.replace('_', ' ')}, {one.method} − {self.methods[0].letter}"
                 rows.setdefault(label, {})[COLUMNS[one.score]] = (one.difference, *one.ci)
-        draw_differences(rows, folder / "comparison.png")
+        draw_differences(rows, path)
 
 
 def compare_methods(

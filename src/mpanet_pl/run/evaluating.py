@@ -27,15 +27,18 @@ from mpanet_pl.evaluation.slices import table as slice_table
 from mpanet_pl.evaluation.tables import Results, print_tables
 from mpanet_pl.features.queries import QUERIES, write_queries
 from mpanet_pl.interfaces import Reranker, RetrievalProtocol
+from mpanet_pl.run.calibrating import cut_of
 from mpanet_pl.run.corrupting import Asked, corrupted_scores, report_corrupted
 from mpanet_pl.run.datasets import build_data, build_protocol, settle_trial
 from mpanet_pl.run.examination import Examiner, Know, Tested, know_nothing
+from mpanet_pl.run.logbook import logged
 from mpanet_pl.run.measures import MEASURES, Further, Material, Measure
 from mpanet_pl.run.pictures import draw_cmc
 from mpanet_pl.run.pictures.rank_list import CHOICES
 from mpanet_pl.run.record import Record
 from mpanet_pl.run.report import draw_pictures
 from mpanet_pl.run.run_folder import run_folder
+from mpanet_pl.run.run_page import write_run_page
 from mpanet_pl.run.settings import NOTHING_TYPED, Request, plain
 from mpanet_pl.run.subject_settings import settings_for
 from mpanet_pl.run.subjects import Saved, Subject, read_subject, save_features
@@ -101,11 +104,12 @@ def measure_saved(cfg: DictConfig, request: Request, subject: Subject, saved: Sa
     check_kinds(_slices_of(cfg), {}, saved.catalogue)
     protocol, scores = _scored(cfg, saved)
     record = Record.here(torch.device("cpu"), str(saved.embeddings.dtype), **_of_run(cfg))
-    with run_folder(cfg, request) as folder:
+    with run_folder(cfg, request) as folder, logged(folder):
         draw_cmc(scores, folder / "cmc.png")
         origin = _provenance(cfg, request, record)
         material = Material(saved.embeddings, saved.catalogue, protocol)
-        report(folder, cfg, saved, material, Tested(scores, saved.embeddings), origin, subject.root)
+        results = report(folder, cfg, saved, material, Tested(scores, saved.embeddings), origin, subject.root)
+        write_run_page(folder, results)
 
 
 def _scored(cfg: DictConfig, saved: Saved) -> tuple[RetrievalProtocol, dict[str, Scores]]:
@@ -152,7 +156,7 @@ def measure_network(cfg: DictConfig, request: Request, subject: Subject, know: K
     trainer = build_trainer(
         exact_where_narrow(cfg.trainer, subject.module, data.height, data.width), examiner.callbacks
     )
-    with run_folder(cfg, request) as folder:
+    with run_folder(cfg, request) as folder, logged(folder):
         if calibrates:
             trainer.validate(subject.module, datamodule=data, verbose=False)
         tested = examiner.test(trainer, subject.module)
@@ -177,8 +181,11 @@ def measure_network(cfg: DictConfig, request: Request, subject: Subject, know: K
             grid, remarks = report_corrupted(spoilt, tested.scores, asked, folder)
             tested = tested._replace(tables=[*tested.tables, grid], remarks=[*tested.remarks, *remarks])
             print_tables([grid], remarks)
-        report(folder, cfg, saved, material, tested, origin, subject.root, labels)
-        draw_pictures(folder, tested, examiner, subject.module, cfg.rank_list)
+        results = report(folder, cfg, saved, material, tested, origin, subject.root, labels)
+        draw_pictures(
+            folder, tested, examiner, subject.module, cfg.rank_list, cut_of(results.threshold, examiner.data.test)
+        )
+        write_run_page(folder, results)
 
 
 def _held_out(trained: Mapping[str, Any] | None, cfg: DictConfig) -> bool:
@@ -204,7 +211,7 @@ def report(
     origin: Mapping[str, Any],
     trained: Mapping[str, Any] | None,
     labels: Labels | None = None,
-) -> None:
+) -> Results:
     row, kinds, protocol = str(cfg.name or saved.name), _slices_of(cfg), material.protocol
     found = slices(saved.embeddings, saved.catalogue, protocol, kinds, labels, tested.scores) if kinds else []
     elsewhere = trained is not None and trained.get("dataset") != cfg.dataset
@@ -242,6 +249,7 @@ def report(
     print(f"\nFiles: {folder}")
     if cfg.save_features:
         save_features(Path(cfg.save_features), saved, cfg, trained)
+    return results
 
 
 def _reranker(cfg: DictConfig) -> Reranker | None:

@@ -31,6 +31,8 @@ OF_NO_MATTER = (
     *("run_dir", "resume", "logger", "save_features", "data_dir"),
     *("data.workers", "data.cache", "data.eval_batch_size"),
 )
+NAMED = ("name", *(f"{of}{name}" for of in ("", "trained.") for name in ("method", "rung", "experiment")))  # of keys
+NO_NAME = "none"
 LEFT_OUT = re.compile(r"; \d+ of \d+ queries have a true match")
 TRIALS = {RegDB.config: REGDB_TRIALS}  # over which results of a dataset are means
 
@@ -209,19 +211,36 @@ def grouped(runs: Iterable[Run]) -> list[Group]:
         members: dict[frozenset[tuple[str, str]], list[Run]] = defaultdict(list)
         for run in same_kind:
             members[frozenset(run.configuration.items())].append(run)
-        telling = _telling_keys([its_runs[0].configuration for its_runs in members.values()])
-        for its_runs in members.values():
-            configuration = its_runs[0].configuration
-            own = (f"{key}={_short(configuration[key])}" for key in telling if key in configuration)
-            groups.append(Group(" ".join([kind, *own]), *without_copies(its_runs)))
+        labels = _labels([its_runs[0].configuration for its_runs in members.values()])
+        for label, its_runs in zip(labels, members.values(), strict=True):
+            groups.append(Group(" ".join(filter(None, [kind, label])), *without_copies(its_runs)))
     return groups
 
 
-def _telling_keys(configurations: Sequence[Mapping[str, str]]) -> list[str]:
-    """The keys in which they differ; a named choice, such as `rung`, alone where its value differs in each of them.
+def _labels(configurations: Sequence[Mapping[str, str]]) -> list[str]:
+    """What tells each from the others: the names of its method, rung and experiment, and the keys in which those differ
+    that share these names.
 
-    >>> _telling_keys([{"rung": "full", "a.b": "1", "c": "2"}, {"rung": "baseline", "a.b": "0", "c": "2"}])
-    ['rung']
+    >>> _labels([{"rung": "full", "a.b": "1", "c": "2"}, {"rung": "baseline", "a.b": "0", "c": "2"}])
+    ['full', 'baseline']
+    >>> _labels([{"method": "agw", "a.lr": "1"}, {"method": "mpanet", "a.lr": "2"}, {"method": "mpanet", "a.lr": "3"}])
+    ['agw', 'mpanet a.lr=2', 'mpanet a.lr=3']
+    """
+    names = [name for name in NAMED if len({configuration.get(name) for configuration in configurations}) > 1]
+    labels = []
+    for configuration in configurations:
+        own = [configuration[name] for name in names if configuration.get(name, NO_NAME) not in (NO_NAME, "None")]
+        alike = [other for other in configurations if all(other.get(n) == configuration.get(n) for n in names)]
+        telling = [key for key in _telling_keys(alike) if key in configuration]
+        labels.append(" ".join([*own, *(f"{key}={_short(configuration[key])}" for key in telling)]))
+    return labels
+
+
+def _telling_keys(configurations: Sequence[Mapping[str, str]]) -> list[str]:
+    """The keys in which they differ; a choice, such as `ckpt`, alone where its value differs in each of them.
+
+    >>> _telling_keys([{"ckpt": "1", "a.b": "1", "c": "2"}, {"ckpt": "2", "a.b": "0", "c": "2"}])
+    ['ckpt']
     >>> _telling_keys([{"a.b": "1", "a.c": "1"}, {"a.b": "0", "a.c": "1"}])
     ['a.b']
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -12,19 +12,23 @@ from torch import Tensor
 
 from mpanet_pl.data import Catalogue
 from mpanet_pl.data.augment import normalise
-from mpanet_pl.evaluation.tables import Results
+from mpanet_pl.evaluation.tables import Results, markdown
 from mpanet_pl.module import MPANetModule
 from mpanet_pl.run import pictures
 from mpanet_pl.run.callbacks.checkpoints import LAST
 from mpanet_pl.run.examination import Examiner, Tested
-from mpanet_pl.run.pictures.rank_list import SPREAD
+from mpanet_pl.run.logbook import say
+from mpanet_pl.run.pictures.embeddings import Cut
+from mpanet_pl.run.pictures.rank_list import SPREAD, WORST
 from mpanet_pl.system.shell import typed
+
+logger = logging.getLogger(__name__)
 
 PEOPLE = 4  # whose pattern maps are pictured, in both modalities
 PEOPLE_CHOSEN = "people at equal distances in the list of the test people, the first image of each modality"
 
 NEXT = """
-Files: {folder}
+Files: {folder}, pictures and tables: index.html
 Next:  python -m mpanet_pl.evaluate {ckpt} rerank=k_reciprocal
        python -m mpanet_pl.embed {ckpt} images=… out=people         a gallery of your images, then
        python -m mpanet_pl.search gallery=people queries=…          who is this?
@@ -36,36 +40,47 @@ def print_end(results: Results, tested: Tested, examiner: Examiner, folder: Path
     """The table, a line each on nuances, on how it was measured and on the files, and what to do next."""
     lines = [examiner.knowledge.line(tested.nuances)] if examiner.knowledge else []
     results.print(extra=[line for line in (*lines, examiner.chance) if line])
+    logger.info("results\n%s", markdown([results.scores_table()], results.notes).replace("\n", "\n  "))
     ckpt, resume = typed("ckpt", folder / LAST), typed("resume", folder)
     print(NEXT.format(folder=folder, ckpt=ckpt, resume=resume))
 
 
 def draw_pictures(
-    folder: Path, tested: Tested, examiner: Examiner, module: MPANetModule, rank_list: str | int = SPREAD
+    folder: Path,
+    tested: Tested,
+    examiner: Examiner,
+    module: MPANetModule,
+    rank_list: str | int = SPREAD,
+    cut: Cut | None = None,
 ) -> None:
-    """Of one test and the weights that `module` was tested with; a picture that fails costs itself alone."""
-    for name, draw in _pictures(folder, tested, examiner, module, rank_list):
+    """Of one test and the weights that `module` was tested with; a picture that fails costs itself alone.
+
+    Beside the rank list that is asked for stands that of the worst queries. `cut` is the run's own threshold.
+    """
+    for name, draw in _pictures(folder, tested, examiner, module, rank_list, cut):
         try:
             draw()
         except Exception as error:  # a font, a full disk, a set of people nobody thought of
-            print(f"{name} could not be drawn: {error}", file=sys.stderr)
+            say(f"{name} could not be drawn: {error}")
 
 
 def _pictures(
-    folder: Path, tested: Tested, examiner: Examiner, module: MPANetModule, choice: str | int
+    folder: Path, tested: Tested, examiner: Examiner, module: MPANetModule, choice: str | int, cut: Cut | None
 ) -> Iterator[tuple[str, Callable[[], None]]]:
     test, images = examiner.data.test, examiner.data.images(examiner.data.test)
     if (folder / "metrics.csv").exists():
         yield "curves.png", partial(pictures.draw_curves, folder / "metrics.csv", folder / "curves.png")
     yield "cmc.png", partial(pictures.draw_cmc, tested.scores, folder / "cmc.png")
 
-    def rank_list() -> None:
+    def rank_list(name: str, choice: str | int) -> None:
         ranked = pictures.best_ranked(tested.embeddings, test, examiner.protocol, choice=choice)
-        pictures.draw_rank_list(ranked, images, folder / "rank_list.png")
+        pictures.draw_rank_list(ranked, images, test, folder / name)
 
-    yield "rank_list.png", rank_list
-    for name, draw in (("embeddings", pictures.draw_embeddings), ("similarities", pictures.draw_similarities)):
-        yield f"{name}.png", partial(draw, tested.embeddings, test, folder / f"{name}.png")
+    for name, chosen in (("rank_list.png", choice), ("rank_list_worst.png", WORST)):
+        yield name, partial(rank_list, name, chosen)
+    yield "embeddings.png", partial(pictures.draw_embeddings, tested.embeddings, test, folder / "embeddings.png")
+    similarities = partial(pictures.draw_similarities, tested.embeddings, test, folder / "similarities.png", cut)
+    yield "similarities.png", similarities
 
     def patterns() -> None:
         rows = _both_modalities(test)

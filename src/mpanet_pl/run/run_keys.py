@@ -16,7 +16,7 @@ MODEL = group(
     _recursive_=Annotated[bool, Range("false: the module builds its own parts", lambda value: value is False)],
     _convert_=Annotated[str, Range("all: a checkpoint keeps plain values", lambda value: value == "all")],
 )
-VALIDATION: Hints = {"on": Literal["test", "held_out"], "start": Count, "monitor": list[str] | None}
+VALIDATION: Hints = {"on": Literal["test", "held_out"], "start": Count, "last": bool, "monitor": list[str] | None}
 OF_DATA = keys(
     data=DATA,
     protocol=group() | None,
@@ -33,7 +33,7 @@ TRAIN = keys(
     trainer=TRAINER,
     validation=group(VALIDATION),
     logger__callbacks=Mapping[str, Any] | None,  # by name: their `_target_`s say what they take
-    method__rung=str,
+    method__rung__experiment=str,
     resume=Run | None,
     run_dir=Place | None,
     trust=WordOrList,

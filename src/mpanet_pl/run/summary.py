@@ -31,6 +31,7 @@ from mpanet_pl.run.compared import Method, method_of
 from mpanet_pl.run.comparing import Comparison, comparison
 from mpanet_pl.run.repeats import Group, Run, grouped
 from mpanet_pl.run.run_folder import CONFIG
+from mpanet_pl.run.summary_page import write_summary_page
 from mpanet_pl.run.sweep_ranking import rankings
 from mpanet_pl.system.files import written_aside
 
@@ -115,6 +116,8 @@ class Summary:
             writer = csv.writer(file)
             writer.writerow(["runs", "setting", "result", "score", "n", "mean", "std", "low", "high"])
             writer.writerows(self._values())
+
+        write_summary_page(folder, self)
 
     def _values(self) -> list[list[Any]]:
         """One line for each number."""

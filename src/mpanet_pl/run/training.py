@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,17 +22,30 @@ from mpanet_pl.evaluation.tables import JSON as RESULTS
 from mpanet_pl.evaluation.tables import MARKDOWN, Results
 from mpanet_pl.features.queries import QUERIES, write_queries
 from mpanet_pl.module import MPANetModule
-from mpanet_pl.run.calibrating import keep_in, threshold_of
-from mpanet_pl.run.callbacks import Checkpoints, FiniteGuard, LiveProgress, Reopened, RunLogger, SeededEpochs, Timing
+from mpanet_pl.run.calibrating import cut_of, keep_in, threshold_of
+from mpanet_pl.run.callbacks import (
+    Checkpoints,
+    FiniteGuard,
+    LiveProgress,
+    Reopened,
+    RunLogger,
+    ScoredAtTheEnd,
+    SeededEpochs,
+    Timing,
+)
 from mpanet_pl.run.callbacks.checkpoints import BEST, LAST, epochs_done
 from mpanet_pl.run.datasets import build_data, build_protocol, settle_trial
 from mpanet_pl.run.examination import Examiner, Know, Tested, know_nothing
+from mpanet_pl.run.logbook import logged
 from mpanet_pl.run.loggers import build_loggers, check_loggers, tell
 from mpanet_pl.run.record import Record
 from mpanet_pl.run.report import draw_pictures, print_end
 from mpanet_pl.run.run_folder import begun_in_sweep, reopen, run_folder
+from mpanet_pl.run.run_page import write_run_page
 from mpanet_pl.run.settings import NOTHING_TYPED, Request, plain, settled
 from mpanet_pl.run.trainer import build_trainer, exact_where_narrow, failures_explained, isolated, quiet
+
+logger = logging.getLogger(__name__)
 
 
 def train(cfg: DictConfig, request: Request = NOTHING_TYPED, know: Know = know_nothing) -> float | None:
@@ -67,7 +81,7 @@ def train(cfg: DictConfig, request: Request = NOTHING_TYPED, know: Know = know_n
         module.trainer = trainer
         module.configure_optimizers()
         module.trainer = None
-        with run_folder(cfg, request, resumed) as folder, failures_explained(folder):
+        with run_folder(cfg, request, resumed) as folder, logged(folder), failures_explained(folder):
             return fit_and_test(cfg, request, folder, module, examiner)
 
 
@@ -112,9 +126,11 @@ def fit_and_test(
 ) -> float | None:
     """Train from the last finished epoch on, test, and leave the results in the run's folder."""
     done, earlier = epochs_done(folder), Record.in_folder(folder)
+    logger.info("%s%s", " ".join(["train", *request.overrides]), f", after epoch {done}" if done else "")
     loggers = build_loggers(cfg, folder, earlier)
     records = RunLogger(folder, done)
     watching = [FiniteGuard(examiner.data.train.paths), SeededEpochs(cfg.seed), *examiner.callbacks]
+    watching += [ScoredAtTheEnd()] if cfg.validation.get("last") else []
     own = [instantiate(callback) for callback in cfg.callbacks.values()]
     if done:  # the rate that it found is in the checkpoint, and its search would make Lightning forget where it was
         own = [callback for callback in own if not isinstance(callback, LearningRateFinder)]
@@ -131,6 +147,7 @@ def fit_and_test(
     checkpoints.seen = Seen.of(examiner.data.train, examiner.data.files(examiner.data.train, every=True))
     if trainer.is_global_zero:
         replace(record, epochs=done).write(folder)
+        logger.info("%s", _first_lines(record, examiner, module))
     trainer.fit(
         module,
         datamodule=examiner.data,
@@ -158,16 +175,29 @@ def fit_and_test(
         )
         results.write(folder)  # before anything that may fail
         record.write(folder)
-        draw_pictures(folder, tested["last"], examiner, module)
-        for logger in loggers.values():
-            tell(logger, results, folder)
+        draw_pictures(folder, tested["last"], examiner, module, cut=cut_of(threshold, examiner.data.test))
+        for one in loggers.values():
+            tell(one, results, folder)
         print_end(results, tested["last"], examiner, folder)
+        write_run_page(folder, results)
     return score
+
+
+def _first_lines(record: Record, examiner: Examiner, module: MPANetModule) -> str:
+    """What runs where, for the log."""
+    train, test = examiner.data.train, examiner.data.test
+    weights = sum(weight.numel() for weight in module.network.parameters())
+    versions = ", ".join(f"{name} {number}" for name, number in record.versions.items())
+    return (
+        f"{record.dataset}: {len(train)} images of {train.num_identities} people to train on, {len(test)} of "
+        f"{test.num_identities} to test; {weights} weights; {record.device}, {record.ranks} ranks, "
+        f"{record.precision}; {versions}"
+    )
 
 
 def _versions(loggers: dict[str, Any]) -> dict[str, Any]:
     """By which each logger knows this run, to go on with it."""
-    return {name: logger.version for name, logger in loggers.items()}
+    return {name: one.version for name, one in loggers.items()}
 
 
 def _leave_thresholds(

@@ -1,9 +1,10 @@
-"""Contact sheets: tiles of equal size in rows, with a title over each column and a caption beside each row."""
+"""Contact sheets: tiles of equal size in rows, titles over columns, captions beside rows, notes below tiles."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont
@@ -14,8 +15,14 @@ from mpanet_pl.system.files import written_aside
 TILE_HEIGHT = 192
 GAP = 6
 LINE = 18  # a line of text
+NOTE_LINE = 15  # of a note
 INK = "#222222"
 PAPER = "white"
+
+
+class Note(NamedTuple):
+    text: str
+    colour: str = INK
 
 
 def tile(image: Tensor) -> Image.Image:
@@ -29,13 +36,18 @@ def lay_out(
     *,
     titles: Sequence[str] = (),
     captions: Sequence[str] = (),
+    notes: Sequence[Sequence[Note]] = (),
     heading: str = "",
+    legend: Image.Image | None = None,
 ) -> Image.Image:
     """Rows of tiles, a row may be short; with titles, the first column stands a little apart.
 
-    The `heading` says how the rows were chosen, above all, in as many lines as it takes.
+    The `heading` says how the rows were chosen, above all, in as many lines as it takes. Each tile's note stands below
+    it, and the `legend` below all.
     """
     width, height = rows[0][0].size
+    below = NOTE_LINE * max((note.text.count("\n") + 1 for row in notes for note in row), default=0)
+    step = height + below + GAP
     across = max(len(titles), *(len(row) for row in rows))
     lines = [line for caption in captions for line in caption.splitlines()]
     margin = max((round(font().getlength(line)) for line in lines), default=-GAP) + 2 * GAP
@@ -44,18 +56,23 @@ def lay_out(
     told = wrapped(heading, places[-1] + width - GAP) if heading else []
     over = len(told) * LINE + GAP * bool(told)
     head += over
-    sheet = Image.new("RGB", (places[-1] + width + GAP, head + len(rows) * (height + GAP)), PAPER)
+    foot = legend.height + GAP if legend else 0
+    sheet = Image.new("RGB", (places[-1] + width + GAP, head + len(rows) * step + foot), PAPER)
     draw = ImageDraw.Draw(sheet)
     for number, line in enumerate(told):
         draw.text((GAP, GAP + number * LINE), line, INK, font())
     for place, title in zip(places, titles, strict=False):
         draw.text((place + width / 2, head - GAP / 2), title, INK, font(), anchor="md")
     for number, row in enumerate(rows):
-        top = head + number * (height + GAP)
+        top = head + number * step
         if captions:
             draw.text((margin - GAP, top + height / 2), captions[number], INK, font(), anchor="rm", align="right")
         for place, one in zip(places, row, strict=False):
             sheet.paste(one, (place, top))
+        for place, note in zip(places, notes[number] if notes else (), strict=False):
+            draw.text((place + width / 2, top + height), note.text, note.colour, font(11), anchor="ma", align="center")
+    if legend:
+        sheet.paste(legend, (GAP, sheet.height - foot))
     return sheet
 
 
@@ -70,10 +87,10 @@ def wrapped(text: str, width: float) -> list[str]:
     return lines
 
 
-def font() -> ImageFont.FreeTypeFont:
+def font(size: int = 13) -> ImageFont.FreeTypeFont:
     """The font of the diagrams, which matplotlib brings along."""
     file = f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf"
-    return ImageFont.truetype(file, 13, layout_engine=ImageFont.Layout.BASIC)
+    return ImageFont.truetype(file, size, layout_engine=ImageFont.Layout.BASIC)
 
 
 def save(sheet: Image.Image, path: Path) -> None:

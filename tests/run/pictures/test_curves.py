@@ -72,9 +72,12 @@ def test_bars_of_the_cmc_are_the_intervals(tmp_path, monkeypatch):
     monkeypatch.setattr(curves, "save", lambda figure, path: drawn.append(figure))
     draw_cmc({"one": scores, "other": scores}, tmp_path / "cmc.png")
     bars = [bar for lines in drawn[0].axes[0].collections for bar in lines.get_segments()]
-    assert [bar[:, 1].tolist() for bar in bars] == [list(scores.ci[name]) for name in ("r1", "r5", "r10")] * 2
-    assert [round(bar[0, 0]) for bar in bars] == [1, 5, 10] * 2
-    assert bars[0][0, 0] != bars[3][0, 0], "one above the other would hide it"
+    assert [bar[:, 1].tolist() for bar in bars] == [list(scores.ci[name]) for name in ("r1", "r5", "r10", "r20")] * 2
+    assert [round(bar[0, 0]) for bar in bars] == [1, 5, 10, 20] * 2
+    assert bars[0][0, 0] != bars[4][0, 0], "one above the other would hide it"
+    lines = drawn[0].axes[0].lines
+    assert [line.get_xdata()[-1] for line in lines] == [20, 20], "the curve reaches 100 at 13 and stays there"
+    assert lines[0].get_marker() != lines[1].get_marker()
 
 
 def test_labels_keep_their_order_and_distance():

@@ -3,7 +3,8 @@ import torch
 from PIL import Image
 
 from mpanet_pl.data.catalogue import Catalogue
-from mpanet_pl.run.pictures.embeddings import draw_embeddings, draw_similarities
+from mpanet_pl.run.pictures import embeddings as pictured
+from mpanet_pl.run.pictures.embeddings import Cut, draw_embeddings, draw_similarities
 from mpanet_pl.run.pictures.tsne import neighbourhoods, principal_components, tsne
 
 IDENTITIES = torch.arange(120) % 12
@@ -38,6 +39,24 @@ def test_principal_components_hold_the_most_variance():
     centred = vectors - vectors.mean(dim=0)
     assert torch.cosine_similarity(components[:, 0], centred[:, 1], dim=0).abs() > 0.98
     assert torch.cosine_similarity(components[:, 1], centred[:, 3], dim=0).abs() > 0.98
+
+
+def test_the_cut_says_the_errors_that_it_buys(people, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(pictured, "save", lambda figure, path: drawn.append(figure))
+    embeddings, catalogue = people
+    for cut in (Cut(0.5, "mine"), None):
+        draw_similarities(embeddings, catalogue, tmp_path / "similarities.png", cut)
+    unit = torch.nn.functional.normalize(embeddings)
+    cosines = unit[~INFRARED] @ unit[INFRARED].T
+    same = IDENTITIES[~INFRARED, None] == IDENTITIES[INFRARED]
+    told, usual = ([text.get_text() for text in figure.axes[0].get_legend().texts] for figure in drawn)
+    assert f"accepted wrongly {100 * (cosines[~same] >= 0.5).float().mean():.1f} %" in told[0]
+    assert f"missed {100 * (cosines[same] < 0.5).float().mean():.1f} %" in told[1]
+    assert told[2] == "mine: cosine 0.500"
+    errors = [float(text.removesuffix(" %").rpartition(" ")[2]) for text in usual[:2]]
+    assert abs(errors[0] - errors[1]) < 100 / int(same.sum())
+    assert usual[2].startswith("equal error: cosine ")
 
 
 def test_both_pictures_are_drawn(people, tmp_path):

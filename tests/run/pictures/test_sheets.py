@@ -11,8 +11,8 @@ from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import evaluate
 from mpanet_pl.evaluation.protocols import FolderProtocol, LLCMProtocol, RegDBProtocol, SYSUProtocol
 from mpanet_pl.run.pictures.pattern_maps import BOX, draw_patterns
-from mpanet_pl.run.pictures.rank_list import RIGHT, WRONG, RankList, best_ranked, draw_rank_list
-from mpanet_pl.system.sheet import GAP, LINE, TILE_HEIGHT
+from mpanet_pl.run.pictures.rank_list import RIGHT, WRONG, RankList, _note, best_ranked, draw_rank_list
+from mpanet_pl.system.sheet import GAP, LINE, NOTE_LINE, TILE_HEIGHT
 
 WIDTH = TILE_HEIGHT // 2  # of a tile of a 16×8 image
 FIRST, HEAD = GAP, LINE + GAP  # where a sheet with titles has its first tile
@@ -48,7 +48,7 @@ def test_places_are_the_most_similar_that_may_meet(protocol):
     gallery = next(iter(search.galleries.values()))[0].tolist()
     vectors = torch.nn.functional.normalize(embeddings, dim=1) if protocol.normalise else embeddings
     assert len(ranks.queries) == 4
-    for query, ranked, right in zip(*(column.tolist() for column in ranks[:3]), strict=True):
+    for query, ranked, right, similarity in zip(*(column.tolist() for column in ranks[:4]), strict=True):
         meets = [
             row
             for row in gallery
@@ -58,6 +58,8 @@ def test_places_are_the_most_similar_that_may_meet(protocol):
         truth = sorted(meets, key=lambda row: (vectors[query] - vectors[row]).norm().item())[:6]
         assert ranked == truth
         assert right == [bool(CATALOGUE.identities[row] == CATALOGUE.identities[query]) for row in truth]
+        if protocol.similarity == "cosine":
+            assert similarity == pytest.approx([float(vectors[query] @ vectors[row]) for row in truth], abs=1e-6)
 
 
 def test_queries_are_spread_over_those_whose_identity_can_be_found():
@@ -69,12 +71,22 @@ def test_queries_are_spread_over_those_whose_identity_can_be_found():
 
 
 def test_a_rank_list_frames_right_and_wrong_and_leaves_gaps(tmp_path):
-    ranks = RankList(torch.tensor([0]), torch.tensor([[1, 2, -1]]), torch.tensor([[True, False, False]]))
-    draw_rank_list(ranks, grey(3), tmp_path / "ranks.png")
+    places = [torch.tensor([[1, 2, -1]]), torch.tensor([[True, False, False]]), torch.tensor([[0.9, 0.5, 0.0]])]
+    draw_rank_list(RankList(torch.tensor([0]), *places), grey(3), CATALOGUE, tmp_path / "ranks.png")
     sheet = pixels(tmp_path / "ranks.png")
+    below = sheet.crop((0, HEAD + TILE_HEIGHT, sheet.width, sheet.height)).convert("L").point(lambda dark: dark < 200)
+    written = [below.crop((left, 0, left + WIDTH, below.height)).getbbox() for left in (FIRST, FIRST + STEP + APART)]
+    assert None not in written, "person and camera below the query; mark, person, camera and similarity below a place"
+    assert sheet.height == HEAD + TILE_HEIGHT + 2 * NOTE_LINE + GAP
     edges = [(FIRST + i * STEP + APART * (i > 0), HEAD + TILE_HEIGHT // 2) for i in range(3)]
     assert [sheet.getpixel(edge) for edge in edges] == [(100,) * 3, ImageColor.getrgb(RIGHT), ImageColor.getrgb(WRONG)]
     assert sheet.width == FIRST + 4 * STEP + APART
+
+
+@pytest.mark.parametrize(("right", "note"), [(True, "✓ 1  c2\n0.912"), (False, "✗ 1  c2\n0.912")])
+def test_a_place_says_whom_it_shows_and_how_alike_with_a_mark(right, note):
+    row = next(row for row, path in enumerate(CATALOGUE.paths) if "0001_c2" in path)
+    assert _note(CATALOGUE, row, right, 0.9123).text == note
 
 
 def test_a_rank_list_says_how_its_queries_were_chosen(tmp_path):
@@ -93,8 +105,8 @@ def test_a_rank_list_says_how_its_queries_were_chosen(tmp_path):
         ranks = best_ranked(embeddings, CATALOGUE, protocol, choice=choice, queries=4, places=3)
         assert f"infrared_to_visible: {words}" in ranks.chosen
         assert ranks.queries.tolist() == queries.tolist()
-        draw_rank_list(ranks, grey(len(CATALOGUE)), tmp_path / "said.png")
-        draw_rank_list(ranks._replace(chosen=""), grey(len(CATALOGUE)), tmp_path / "bare.png")
+        draw_rank_list(ranks, grey(len(CATALOGUE)), CATALOGUE, tmp_path / "said.png")
+        draw_rank_list(ranks._replace(chosen=""), grey(len(CATALOGUE)), CATALOGUE, tmp_path / "bare.png")
         said, bare = pixels(tmp_path / "said.png"), pixels(tmp_path / "bare.png")
         heights.add(said.height - bare.height)
         written = said.crop((0, 0, said.width, said.height - bare.height)).convert("L").point(lambda value: value < 128)

@@ -2,7 +2,7 @@
 
 from mpanet_pl.run.callbacks.checkpoints import AtomicCheckpoints, Checkpoints
 from mpanet_pl.run.callbacks.guards import FiniteGuard
-from mpanet_pl.run.callbacks.live import LiveProgress
+from mpanet_pl.run.callbacks.live import LiveProgress, ScoredAtTheEnd
 from mpanet_pl.run.callbacks.records import Reopened, RunLogger, Timing
 from mpanet_pl.run.callbacks.seeding import SeededEpochs
 
@@ -13,6 +13,7 @@ __all__ = [
     "LiveProgress",
     "Reopened",
     "RunLogger",
+    "ScoredAtTheEnd",
     "SeededEpochs",
     "Timing",
 ]

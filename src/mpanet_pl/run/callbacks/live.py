@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -16,6 +17,8 @@ from rich.text import Text
 
 from mpanet_pl.evaluation.callback import MONITOR
 from mpanet_pl.system.progress import SECONDS_BETWEEN_LINES
+
+logger = logging.getLogger(__name__)
 
 COLUMNS = 100
 
@@ -42,8 +45,16 @@ class TermsBelow(Progress):
         yield from (Text(task.fields["terms"]) for task in self.tasks)
 
 
+class ScoredAtTheEnd(pl.Callback):
+    """The last epoch is validated, however often the others are: a run's curve reaches its end."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if trainer.current_epoch + 1 == trainer.max_epochs and trainer.check_val_every_n_epoch:
+            trainer.check_val_every_n_epoch = 1
+
+
 class LiveProgress(ProgressBar):
-    """One bar over all epochs. The terms shown are those of the last logged step."""
+    """One bar over all epochs. The terms shown are those of the last logged step. Each epoch is a line of the log."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,6 +97,8 @@ class LiveProgress(ProgressBar):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         last = trainer.current_epoch + 1 == trainer.max_epochs
+        terms = "  ".join(self._terms(trainer))
+        logger.info("epoch %d/%d  %s", trainer.current_epoch + 1, trainer.max_epochs or 0, terms)
         if not self.bar and not self.quiet and (last or time.monotonic() - self.said > SECONDS_BETWEEN_LINES):
             self.said = time.monotonic()
             epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
@@ -95,7 +108,8 @@ class LiveProgress(ProgressBar):
         if not self.quiet and not trainer.sanity_checking and MONITOR in trainer.callback_metrics:
             epoch, score = trainer.current_epoch, float(trainer.callback_metrics[MONITOR])
             epoch += trainer.state.fn == TrainerFn.FITTING  # afterwards they are counted as done
-            self._say(f"epoch {epoch}/{trainer.max_epochs}  {MONITOR} {score:.2f} %")
+            self._say(line := f"epoch {epoch}/{trainer.max_epochs}  {MONITOR} {score:.2f} %")
+            logger.info("%s", line)
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self._stop()

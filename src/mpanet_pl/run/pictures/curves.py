@@ -18,10 +18,10 @@ from mpanet_pl.evaluation.gallery_sizes import Trade
 from mpanet_pl.evaluation.outcomes import RANKS
 from mpanet_pl.evaluation.scoring import Scores
 from mpanet_pl.evaluation.verification import Verification
-from mpanet_pl.run.pictures.diagram import COLOURS, INK, figure, label_ends, save, tidy
+from mpanet_pl.run.pictures.diagram import COLOURS, INK, MARKERS, figure, label_ends, save, tidy
 
 LOSSES = "loss terms and their weighted total"
-SCORES = "test set: R1 (solid), mAP (dashed), percent"
+SCORES = "validation: R1 (solid, ●), mAP (dashed, ▲), percent"
 RATE = "learning rate"
 NOT_A_LOSS = ("lr", "alpha", "accuracy")
 LAST_RANK = 20
@@ -84,7 +84,8 @@ def _draw_scores(axes: Axes, scores: Mapping[str, Curve]) -> None:
         label = setting.removeprefix("val/").replace("_", " ")
         lines.append(_line(axes, curve, label=label, color=next(colours)))
         if f"{setting}/mAP" in scores:
-            _line(axes, scores[f"{setting}/mAP"], color=lines[-1].get_color(), linestyle=(0, (4, 2)))
+            dashed = {"color": lines[-1].get_color(), "linestyle": (0, (4, 2)), "marker": "^"}
+            _line(axes, scores[f"{setting}/mAP"], **dashed)
     label_ends(axes, lines)
 
 
@@ -155,15 +156,26 @@ def draw_cmc(scores: Mapping[str, Scores], path: Path) -> None:
     tidy(axes, "queries that find their identity among the first k, percent", "k")
     lines = []
     for number, (colour, (setting, score)) in enumerate(zip(COLOURS, scores.items(), strict=False)):
-        curve = score.cmc[:LAST_RANK].tolist()
+        curve = _to_rank_20(score.cmc)
         label = f"{setting.replace('_', ' ')}, R1 {curve[0]:.1f}"
-        lines.append(_line(axes, (list(range(1, len(curve) + 1)), curve), label=label, color=colour))
+        style = {"color": colour, "marker": MARKERS[number % len(MARKERS)], "markersize": 3.5}
+        lines.append(_line(axes, (list(range(1, len(curve) + 1)), curve), label=label, **style))
         beside = 0.12 * (number - (len(scores) - 1) / 2)  # so that settings' bars do not cover one another
         for name, (low, high) in score.ci.items():
-            if name in RANKS and RANKS[name] <= len(curve):
+            if name in RANKS:
                 axes.vlines(RANKS[name] + beside, low, high, color=colour, linewidth=1)
     axes.set_xlim(0.5, LAST_RANK + 0.5)
     axes.set_xticks([1, 5, 10, 15, 20])
-    axes.set_ylim(top=100)
+    axes.set_ylim(top=100.5)
     label_ends(axes, lines)
     save(drawn, path)
+
+
+def _to_rank_20(cmc: Tensor) -> list[float]:
+    """The curve (R,), which ends where it reaches 100, up to rank 20.
+
+    >>> _to_rank_20(torch.tensor([80.0, 100.0]))[:4]
+    [80.0, 100.0, 100.0, 100.0]
+    """
+    curve: list[float] = cmc[:LAST_RANK].tolist()
+    return curve + curve[-1:] * (LAST_RANK - len(curve))

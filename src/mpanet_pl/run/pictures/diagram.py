@@ -14,6 +14,7 @@ from mpanet_pl.system.files import written_aside
 
 # Okabe and Ito's palette without its yellow, which is faint on white; brown takes its place.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C510A", "#555555")
+MARKERS = "os^DvPX*"  # one beside each colour
 INK = "#222222"
 DOTS_PER_INCH = 150
 

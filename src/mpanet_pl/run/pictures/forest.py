@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from mpanet_pl.run.pictures.diagram import COLOURS, INK, figure, save, tidy
-
-MARKERS = "os^"
+from mpanet_pl.run.pictures.diagram import COLOURS, INK, MARKERS, figure, save, tidy
 
 
 def draw_differences(rows: Mapping[str, Mapping[str, tuple[float, float, float]]], path: Path) -> None:

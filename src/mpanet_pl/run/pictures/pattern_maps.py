@@ -12,10 +12,11 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from mpanet_pl.system.sheet import lay_out, save, tile
+from mpanet_pl.system.sheet import GAP, INK, LINE, PAPER, font, lay_out, save, tile
 
-COLOURS = torch.tensor(matplotlib.colormaps["inferno"].resampled(256)(range(256)))[:, :3].float()
-BOX = "#00E5FF"
+COLOURS = torch.tensor(matplotlib.colormaps["plasma"].resampled(256)(range(256)))[:, :3].float()
+BOX = "#00B7FF"
+BAR = (160, 12)  # pixels of the legend's scale
 
 
 def draw_patterns(
@@ -30,7 +31,8 @@ def draw_patterns(
     """Images (B, 3, H, W) uint8, their maps (B, P, h, w) and, where known, their nuances' boxes (B, K, 4).
 
     Each pattern's colours run from its weakest to its strongest response on the whole sheet, so that images can be
-    compared; a cross marks an image's strongest cell. Boxes are in fractions of the image, NaN where not visible.
+    compared; a cross marks an image's strongest cell. Boxes are in fractions of the image, NaN where not visible. The
+    legend says so below the sheet.
     """
     strength = _stretched(maps.float().cpu())
     rows = []
@@ -40,7 +42,23 @@ def draw_patterns(
             _outline(plain, boxes[number])
         rows.append([plain, *(_overlaid(tile(image), one) for one in strength[number])])
     titles = ["image", *(f"map {p}" for p in range(1, maps.shape[1] + 1))]
-    save(lay_out(rows, titles=titles, captions=captions, heading=heading), path)
+    save(lay_out(rows, titles=titles, captions=captions, heading=heading, legend=_legend(boxes is not None)), path)
+
+
+def _legend(with_boxes: bool) -> Image.Image:
+    """What colours, cross and boxes mean, in two lines."""
+    parts = "+ the strongest cell of an image" + "; blue box: what the drawing knows of this person" * with_boxes
+    weakest, strongest = "a map's weakest response", "its strongest, over all images of this sheet"
+    left = round(font().getlength(weakest)) + GAP
+    width = max(left + BAR[0] + GAP + font().getlength(strongest), font().getlength(parts))
+    legend = Image.new("RGB", (round(width), 2 * LINE), PAPER)
+    draw = ImageDraw.Draw(legend)
+    scale = Image.fromarray((COLOURS[None] * 255).byte().numpy()).resize(BAR)
+    legend.paste(scale, (left, (LINE - BAR[1]) // 2))
+    draw.text((0, 0), weakest, INK, font())
+    draw.text((left + BAR[0] + GAP, 0), strongest, INK, font())
+    draw.text((0, LINE), parts, INK, font())
+    return legend
 
 
 def _stretched(maps: Tensor) -> Tensor:
@@ -50,12 +68,13 @@ def _stretched(maps: Tensor) -> Tensor:
 
 
 def _overlaid(picture: Image.Image, strength: Tensor) -> Image.Image:
-    """The picture in dim grey, glowing where the map (h, w) in [0, 1] is strong."""
+    """The picture in bright grey, coloured the more the stronger the map (h, w) in [0, 1] is."""
     size = (picture.height, picture.width)
     smooth = interpolate(strength[None, None], size, mode="bilinear", align_corners=False)[0, 0]
     grey = torch.from_numpy(np.array(picture.convert("L")))[..., None] / 255
     glow = COLOURS[(smooth * 255).long()]  # (H, W, 3)
-    mixed = grey * 0.8 * (1 - 0.8 * smooth[..., None]) + glow * 0.8 * smooth[..., None]
+    share = 0.15 + 0.7 * smooth[..., None]
+    mixed = (0.3 + 0.7 * grey) * (1 - share) + glow * share
     overlaid = Image.fromarray((mixed.clamp(0, 1) * 255).byte().numpy())
     _cross(overlaid, strength)
     return overlaid
@@ -66,8 +85,9 @@ def _cross(picture: Image.Image, strength: Tensor) -> None:
     x = (column + 0.5) / strength.shape[1] * picture.width
     y = (row + 0.5) / strength.shape[0] * picture.height
     draw = ImageDraw.Draw(picture)
-    for line in ((x - 5, y, x + 5, y), (x, y - 5, x, y + 5)):
-        draw.line(line, fill="white", width=2)
+    for colour, width in (("black", 4), ("white", 2)):  # seen on any colour
+        for line in ((x - 5, y, x + 5, y), (x, y - 5, x, y + 5)):
+            draw.line(line, fill=colour, width=width)
 
 
 def _outline(picture: Image.Image, boxes: Tensor) -> None:
@@ -75,4 +95,4 @@ def _outline(picture: Image.Image, boxes: Tensor) -> None:
     visible = boxes[~boxes.isnan().any(dim=1)]
     for left, top, right, bottom in visible.tolist():
         corners = (left * picture.width, top * picture.height, right * picture.width, bottom * picture.height)
-        draw.rectangle(corners, outline=BOX)
+        draw.rectangle(corners, outline=BOX, width=2)

@@ -1,4 +1,4 @@
-"""Rank lists: queries, and the gallery images that come first for each, right ones framed green and wrong ones red."""
+"""Rank lists: queries, and the gallery images that come first for each, with person, camera, similarity and a mark."""
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ from mpanet_pl.data.catalogue import Catalogue
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import evaluate
 from mpanet_pl.interfaces import RetrievalProtocol, Search, Similarity
-from mpanet_pl.system.sheet import lay_out, save, tile
+from mpanet_pl.system.sheet import Note, lay_out, save, tile
 
 CHOICES = SPREAD, FIRST, WORST = "spread", "first", "worst"
-RIGHT, WRONG = "#12A150", "#D62F1F"
+RIGHT, WRONG = "#0B7A3B", "#C4261D"
+KEY: dict[Similarity, str] = {
+    "cosine": "person, camera, cosine similarity",
+    "product": "person, camera, inner product",
+    "euclidean": "person, camera, minus the Euclidean distance",
+}
 
 
 class RankList(NamedTuple):
@@ -26,6 +31,7 @@ class RankList(NamedTuple):
     queries: Tensor  # (Q,) int64
     ranked: Tensor  # (Q, T) int64, -1 where a query meets fewer images
     right: Tensor  # (Q, T) bool
+    similarity: Tensor  # (Q, T) float32: cosine or product, or minus the Euclidean distance
     chosen: str = ""  # how, in words
 
 
@@ -54,14 +60,14 @@ def best_ranked(
     setting, (gallery, *_) = next(iter(search.galleries.items()))
     findable = search.queries[torch.isin(catalogue.identities[search.queries], catalogue.identities[gallery])]
     chosen = _chosen(choice, findable, queries, embeddings, catalogue, _One(protocol, search.queries, setting, gallery))
-    similarity = _similarity(embeddings[chosen], embeddings[gallery], protocol.similarity)  # (Q, G)
+    similarity = similarities(embeddings[chosen], embeddings[gallery], protocol.similarity)  # (Q, G)
     ignored = protocol.ignored(catalogue[chosen], catalogue[gallery])
     if ignored is not None:
         similarity[ignored] = -torch.inf
     best = similarity.topk(min(places, len(gallery)), dim=1)
     right = catalogue.identities[gallery[best.indices]] == catalogue.identities[chosen, None]
-    how = f"{setting}: {_in_words(choice, len(chosen), len(findable))}"
-    return RankList(chosen, gallery[best.indices].where(best.values > -torch.inf, -1), right, how)
+    how = f"{setting}: {_in_words(choice, len(chosen), len(findable))}. Below an image: {KEY[protocol.similarity]}"
+    return RankList(chosen, gallery[best.indices].where(best.values > -torch.inf, -1), right, best.values, how)
 
 
 def _chosen(
@@ -110,24 +116,36 @@ class _One(RetrievalProtocol):
         return self.protocol.ignored(queries, gallery)
 
 
-def _similarity(queries: Tensor, gallery: Tensor, similarity: Similarity) -> Tensor:
+def similarities(queries: Tensor, gallery: Tensor, similarity: Similarity) -> Tensor:
+    """(Q, G) float32, the largest the most similar."""
     queries, gallery = queries.float().cpu(), gallery.float().cpu()
-    if similarity == "product":
-        return queries @ gallery.T
+    if similarity == "euclidean":
+        return -torch.cdist(queries, gallery)
     if similarity == "cosine":
         queries, gallery = normalize(queries, dim=1), normalize(gallery, dim=1)
-    return -torch.cdist(queries, gallery)
+    return queries @ gallery.T
 
 
-def draw_rank_list(ranks: RankList, images: Images, path: Path) -> None:
-    """One row a query. The right frame is also the broader one, for eyes that take green and red for one colour."""
-    rows = []
-    for query, ranked, right in zip(*ranks[:3], strict=True):
+def draw_rank_list(ranks: RankList, images: Images, catalogue: Catalogue, path: Path) -> None:
+    """One row a query. Right and wrong are told by a sign and the frame's width besides the colour."""
+    rows, notes = [], []
+    for query, ranked, right, similarity in zip(*ranks[:4], strict=True):
         met = ranked >= 0
         found = zip(images[ranked[met]], right[met].tolist(), strict=True)
         rows.append([tile(images[query[None]][0]), *(_framed(tile(image), good) for image, good in found)])
+        places = zip(ranked[met].tolist(), right[met].tolist(), similarity[met].tolist(), strict=True)
+        notes.append([_note(catalogue, int(query)), *(_note(catalogue, *place) for place in places)])
     titles = ["query", *map(str, range(1, ranks.ranked.shape[1] + 1))]
-    save(lay_out(rows, titles=titles, heading=ranks.chosen), path)
+    save(lay_out(rows, titles=titles, notes=notes, heading=ranks.chosen), path)
+
+
+def _note(catalogue: Catalogue, row: int, right: bool | None = None, similarity: float | None = None) -> Note:
+    camera = int(catalogue.cameras[row])
+    who = f"{int(catalogue.identities[row])}{f'  c{camera}' * bool(camera)}"
+    if similarity is None:
+        return Note(f"person {who}")
+    mark, colour = ("✓", RIGHT) if right else ("✗", WRONG)
+    return Note(f"{mark} {who}\n{similarity:.3f}", colour)
 
 
 def _framed(picture: Image.Image, right: bool) -> Image.Image:

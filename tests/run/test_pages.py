@@ -1,0 +1,125 @@
+"""What a run and a folder of runs write for people: one page that needs no network, and a log."""
+
+import logging
+import re
+import warnings
+from html import unescape
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mpanet_pl.errors import RunStopped
+from mpanet_pl.evaluation import Results
+from mpanet_pl.run.logbook import LOG, logged, say
+from mpanet_pl.run.run_page import PICTURES, cost_of, write_run_page
+from mpanet_pl.run.summary import summarize
+from mpanet_pl.system.processes import CHILD_CONFIG
+
+TIMING = """epoch,train_seconds,images_per_second,validation_seconds,gpu_memory_gib
+1,10.0,100.0,0.0,2.0
+2,30.0,200.0,5.0,3.0
+"""
+
+
+def write_run(folder: Path, r1: float, seed: int, method: str = "mpanet", **config: object) -> Results:
+    folder.mkdir(parents=True)
+    score = {"mean": r1, "std": None, "ci": [r1 - 9, r1 + 9]}
+    results = Results(
+        scores={"last": {"all/single": {"r1": score, "mAP": score, "mINP": score}}},
+        measured={"all/single": "cosine <similarity>"},
+        published={"all/single": {"r1": 70.58}},
+        provenance={
+            "dataset": "sysu",
+            "seed": seed,
+            "epochs": 2,
+            "device": "CPU, 2 cores",
+            "date": f"2026-01-01T00:00:0{seed}",
+            "overrides": ["dataset=sysu"],
+            "config": {"dataset": "sysu", "method": method, "seed": seed, **config},
+        },
+        notes=["network: <script>alert(1)</script>"],
+    )
+    results.write(folder)
+    (folder / "config.yaml").write_text("dataset: sysu\nsecret: <b>\n")
+    (folder / "timing.csv").write_text(TIMING)
+    return results
+
+
+def text_of(page: Path) -> str:
+    return unescape(re.sub(r"<[^>]+>", " ", page.read_text(encoding="utf-8")))
+
+
+def test_a_runs_page_shows_scores_pictures_configuration_and_files_without_a_network(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    results = write_run(folder, 60.0, seed=1)
+    Image.new("RGB", (1200, 30)).save(folder / "curves.png")
+    Image.new("RGB", (30, 30)).save(folder / "cmc.png")
+    write_run_page(folder, results)
+    page, text = (folder / "index.html").read_text(encoding="utf-8"), text_of(folder / "index.html")
+    for words in ("mpanet on sysu", "60.0", "51.0–69.0", "70.58", "cosine <similarity>", "secret: <b>", "45 s, 175 im"):
+        assert words in text
+    assert "its terms apply to this network" in text
+    assert "<script>" not in page, "what a stranger wrote is text"
+    linked = ["results.md", "results.json", "timing.csv", "config.yaml", "cmc.png", "curves.png"]
+    assert re.findall(r'(?:src|href)="(?!data:)([^"]+)"', page) == linked, "every link lies beside the page"
+    assert "http" not in page.replace("http-equiv", "")
+    assert page.index(PICTURES["cmc"][1][:40]) < page.index(PICTURES["curves"][1][:40])
+    assert PICTURES["patterns"][0] not in page, "a picture that was not drawn"
+    assert page.count('class="broad"') == 1, "the wide one has a row of its own"
+
+
+@pytest.mark.parametrize("damage", ["", "epoch\n1\n", TIMING.replace("10.0", "soon")])
+def test_a_damaged_timing_costs_the_page_its_cost_alone(damage: str, tmp_path: Path) -> None:
+    (tmp_path / "timing.csv").write_text(damage)
+    assert cost_of(tmp_path) is None
+
+
+def test_a_folder_of_runs_has_a_leaderboard_best_first_with_seeds_cost_and_links(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        write_run(tmp_path / f"agw_{seed}", 50.0 + seed, seed, method="agw", lr=0.1)
+        write_run_page(tmp_path / f"mpanet {seed}", write_run(tmp_path / f"mpanet {seed}", 60.0 + seed, seed))
+    found = summarize([tmp_path])
+    assert {group.name for group in found.groups} == {"sysu agw", "sysu mpanet"}, "a method stands for its keys"
+    found.write(tmp_path)
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    board = unescape(page[page.index("<table>") : page.index("</table>")])
+    rows = [re.findall(r"<td>(.*?)</td>", row) for row in board.split("<tr>")[2:]]
+    seeds = "2<small>seed 1, 2</small>"
+    assert [row[:2] for row in rows[:2]] == [["mpanet", seeds], ["agw", seeds]]
+    assert rows[0][2].startswith("61.5±0.7")
+    assert rows[0][5] == "45 s<small>CPU, 2 cores</small>"
+    assert 'href="mpanet%201/index.html"' in rows[0][6]
+    assert "href" not in rows[1][6], "a run without a page"
+    assert rows[2][2] == "70.58"
+
+
+def test_the_log_holds_lines_warnings_and_how_it_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = warnings.showwarning
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        shown = warnings.showwarning
+        with pytest.raises(RunStopped), logged(tmp_path):  # noqa: PT012 - the log is of all of it
+            logging.getLogger("mpanet_pl.run.training").info("epoch %d", 1)
+            say("a picture failed")
+            warnings.warn("beware", UserWarning, stacklevel=1)
+            raise RunStopped("the disk is full")
+        with pytest.raises(ZeroDivisionError), logged(tmp_path):
+            1 / 0  # noqa: B018
+        assert warnings.showwarning is shown
+    logging.getLogger("mpanet_pl.run.training").warning("afterwards")
+    lines = (tmp_path / LOG).read_text().splitlines()
+    ends = ["epoch 1", "a picture failed", "UserWarning: beware", "stopped: the disk is full", "stopped"]
+    assert [line[20:] for line in lines[:5]] == ends
+    assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", line) for line in lines[:5])
+    assert lines[-1] == "ZeroDivisionError: division by zero"
+    assert "a picture failed" in capsys.readouterr().err
+    assert warnings.showwarning is before
+
+
+def test_of_several_ranks_the_first_writes_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CHILD_CONFIG, "config.yaml")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with logged(tmp_path):
+        logging.getLogger("mpanet_pl").info("not here")
+    assert not (tmp_path / LOG).exists()
