@@ -24,7 +24,7 @@ FLOORS = [  # from the ground up; a room may import its own floor's rooms and al
 ]
 HEIGHT = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 DOORS = {"train", "evaluate", "compare", "summarize", "prepare", "synthesize", "embed", "search", "forget", "export"}
-DOORS |= {"serve", "__init__", "__main__"}
+DOORS |= {"push", "serve", "__init__", "__main__"}
 AT_THE_ROOT = DOORS | {"errors", "interfaces", "stored", "step", "module", "official", "checkpoint"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 
@@ -104,6 +104,7 @@ ASKED_FOR = {
     "search": ["gallery=x", "queries=x", "out=x"],
     "forget": ["gallery=x"],
     "serve": ["gallery=x"],
+    "push": ["ckpt=x"],
 }
 CHOICES = [f"{path.parent.name}={path.stem}" for path in sorted(config_folder().glob("*/*.yaml"))]
 

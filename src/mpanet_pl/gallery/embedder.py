@@ -23,6 +23,7 @@ from mpanet_pl.gallery.compact import Projection
 from mpanet_pl.interfaces import asked_by
 from mpanet_pl.stored import terms_of
 from mpanet_pl.system.files import sha256
+from mpanet_pl.system.hub import local
 from mpanet_pl.system.trust import packages
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -189,7 +190,7 @@ def load(
     embedding: str = "embedding",
     projection: Projection | None = None,
 ) -> Embedder:
-    """A checkpoint of this package, or a released one, ready to embed.
+    """A checkpoint of this package, or a released one, ready to embed; also hf://OWNER/NAME, which `push` made.
 
     It may call classes of this package alone, and of the packages that `trust` names.
     A released file says neither its images' `height` and `width` nor its `method` (mpanet unless given) and its
@@ -197,6 +198,7 @@ def load(
 
         embeddings = load("best.ckpt").embed(["night.jpg", "day.jpg"])  # (2, D)
     """
+    ckpt = local(ckpt)
     opened = open_checkpoint(
         ckpt, trust=packages(trust), method=method, last_stride=last_stride, height=height, width=width
     )

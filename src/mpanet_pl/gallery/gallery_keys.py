@@ -1,4 +1,4 @@
-"""What the keys of embed, search, export, forget and serve may be; their defaults stand in `conf/`."""
+"""What the keys of embed, search, export, forget, push and serve may be; their defaults stand in `conf/`."""
 
 from __future__ import annotations
 
@@ -71,6 +71,7 @@ GALLERY_COMMANDS: dict[str, Hints] = {
         device=str,
         trust=WordOrList,
     ),
+    "push": keys(ckpt=Checkpoint, repo__allowed_by=str | None, out=Place | None, private=bool),
     "serve": keys(
         GALLERY,
         host=str,

@@ -3,6 +3,9 @@
 `torch.load` reads weights only: whatever else a pickle asks for is refused before it is built.
 """
 
+import errno
+import json
+import os
 import pickle
 import re
 from collections.abc import Callable, Mapping
@@ -13,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mpanet_pl.errors import UserError
+from mpanet_pl.system.files import written_aside
 
 
 class _PassedOver:
@@ -31,8 +35,14 @@ NUMPYS: list[Any] = [
 ]
 
 
+SAFE = ".safetensors"
+NOTE = "mpanet_pl"  # of such a file: all but the weights, as JSON
+
+
 def read(path: str | Path | IO[bytes]) -> dict[str, Any]:
     """The mapping that a file of weights or a checkpoint holds, on the CPU."""
+    if str(path).endswith(SAFE):
+        return _read_safely(Path(str(path)))
     try:
         with torch.serialization.safe_globals(NUMPYS):
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -49,6 +59,41 @@ def read(path: str | Path | IO[bytes]) -> dict[str, Any]:
     if nameless := [key for key in content if not isinstance(key, str)]:
         raise UserError(f"{path} is no state dict: {nameless[0]!r} among its keys is no name")
     return dict(content)
+
+
+def write_safely(path: Path, state: Mapping[str, Tensor], kept: Mapping[str, Any]) -> None:
+    """A checkpoint without pickles: its weights, and plain values besides."""
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
+    with written_aside(path) as aside:
+        _safetensors().save_file(tensors, aside, metadata={NOTE: json.dumps(kept)})
+
+
+def _read_safely(path: Path) -> dict[str, Any]:
+    """What `write_safely` wrote; a state dict of anybody's."""
+    if not path.is_file():
+        raise UserError(f"{path} cannot be read: {os.strerror(errno.ENOENT)}")
+    try:
+        with _safetensors().safe_open(path, "pt") as file:
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            note = (file.metadata() or {}).get(NOTE)
+        kept = json.loads(note) if note else None
+    except UserError:
+        raise
+    except Exception as error:  # as above
+        raise UserError(f"{path} cannot be read: it is truncated, or no safetensors file") from error
+    if kept is None:
+        return state
+    if not isinstance(kept, dict):
+        raise UserError(f"{path} is damaged: what it says of its weights is a {type(kept).__name__}.")
+    return {**kept, "state_dict": state}
+
+
+def _safetensors() -> Any:
+    try:
+        from safetensors import torch as files
+    except ImportError as error:
+        raise UserError('safetensors is not installed: pip install "mpanet_pl[hub]"') from error
+    return files
 
 
 def _broken(path: str | Path | IO[bytes]) -> str:
