@@ -46,6 +46,20 @@ def test_there_and_back_is_the_same_to_the_bit(released: dict[str, Tensor], pref
     assert all(torch.equal(back[key], value) and back[key].dtype == value.dtype for key, value in released.items())
 
 
+def test_each_classifier_finds_its_own_place(released: dict[str, Tensor]) -> None:
+    """There and back is the same for two that are exchanged, too."""
+    ours = from_official(released)
+    places = {
+        "classifier": "identity_classifier",
+        "visible_classifier": "visible_classifier",
+        "infrared_classifier": "infrared_classifier",
+        "visible_classifier_": "visible_twin",
+        "infrared_classifier_": "infrared_twin",
+    }
+    for theirs, place in places.items():
+        assert torch.equal(ours[f"criterion.{place}.weight"], released[f"{theirs}.weight"])
+
+
 def test_the_architecture_is_read_off_the_file(released: dict[str, Tensor]) -> None:
     settings = module_from_official(released, last_stride=2).hparams
     assert settings["num_identities"] == 20

@@ -9,7 +9,7 @@ from evaluation import made
 from mpanet_pl.data.catalogue import Catalogue
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import FolderProtocol, LLCMProtocol, SYSUProtocol, evaluate
-from mpanet_pl.evaluation.slices import FEW, slices, table
+from mpanet_pl.evaluation.slices import FEW, RANGES, slices, table
 
 
 def test_a_pair_of_cameras_scores_as_if_there_were_no_others() -> None:
@@ -48,6 +48,26 @@ def test_numbers_of_true_matches_part_the_queries(protocol: SYSUProtocol) -> Non
         assert sorted(queries) == sorted(scores.outcomes.queries.tolist())
         mean = sum(part.mAP * len(part.outcomes.queries) for part in parts) / len(queries)
         assert mean == pytest.approx(scores.mAP)
+
+
+def test_pairs_that_do_not_meet_are_no_true_matches() -> None:
+    """Counted one by one; with those that are ignored, queries would be in other parts."""
+    (embeddings, catalogue), protocol = made.small(6), SYSUProtocol(trials=1)
+    found = slices(embeddings, catalogue, protocol, ["gallery"])
+    rows = {(one.setting, one.name): set(one.scores.outcomes.queries.tolist()) for one in found}
+    who, moved = catalogue.identities.tolist(), 0
+    for search in protocol.searches(catalogue):
+        for setting, (gallery, *_) in search.galleries.items():
+            apart = protocol.ignored(catalogue[search.queries], catalogue[gallery])
+            assert apart is not None
+            for place, query in enumerate(search.queries.tolist()):
+                own = [who[image] == who[query] for image in gallery.tolist()]
+                never = apart[place].tolist()
+                count = sum(same and not ignored for same, ignored in zip(own, never, strict=True))
+                for name, (least, end) in RANGES["gallery"].items():
+                    assert (query in rows.get((setting, name), ())) == (least <= count < end)
+                    moved += (least <= count < end) != (least <= sum(own) < end)
+    assert moved, "nothing was ignored: this tests nothing"
 
 
 def test_time_is_how_far_the_nearest_true_match_is() -> None:

@@ -25,3 +25,19 @@ def test_where_nothing_is_seen_the_generalised_mean_has_a_slope() -> None:
     assert features.grad.isfinite().all()
     assert pooling.p.grad is not None
     assert pooling.p.grad.isfinite()
+
+
+def test_p_learns_by_the_gradient_of_the_definition() -> None:
+    """Of both the power and the root: dropping p from either changes where p goes."""
+    torch.manual_seed(0)
+    features, maps = torch.rand(2, 3, 4, 3) + 0.1, torch.rand(2, 1, 4, 3)
+
+    def total(p: torch.Tensor) -> torch.Tensor:
+        powers = features.double() ** p
+        return sum(((weight * powers).mean((2, 3)) ** (1 / p)).sum() for weight in (maps[:, :1].double(), 1.0))
+
+    pooling = GeneralisedMean()
+    pooling(features, maps).sum().backward()
+    p, step = torch.tensor(3.0, dtype=torch.float64), 1e-5
+    slope = (total(p + step) - total(p - step)) / (2 * step)
+    torch.testing.assert_close(pooling.p.grad.double(), slope, rtol=1e-4, atol=1e-6)
