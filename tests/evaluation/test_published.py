@@ -6,7 +6,7 @@ import pytest
 from golden import recipe
 
 from mpanet_pl.evaluation import LLCMProtocol, RegDBProtocol, SYSUProtocol
-from mpanet_pl.evaluation.published import mpanet, others, records
+from mpanet_pl.evaluation.published import across, mpanet, others, records
 
 SYSU = {"similarity": "cosine", "gallery": "official permutations", "trials": 10}
 REGDB = {"similarity": "euclidean", "gallery": "all images", "trials": None}
@@ -93,3 +93,18 @@ def test_every_record_is_of_a_kind_that_is_known() -> None:
         assert record.scorer in ("embedding", "pair", "re-ranked", None)
         assert record.gallery in ("official permutations", "random.seed", "all images", None)
         assert record.query in ("visible", "infrared", None)
+
+
+def test_rows_across_datasets_stand_beside_a_matrix_alone() -> None:
+    found = across(["regdb/thermal_to_visible", "regdb/visible_to_thermal", "sysu/all/multi"])
+    assert found is not None
+    header, rows = found
+    cells = {row[2]: dict(zip(header, row, strict=True)) for row in rows}
+    assert len(cells) == 9
+    assert {row["trained on"] for row in cells.values()} == {"llcm + sysu"}
+    of_l2rw = cells["L2RW, federated (in L2RW, CVPR 2025)"]
+    assert (of_l2rw["R1"], of_l2rw["mAP"], of_l2rw["mINP"]) == ("21.54", "20.72", "12.78")
+    assert "flip" in of_l2rw["not said"]
+    assert across(["sysu/indoor/single"]) is None
+    alone = others("sysu", ["all/single"], similarity="cosine", gallery="random.seed", trials=10, flip=False)
+    assert alone is None or not any("L2RW" in cell for row in alone[1] for cell in row)

@@ -7,10 +7,10 @@ import pytest
 from scipy.io import savemat
 from trees import draw_folder, draw_image, draw_regdb, draw_sysu, write
 
-from mpanet_pl.data import SYSU, RegDB
+from mpanet_pl.data import SYSU, Folder, RegDB
 from mpanet_pl.evaluation.protocols import SYSUProtocol
 from mpanet_pl.prepare import main
-from mpanet_pl.run.preparation import check
+from mpanet_pl.run.preparation import check, table
 
 
 def prepare(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
@@ -210,3 +210,18 @@ def test_a_card_says_sizes_and_terms(sysu: Path) -> None:
     sizes, terms = check(SYSU(sysu)).card
     assert sizes.startswith("sizes (width x height): 18 x 33 to 24 x 52; most often ")
     assert terms == "terms: its owners' agreement"
+
+
+def test_a_card_of_tracklets(tmp_path: Path) -> None:
+    for person in ("anna", "bert"):
+        for split in ("train", "test"):
+            for modality, tracks in (("visible", 2), ("infrared", 1)):
+                for track in range(tracks):
+                    for frame in range(2 + track):
+                        path = tmp_path / split / modality / f"{person}{split}" / f"c1_{track}" / f"{frame}.png"
+                        draw_image(path, 1, modality == "infrared")
+    report = check(Folder(tmp_path, tracks=True))
+    columns = {str(column.header): [*column.cells] for column in table(report.splits).columns}
+    assert columns["tracklets"] == ["4", "2", "4", "2"]
+    assert columns["images"] == ["10", "4", "10", "4"]
+    assert "train tracklets: 6, of 2 to 3 frames, half of them up to 2" in report.card

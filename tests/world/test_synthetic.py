@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mpanet_pl.data import Splits
 from mpanet_pl.data.permutations import Permutations
@@ -252,3 +253,29 @@ def test_people_who_walk_are_tracklets(tmp_path: Path) -> None:
     assert "data.dataset.tracks=True" in walking.check_command
     with pytest.raises(UserError, match="frames is for layouts of tracklets"):
         drawing.World(layout="llcm", frames=3)
+
+
+def test_a_domain_is_shifted_in_light_clothes_and_cameras(tmp_path: Path) -> None:
+    def drawn(**shift: float) -> Synthetic:
+        return Synthetic(
+            tmp_path, identities=4, images_per_camera=1, test_share=0.5, height=16, width=16, workers=1, **shift
+        )
+
+    def worn(clothes: float) -> int:
+        people = drawing.World(identities=40, clothes=clothes).people().values()
+        return [person.attributes["scarf"] for person in people].count("scarf")
+
+    def brightness(world: Synthetic) -> float:
+        with Image.open(world.root / "cam1/0001/0001.jpg") as picture:
+            return float(np.asarray(picture).mean())
+
+    usual, night, elsewhere = drawn(), drawn(light=-1.0), drawn(cameras=9)
+    for world in (usual, night, elsewhere):
+        world.prepare()
+    assert brightness(night) < brightness(usual) - 10
+    assert contents(elsewhere.root)["cam1/0001/0001.jpg"] != contents(usual.root)["cam1/0001/0001.jpg"]
+    assert worn(-2.0) < 12 < worn(0.0) < 28 < worn(2.0)
+    assert "light" not in (usual.root / "manifest.json").read_text(), "as worlds were told before"
+    assert night.root.name.endswith("-light-1-16x16-v2")
+    with pytest.raises(UserError, match="light must be between -3 and 3"):
+        Synthetic(tmp_path, light=4.0)

@@ -20,7 +20,7 @@ from mpanet_pl.data.faults import BrokenDataset, Faults
 from mpanet_pl.data.layout import DatasetOnDisk
 from mpanet_pl.data.mixing import Mix, check_mixing
 from mpanet_pl.errors import UserError
-from mpanet_pl.system.targets import TARGET, build
+from mpanet_pl.system.targets import TARGET, build, named
 
 PEOPLE, CAMERAS = 10**9, 10**6  # a dataset's own numbers are below
 
@@ -67,6 +67,15 @@ class Joint(DatasetOnDisk):
             given = isinstance(member, Mapping) and TARGET in member
             self.members[name] = build(member, f"data.dataset.members.{name}") if given else member  # type: ignore[arg-type, assignment]
         super().__init__(Path(self.members[self.names[0]].root).parent)
+
+    @classmethod
+    def trials_of(cls, settings: Mapping[str, Any]) -> range | None:
+        """Those of the first member in use that has some."""
+        members = settings.get("members") or {}
+        used = (members.get(name) for name in [*(settings.get("train_on") or []), *(settings.get("test_on") or [])])
+        targets = (one[TARGET] for one in used if isinstance(one, Mapping) and TARGET in one)
+        trials = (getattr(named(target, "data.dataset.members"), "trials", None) for target in targets)
+        return next(filter(None, trials), None)
 
     @property
     def terms(self) -> str:  # type: ignore[override]

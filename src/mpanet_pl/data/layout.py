@@ -62,6 +62,11 @@ class DatasetOnDisk(ABC):
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root).expanduser()
 
+    @classmethod
+    def trials_of(cls, settings: Mapping[str, Any]) -> range | None:
+        """The trials of the dataset that these keywords describe."""
+        return cls.trials
+
     @property
     def source(self) -> str:
         """By which its people are known beside their numbers; empty where the numbers are this folder's alone."""

@@ -21,6 +21,7 @@ from mpanet_pl.data.faults import listed
 from mpanet_pl.errors import UserError
 
 HEAD = 2**14  # bytes of a file that its digest reads, beside its length
+ALLOWED = "allow_trained_people: "  # what a note of it begins with
 SOMEBODY = "?"  # of a dataset, who is not known
 
 
@@ -72,7 +73,16 @@ def check_unseen(
             f"{network} was trained on {len(found)} of the test people or images: {listed(found)}. Scores would "
             "measure memory: test on others, or say allow_trained_people=true, which the results then say, too."
         )
-    return [f"allow_trained_people: {len(found)} of the test people or images were trained on"]
+    return [f"{ALLOWED}{len(found)} of the test people or images were trained on"]
+
+
+def check_told(notes: Sequence[str], features: str, *, allowed: bool) -> None:
+    """A `UserError` where embeddings come with a note that test people were trained on, unless that is allowed."""
+    told = [note.removeprefix(ALLOWED) for note in notes if note.startswith(ALLOWED)]
+    if told and not allowed:
+        raise UserError(
+            f"{features} was saved with allow_trained_people=true, as {told[0]}: say so again, or test on others."
+        )
 
 
 def digests(files: Sequence[Path], workers: int | None = None) -> Tensor:

@@ -24,6 +24,7 @@ class Record(NamedTuple):
     method: str
     venue: str
     dataset: str  # as `dataset=` calls it
+    trained_on: str | None  # other datasets, "regdb + sysu"; None: the same one
     edition: str | None  # of a dataset that was released more than once
     setting: str | None
     query: str | None  # visible or infrared
@@ -82,12 +83,33 @@ def others(
         record
         for record in records()
         if record.dataset == dataset and record.setting in settings and record.method != "MPANet"
+        if record.trained_on is None
         if record.is_alike(similarity=similarity, gallery=gallery, trials=trials, flip=flip)
     ]
     if not found:
         return None
     header = ["setting", "published", "R1", "R10", "R20", "mAP", "mINP", "checkpoint chosen by", "not said", "source"]
     return header, [_cells(record) for record in found]
+
+
+def across(settings: Collection[str]) -> tuple[Sequence[str], Sequence[Sequence[str]]] | None:
+    """A table of what was published on these test sets, DATASET/SETTING, with networks trained on others."""
+    found = [r for r in records() if r.trained_on and f"{r.dataset}/{r.setting}" in settings]
+    if not found:
+        return None
+    header = ["trained on", "tested on", "published", "R1", "mAP", "mINP", "gallery", "not said", "source"]
+    return header, [
+        [
+            str(record.trained_on),
+            f"{record.dataset}/{record.setting}",
+            f"{record.method} ({record.venue})",
+            *(f"{record.scores[name]:.2f}" for name in ("r1", "mAP", "mINP")),
+            record.gallery or "",
+            ", ".join(record.unknown),
+            record.source,
+        ]
+        for record in found
+    ]
 
 
 def _cells(record: Record) -> list[str]:
@@ -103,7 +125,10 @@ def _cells(record: Record) -> list[str]:
 
 
 def _record(row: Mapping[str, str]) -> Record:
-    said = {name: row[name] or None for name in ("edition", "setting", "query", "scorer", "gallery", "selected")}
+    said = {
+        name: row[name] or None
+        for name in ("trained_on", "edition", "setting", "query", "scorer", "gallery", "selected")
+    }
     return Record(
         method=row["method"],
         venue=row["venue"],

@@ -22,13 +22,22 @@ def dataset_class(cfg: DictConfig) -> type[DatasetOnDisk]:
     return named if issubclass(named, DatasetOnDisk) else DatasetOnDisk
 
 
+def trials_of(cfg: DictConfig) -> range | None:
+    """The dataset's trials; of several datasets those of a member that is used."""
+    settings = OmegaConf.to_container(cfg.data.dataset, resolve=False)
+    assert isinstance(settings, dict)
+    used = {name: OmegaConf.select(cfg, f"data.dataset.{name}") for name in ("train_on", "test_on")}
+    return dataset_class(cfg).trials_of({str(key): value for key, value in settings.items()} | used)
+
+
 def settle_trial(cfg: DictConfig) -> None:
     """The first trial where none is named; none of a dataset without, whose runs it would only rename."""
-    dataset = dataset_class(cfg)
-    if dataset.trials is None and cfg.trial is not None:
-        raise UserError(f"{dataset.name} has no trials: leave out trial={cfg.trial} (seed=… repeats a run).")
-    if dataset.trials and cfg.trial is None:
-        cfg.trial = dataset.trials[0]
+    trials = trials_of(cfg)
+    if trials is None and cfg.trial is not None:
+        name = dataset_class(cfg).name
+        raise UserError(f"{name} has no trials: leave out trial={cfg.trial} (seed=… repeats a run).")
+    if trials and cfg.trial is None:
+        cfg.trial = trials[0]
 
 
 def build_protocol(cfg: DictConfig, dataset: Dataset) -> RetrievalProtocol:

@@ -14,6 +14,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from mpanet_pl.errors import UserError
+from mpanet_pl.evaluation.published import across
 from mpanet_pl.evaluation.tables import JSON as RESULTS
 from mpanet_pl.evaluation.tables import Grid, markdown, print_tables
 from mpanet_pl.run.evaluating import evaluate
@@ -23,6 +24,10 @@ from mpanet_pl.system.files import written_aside
 
 MARKDOWN = "matrix.md"
 REMARK = "R1 (95 % interval over other people) / mAP, percent; a row is a checkpoint, a column a test set's setting"
+
+CONDITIONS = (
+    "published rows are under their own conditions, which a run here may not share: see gallery, not said, source"
+)
 
 
 def evaluate_all(cfg: DictConfig, request: Request, know: Know) -> None:
@@ -41,9 +46,11 @@ def evaluate_all(cfg: DictConfig, request: Request, know: Know) -> None:
         evaluate(one, request, know)
         rows.append((str(path), json.loads((folder / f"{number:02}" / RESULTS).read_text(encoding="utf-8"))))
     grid = table(rows)
+    beside = across(grid[0][2:])
+    grids, remarks = [grid, *([beside] if beside else [])], [REMARK, *([CONDITIONS] if beside else [])]
     with written_aside(folder / MARKDOWN) as aside:
-        aside.write_text(markdown([grid], [REMARK]) + "\n", encoding="utf-8")
-    print_tables([grid], [REMARK])
+        aside.write_text(markdown(grids, remarks) + "\n", encoding="utf-8")
+    print_tables(grids, remarks)
     print(f"\nFiles: {folder}")
 
 

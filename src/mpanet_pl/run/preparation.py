@@ -85,12 +85,14 @@ def check(dataset: Dataset, protocol: RetrievalProtocol | None = None, *, worker
 
 def table(splits: Splits) -> Table:
     """Who and what is in each split, by modality."""
-    drawn = Table("split", "modality", "identities", "images", "cameras")
+    tracked = [splits.train, splits.test][splits.train.tracks is None].tracks is not None
+    drawn = Table("split", "modality", "identities", "images", *(["tracklets"] if tracked else []), "cameras")
     for split, catalogue in (("train", splits.train), ("test", splits.test)):
         for modality, rows in (("visible", ~catalogue.infrared), ("infrared", catalogue.infrared)):
             part = catalogue[rows]
             cameras = " ".join(str(camera or "?") for camera in part.cameras.unique().tolist())
-            drawn.add_row(split, modality, str(part.num_identities), str(len(part)), cameras)
+            tracks = [str(0 if part.tracks is None else len(part.tracks.unique()))] if tracked else []
+            drawn.add_row(split, modality, str(part.num_identities), str(len(part)), *tracks, cameras)
     return drawn
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from mpanet_pl.errors import UserError
-from mpanet_pl.run.datasets import dataset_class
+from mpanet_pl.run.datasets import dataset_class, trials_of
 from mpanet_pl.run.settings import Request, check_targets, plain
 from mpanet_pl.run.subjects import OF_JOINT, OF_TRAINING, Subject
 from mpanet_pl.system.trust import ran_here, targets
@@ -59,7 +59,7 @@ def source_of(cfg: DictConfig) -> str:
 
 
 def _check_trial_is_named(cfg: DictConfig) -> None:
-    if (trials := dataset_class(cfg).trials) and cfg.trial is None:
+    if (trials := trials_of(cfg)) and cfg.trial is None:
         name = dataset_class(cfg).name
         raise UserError(
             f"{source_of(cfg)} does not say which {name} trial it was trained on: add trial={trials[0]} … {trials[-1]}."

@@ -58,6 +58,7 @@ class World:
     frames: int | None = None  # of a tracklet
     test_share: float = 0.4  # of made-up identities, the last ones
     siblings: float = 0.0  # the share of identities who have a sibling
+    clothes: float = 0.0  # which values of nuances are more often worn: above 0 the later ones
     dyed: bool = False  # whoever is trained on wears other colours in every picture
     look: Look = field(default_factory=Look)
 
@@ -84,6 +85,8 @@ class World:
             raise UserError("layout=regdb trains on everybody in one trial or another: nobody can be dyed")
         if self.look.seed < 0:
             raise UserError(f"seed is 0 or more, got {self.look.seed}")
+        if max(abs(self.look.light), abs(self.clothes)) > 3:
+            raise UserError(f"light and clothes are between -3 and 3, got {self.look.light} and {self.clothes}")
         if not 0 <= self.look.hardness < math.inf:
             raise UserError(f"hardness is 0 (a studio) or more, got {self.look.hardness}")
         if not all(16 <= side <= 4096 for side in (self.look.height, self.look.width)):
@@ -120,7 +123,7 @@ class World:
                 return layouts.folder(who)
 
     def people(self) -> dict[int, Person]:
-        return populate(self.look.seed, self.lay_out().groups, self.siblings)
+        return populate(self.look.seed, self.lay_out().groups, self.siblings, self.clothes)
 
     @property
     def dyed_people(self) -> set[int]:
@@ -133,6 +136,8 @@ class World:
         each = f"{self.images_per_camera}x{self.frames}" if self.frames else f"{self.images_per_camera}"
         people = "full" if self.identities is None else f"{self.identities}x{each}-test{self.tested}"
         conditions = f"siblings{self.siblings:g}-hardness{look.hardness:g}{'-dyed' if self.dyed else ''}"
+        shift = {"cameras": look.cameras, "light": look.light, "clothes": self.clothes}
+        conditions += "".join(f"-{word}{value:g}" for word, value in shift.items() if value)
         return f"{self.layout}-{people}-seed{look.seed}-{conditions}-{look.height}x{look.width}-v{VERSION}"
 
 
@@ -180,8 +185,9 @@ def _check_ours(root: Path, world: World) -> None:
 
 def _manifest(world: World) -> bytes:
     asked = asdict(world)
-    if world.frames is None:
-        del asked["frames"]  # as worlds were told before there were any
+    for words, later in ((asked, {"frames": None, "clothes": 0.0}), (asked["look"], {"light": 0.0, "cameras": None})):
+        for word in [word for word, default in later.items() if words[word] == default]:
+            del words[word]  # as worlds were told before there were such words
     return json.dumps({"drawing": VERSION, **asked}, indent=1).encode()
 
 

@@ -79,11 +79,13 @@ def generator(seed: int, *key: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence((seed, *key)))
 
 
-def draw_person(rng: np.random.Generator) -> Person:
-    """Somebody without siblings."""
+def draw_person(rng: np.random.Generator, clothes: float = 0.0) -> Person:
+    """Somebody without siblings; with `clothes` above 0 the later values of nuances are more often worn, below 0 the
+    earlier ones."""
     height, build = rng.uniform(0.93, 1.05), rng.uniform(0.85, 1.18)
     visible, infrared = _materials(rng)
-    while not _shows(attributes := {name: str(rng.choice(values)) for name, values in NUANCES.items()}):
+    odds = {name: _odds(len(values), clothes) for name, values in NUANCES.items()}
+    while not _shows(attributes := {name: str(rng.choice(values, p=odds[name])) for name, values in NUANCES.items()}):
         pass
     return Person(height, build, visible, infrared, attributes)
 
@@ -94,7 +96,7 @@ def dyed(person: Person, rng: np.random.Generator) -> Person:
     return replace(person, visible=visible, infrared=infrared)
 
 
-def populate(seed: int, groups: Iterable[Sequence[int]], siblings: float) -> dict[int, Person]:
+def populate(seed: int, groups: Iterable[Sequence[int]], siblings: float, clothes: float = 0.0) -> dict[int, Person]:
     """Everybody. Of the neighbours (first, second), (third, fourth) … of each group the share `siblings` are siblings.
 
     >>> people = populate(1, [range(1, 9)], siblings=0.5)
@@ -105,7 +107,7 @@ def populate(seed: int, groups: Iterable[Sequence[int]], siblings: float) -> dic
     family = 0
     for group in groups:
         for position, identity in enumerate(group):
-            people[identity] = draw_person(generator(seed, PEOPLE, identity))
+            people[identity] = draw_person(generator(seed, PEOPLE, identity), clothes)
             if position % 2 and position < siblings * len(group):
                 family += 1
                 elder = group[position - 1]
@@ -139,6 +141,12 @@ def _shows(attributes: Attributes) -> bool:
     """Whether the end of shorts and skirts shows from under the coat."""
     under_coat = attributes["hem"] == "knee" and attributes["legwear"] != "trousers"
     return not (under_coat and attributes["leg_length"] == "short")
+
+
+def _odds(count: int, clothes: float) -> np.ndarray | None:
+    """None: all alike, which numpy draws in another way than equal odds."""
+    odds = np.exp(clothes * np.arange(count))
+    return odds / odds.sum() if clothes else None
 
 
 def _materials(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

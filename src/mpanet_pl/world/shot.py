@@ -38,6 +38,8 @@ class Look:
     height: int = 128
     width: int = 64
     hardness: float = 1.0  # of light, blur, noise, occlusion and loose crops; 0 is a studio
+    light: float = 0.0  # below 0 darker, above brighter than other worlds, in doublings of gamma
+    cameras: int | None = None  # the seed of where cameras hang; None: the world's
 
     def inks(self, shot: Shot, person: Person) -> np.ndarray:
         """Who is where in the image, before any light or colour; see `parts`."""
@@ -77,7 +79,9 @@ class Look:
         return dyed(person, self._generator(DYES, shot))
 
     def _place(self, shot: Shot) -> Place:
-        return find_place(self.seed, shot.camera, shot.infrared, self.height, self.width)
+        seed = self.seed if self.cameras is None else self.cameras
+        place = find_place(seed, shot.camera, shot.infrared, self.height, self.width)
+        return replace(place, gamma=place.gamma * 2**-self.light) if self.light else place
 
     def _generator(self, stream: int, shot: Shot) -> np.random.Generator:
         return generator(self.seed, stream, shot.identity, shot.camera, shot.infrared, shot.number)

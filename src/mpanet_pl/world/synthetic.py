@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Annotated
 
 import torch
 
@@ -12,7 +13,7 @@ from mpanet_pl.data.catalogue import Catalogue, Splits
 from mpanet_pl.data.faults import Faults
 from mpanet_pl.data.sysu import SYSU
 from mpanet_pl.system.cores import usable_cores
-from mpanet_pl.system.ranges import Count, Seed, Share, Weight, Workers, checked
+from mpanet_pl.system.ranges import Count, Seed, Share, Weight, Workers, checked, number
 from mpanet_pl.system.shell import typed
 from mpanet_pl.world import Look, World, draw_world
 
@@ -22,6 +23,7 @@ class Synthetic(SYSU):
     """Drawn by `prepare`, once, into a folder under `root` that is named by all that is asked for.
 
     The last of the people, `test_share` of them, are the test's: by chance alone rank-1 is about one in their number.
+    `light` and `clothes` shift a world from another (-3 to 3), and so does another seed of its `cameras`.
     With `tracks` people walk: each image is a tracklet of `track_length` frames, six of which stand for it by default.
     """
 
@@ -45,16 +47,20 @@ class Synthetic(SYSU):
         height: Count = 128,
         width: Count = 64,
         workers: Workers | None = None,
+        light: Annotated[float, number(-3, 3)] = 0.0,
+        clothes: Annotated[float, number(-3, 3)] = 0.0,
+        cameras: Seed | None = None,
         tracks: bool = False,
         track_length: Count = 12,
     ) -> None:
-        look = Look(seed=seed, height=height, width=width, hardness=hardness)
+        look = Look(seed=seed, height=height, width=width, hardness=hardness, light=light, cameras=cameras)
         self.world = World(
             identities=identities,
             images_per_camera=images_per_camera,
             test_share=test_share,
             siblings=siblings,
             dyed=dyed,
+            clothes=clothes,
             frames=track_length if tracks else None,
             look=look,
         )
@@ -75,10 +81,11 @@ class Synthetic(SYSU):
             "test_share": world.test_share,
             "siblings": world.siblings,
             "dyed": world.dyed,
+            "clothes": world.clothes,
             **({"tracks": True, "track_length": world.frames} if world.frames else {}),
             **asdict(look),
         }
-        words = [typed(f"data.dataset.{key}", value) for key, value in settings.items()]
+        words = [typed(f"data.dataset.{key}", value) for key, value in settings.items() if value is not None]
         return f"python -m mpanet_pl.prepare {typed('data_dir', self.root.parent)} {' '.join(words)}"
 
     def list_splits(self, faults: Faults) -> Splits:

@@ -1,5 +1,6 @@
 """What watches a run: guards, checkpoints, records, progress. None of it knows the network."""
 
+from mpanet_pl.run.callbacks.by_dataset import LogByDataset
 from mpanet_pl.run.callbacks.checkpoints import AtomicCheckpoints, Checkpoints
 from mpanet_pl.run.callbacks.guards import FiniteGuard
 from mpanet_pl.run.callbacks.live import LiveProgress, ScoredAtTheEnd
@@ -11,6 +12,7 @@ __all__ = [
     "Checkpoints",
     "FiniteGuard",
     "LiveProgress",
+    "LogByDataset",
     "Reopened",
     "RunLogger",
     "ScoredAtTheEnd",
