@@ -38,7 +38,7 @@ class LogByDataset(pl.Callback):
         self.dataset_of[train.identities] = torch.tensor([self.names.index(name) for name in names])
         criterion: Any = module.criterion
 
-        def hook(_: Any, given: tuple[Tensor, ...], step: Mapping[str, Any], found: Any) -> None:
+        def hook(_: Any, given: tuple[Any, ...], step: Mapping[str, Any], found: Any) -> None:
             every = max(1, getattr(trainer, "log_every_n_steps", 1))
             if not self._inside and module.training and (trainer.global_step + 1) % every == 0:
                 self._log(module, criterion, given, step)
@@ -49,9 +49,7 @@ class LogByDataset(pl.Callback):
         self._hook.remove()
 
     @torch.no_grad()
-    def _log(
-        self, module: pl.LightningModule, criterion: Any, given: tuple[Tensor, ...], step: Mapping[str, Any]
-    ) -> None:
+    def _log(self, module: pl.LightningModule, criterion: Any, given: tuple[Any, ...], step: Mapping[str, Any]) -> None:
         seen, identities, _ = given
         owners = self.dataset_of.to(identities.device)[identities]
         for number, name in enumerate(self.names):
