@@ -39,7 +39,10 @@ def readable(name: str, argument: str, *, several: bool = False) -> str:
     value = quote + (str(Path.home()) if home else "") + rest
     try:
         parsed = OverridesParser.create().parse_override(key + value)
-        as_it_stands = isinstance(parsed.value(), int | float) and Keys(COMMANDS[name], {}).is_text(key.strip("+="))
+        as_it_stands = isinstance(parsed.value(), int | float) or (
+            ", " in value and not several
+        )  # a list has no spaces
+        as_it_stands = as_it_stands and Keys(COMMANDS[name], {}).is_text(key.strip("+="))
     except HydraException:
         as_it_stands = not (several and "," in value)
     return key + (quoted(value) if as_it_stands else value)
