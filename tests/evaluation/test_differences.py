@@ -126,6 +126,17 @@ def test_variance_over_runs_is_the_samples() -> None:
     assert lone.freedom.tolist() == pytest.approx([2] * 6)
 
 
+def test_of_one_run_a_side_the_people_less_one_are_free() -> None:
+    """Of several runs Satterthwaite adds them up: variances to the square over their degrees of freedom."""
+    first, second = answers(0, 0.5), answers(1, 0.5)
+    assert compare([first], [second]).freedom.tolist() == [PEOPLE - 1] * len(NAMES)
+    sizes, among = torch.full((50,), 1 / 50).double(), torch.tensor([0.02]).double()
+    runs = [[People(torch.arange(50), torch.full((50, 1), score / 50).double(), sizes) for score in (0.3, 0.5)]] * 2
+    spread = two_levels(among, runs, 50)
+    assert spread.variance.item() == pytest.approx(0.02 + 0.02)  # people's, and of runs' means: 0.02 / 2, twice
+    assert spread.freedom.item() == pytest.approx(0.04**2 / (0.02**2 / 49 + 0.02**2 / 2))
+
+
 def test_an_interval_and_its_p_agree() -> None:
     for seed in range(12):
         difference = compare([answers(seed, 0.5)], [answers(100 + seed, 0.5 + 0.01 * seed)])

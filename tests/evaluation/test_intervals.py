@@ -9,7 +9,7 @@ from evaluation import made
 from scipy import stats
 
 from mpanet_pl.evaluation import FolderProtocol, SYSUProtocol, evaluate
-from mpanet_pl.evaluation.intervals import ratio_interval
+from mpanet_pl.evaluation.intervals import ratio_interval, share_and_variance, share_interval
 from mpanet_pl.evaluation.outcomes import NAMES, by_person
 
 
@@ -105,6 +105,36 @@ def test_shares_and_their_complements_mirror_each_other_nearly() -> None:
     low, high = ratio_interval(sums, sizes)
     mirrored_low, mirrored_high = ratio_interval(sizes[:, None] - sums, sizes)
     assert torch.allclose(torch.stack([low, high]), 1 - torch.stack([mirrored_high, mirrored_low]), atol=1e-9)
+
+
+def test_the_variance_of_a_ratio_is_its_definitions() -> None:
+    draw = torch.Generator().manual_seed(0)
+    sizes = torch.randint(1, 6, (7,), generator=draw).double()
+    sums = sizes[:, None] * torch.rand(7, 2, generator=draw, dtype=torch.float64)
+    share, variance = share_and_variance(sums, sizes)
+    for score in range(2):
+        ratio = sum(sums[:, score].tolist()) / sum(sizes.tolist())
+        squares = sum(
+            (own - ratio * size) ** 2 for own, size in zip(sums[:, score].tolist(), sizes.tolist(), strict=True)
+        )
+        assert share[score].item() == pytest.approx(ratio)
+        assert variance[score].item() == pytest.approx(7 / 6 * squares / sum(sizes.tolist()) ** 2)
+
+
+@pytest.mark.parametrize("people", [5, 40, 300])
+def test_both_ends_over_runs_mirror_each_other(people: int) -> None:
+    """Of a share and of what it leaves, with the same variance: low ends where high ones do, on either side of it."""
+    share = torch.tensor([0.01, 0.2, 0.5, 0.8, 0.99]).double()
+    variance, freedom = share * (1 - share) / people, torch.full((5,), people - 1.0).double()
+    low, high = share_interval(share, variance, freedom, people)
+    of_rest = share_interval(1 - share, variance, freedom, people)
+    torch.testing.assert_close(high, 1 - of_rest.low)
+    torch.testing.assert_close(low, 1 - of_rest.high)
+    assert (low < share).all()
+    assert (share < high).all()
+    wider = share_interval(share, 4 * variance, freedom, people)
+    assert (wider.high >= high).all()
+    assert (wider.high - wider.low > high - low).all()
 
 
 def test_where_all_are_found_so_many_may_be_missing_as_their_number_cannot_tell() -> None:

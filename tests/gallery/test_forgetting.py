@@ -12,7 +12,7 @@ from commands import type_in
 from mpanet_pl.errors import UserError
 from mpanet_pl.forget import forget as door
 from mpanet_pl.gallery import generations
-from mpanet_pl.gallery.copies import note_answers
+from mpanet_pl.gallery.copies import Copy, copies_of, note_answers, write_copies
 from mpanet_pl.gallery.embedder import Embedder
 from mpanet_pl.gallery.embedding import embed_images
 from mpanet_pl.gallery.forgetting import forget, moment, names_of
@@ -52,6 +52,16 @@ def test_who_is_forgotten_is_nowhere_and_the_others_stay(people: Path, monkeypat
     assert type_in("forget", door, [f"gallery={people}", "camera=[1,2,3]"], monkeypatch) == 0
     assert len(Gallery(people)) == 0
     assert not list(people.glob("part-*"))
+
+
+def test_a_second_request_adds_to_what_copies_owe(people: Path) -> None:
+    """A copy that could not be reached meanwhile has to forget both."""
+    places = [Copy(f"http://{name}.example", "people", "FLAT", name=name) for name in ("one", "other")]
+    write_copies(people, [places[0], places[1]._replace(owed=[{"path": ["before.png"]}])])
+    for path in ("1_1000.png", "3_1020.png"):
+        forget(people, path=[path])
+    owed = [[name for asked in copy.owed for name in asked["path"]] for copy in copies_of(people)]
+    assert owed == [["1_1000.png", "3_1020.png"], ["before.png", "1_1000.png", "3_1020.png"]]
 
 
 def _rows(people: Path) -> list[tuple[str, dict, np.ndarray]]:

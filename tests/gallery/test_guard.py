@@ -16,11 +16,12 @@ WORD = "a word of some length"
 FOREIGN = "ein längeres Wort, bitte"
 
 
-def test_a_token_comes_from_a_file_or_the_environment(tmp_path: Path) -> None:
+def test_a_token_comes_from_a_file_or_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "tokens"
     file.write_text(f"{FOREIGN.replace(' ', '-')}\n\nAnna Bolena 0123456789abcdef\n", encoding="utf-8")
     own = {FOREIGN.replace(" ", "-"): "", "0123456789abcdef": "Anna Bolena"}
-    assert tokens_of(file, {}) == own
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert tokens_of(file, {}) == tokens_of("~/tokens", {}) == own
     assert tokens_of(file, {"MPANET_TOKEN": WORD}) == {WORD: "", **own}
     assert tokens_of(None, {}) == tokens_of(None, {"MPANET_TOKEN": ""}) == {}
     for text, words in (("short\n", "at least 16"), ("\n", "holds no token")):

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 from lab import stand_in_a_lab
+from omegaconf import OmegaConf
 
 from mpanet_pl.errors import UserError
-from mpanet_pl.system.trust import SEAL, check, ran_here, seal
+from mpanet_pl.system.trust import SEAL, check, check_targets, is_signed, ran_here, seal, signature
 
 OWN = {"network": {"_target_": "my_lab.Net"}, "data": {"_target_": "mpanet_pl.data.ReIDDataModule"}}
 
@@ -31,6 +32,23 @@ def test_the_refusal_says_what_would_trust_it() -> None:
 @pytest.mark.parametrize("trust", ["my_lab", ["my_lab"], ["other", "my_lab"]])
 def test_a_trusted_package_is_called(trust: str | list[str]) -> None:
     check(OWN, "gift.ckpt", trust)
+
+
+@pytest.mark.parametrize("trust", ["my_lab", OmegaConf.create(["other", "my_lab"])])
+def test_trust_is_the_readers_and_never_the_files(trust: str | list[str]) -> None:
+    gift = OmegaConf.create({**OWN, "trust": "my_lab"})
+    check_targets(gift, "gift", trust)
+    for asked in (None, [], "other"):
+        with pytest.raises(UserError, match=r"would call my_lab\.Net"):
+            check_targets(gift, "gift", asked)
+
+
+def test_whoever_has_signed_nothing_has_no_key(tmp_path: Path) -> None:
+    assert not is_signed(["a"], "seal")
+    assert not (tmp_path / "state").exists()
+    assert is_signed(["a"], given := signature(["a"]))
+    assert not is_signed(["b"], given)
+    assert not is_signed(["a"], None)
 
 
 def test_what_was_typed_is_called() -> None:

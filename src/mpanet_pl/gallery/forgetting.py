@@ -92,7 +92,6 @@ def forget(
         if not (len(rows) or lost or left):
             raise UserError(_nobody(gallery, asked))
         remarks = tuple(_remarks(gallery, asked, rows))
-        remarks = tuple(_remarks(gallery, asked, rows))
         if copies := copies_of(place):
             write_copies(place, [copy._replace(owed=[*copy.owed, asked]) for copy in copies])
         rewrite(place, gallery.record, gallery.manifest, lambda columns, images: _without(columns, images, asked))
