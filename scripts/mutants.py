@@ -61,11 +61,38 @@ TESTS = {  # the tests of a file's room
     "evaluation/ranking.py": SCORES,
     "evaluation/protocols.py": SCORES,
     "evaluation/rerank.py": SCORES,
+    "evaluation/scoring.py": [*SCORES, "tests/evaluation/test_intervals.py"],
+    "evaluation/retrieval.py": [*SCORES, "tests/evaluation/test_similarity.py"],
+    "evaluation/digests.py": ["tests/evaluation/test_digests.py", "tests/evaluation/test_differences.py"],
+    "evaluation/intervals.py": ["tests/evaluation/test_intervals.py", "tests/evaluation/test_differences.py"],
+    "evaluation/metric.py": ["tests/evaluation/test_metric.py"],
+    **{
+        f"evaluation/{name}.py": [f"tests/evaluation/test_{name}.py"]
+        for name in ("differences", "impostors", "mixed", "open_set", "slices", "tables", "thresholds")
+    },
     "run/callbacks/checkpoints.py": [
         "tests/run/test_checkpoints.py",
         "tests/run/test_story.py::test_best_is_the_highest_of_the_scored_epochs_from_start_on",
     ],
+    "run/comparing.py": ["tests/run/test_comparing.py"],
+    "run/summary.py": ["tests/run/test_summary.py"],
+    "run/own_hydra.py": ["tests/run/test_own_hydra.py"],
     "run/record.py": ["tests/run/test_record.py", "tests/run/test_training.py::test_the_commit_is_this_packages"],
+    "gallery/copies.py": ["tests/gallery/test_forgetting.py", "tests/gallery/test_milvus.py"],
+    "gallery/settling.py": ["tests/gallery/test_forgetting.py", "tests/gallery/test_milvus.py"],
+    "gallery/store.py": ["tests/gallery/test_generations.py", "tests/gallery/test_searching.py"],
+    "gallery/generations.py": ["tests/gallery/test_generations.py", "tests/gallery/test_forgetting.py"],
+    "gallery/planning.py": ["tests/gallery/test_embedding.py"],
+    **{
+        f"gallery/{name}.py": [f"tests/gallery/test_{name}.py"]
+        for name in ("access", "compact", "embedding", "footage", "forgetting", "guard", "known")
+    },
+    **{
+        f"gallery/{name}.py": [f"tests/gallery/test_{name}.py"]
+        for name in ("answers", "image_table", "listening", "searching", "uploads")
+    },
+    **{f"system/{name}.py": [f"tests/system/test_{name}.py"] for name in ("collective", "files", "precision", "trust")},
+    "system/weights.py": ["tests/system/test_weights.py", "tests/run/test_checkpoints.py"],
 }
 WARM = "scipy.io scipy.special PIL.Image matplotlib.pyplot torchvision pytorch_lightning torchmetrics omegaconf"
 OPERATORS: dict[type, type] = {

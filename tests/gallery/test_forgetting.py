@@ -54,6 +54,17 @@ def test_who_is_forgotten_is_nowhere_and_the_others_stay(people: Path, monkeypat
     assert not list(people.glob("part-*"))
 
 
+def test_what_could_not_be_read_is_asked_for_like_a_row(people: Path) -> None:
+    """A shard whose rows are all gone keeps what stands in its list; a camera is a number, however it is written."""
+    rows = forget(people, path=[path for path, _, _ in _rows(people)])
+    assert rows.rows == 12
+    assert [image.path for image in Gallery(people).skipped()] == ["3_0.png"]
+    done = forget(people, camera=["03"])
+    assert (done.rows, done.skipped, len(done.vectors), done.paths) == (0, 1, 0, ())
+    assert Gallery(people).skipped() == []
+    assert not list(people.glob("part-*"))
+
+
 def test_a_second_request_adds_to_what_copies_owe(people: Path) -> None:
     """A copy that could not be reached meanwhile has to forget both."""
     places = [Copy(f"http://{name}.example", "people", "FLAT", name=name) for name in ("one", "other")]

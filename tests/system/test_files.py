@@ -84,6 +84,17 @@ def test_what_fails_leaves_the_old_file(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_text() == "new"
 
 
+def test_folders_are_made_and_a_fault_names_the_file_that_was_meant(tmp_path: Path) -> None:
+    place = tmp_path / "a/b/file"
+    with written_aside(place) as aside:
+        aside.write_text("whole")
+    assert place.read_text() == "whole"
+    with pytest.raises(OSError, match="full") as fault, written_aside(place) as aside:
+        raise OSError(28, "full", str(aside))
+    assert fault.value.filename == str(place)
+    assert [path.name for path in place.parent.iterdir()] == ["file"]
+
+
 def test_windows_imports_what_loads_and_evaluates() -> None:
     """No module that only Unix has, and no call of `os` that Windows lacks, where a module is imported."""
     script = (
