@@ -11,9 +11,11 @@ from trees import draw_image
 
 from mpanet_pl.data import BUPTCampus, MPReID, ORBench, ReIDDataModule, TrackLists
 from mpanet_pl.data.catalogue import Batch, Catalogue
+from mpanet_pl.data.loading import pictures_of
 from mpanet_pl.data.tracklets import Tracklets, linspace, strips
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.callback import a_row_a_track
+from mpanet_pl.run.preparation import check
 from mpanet_pl.world import Look, World
 
 LENGTHS = torch.arange(1, 101)
@@ -149,6 +151,9 @@ def test_batches_of_tracklets(vcm: Path, alike: str, tmp_path: Path) -> None:
     equal = (augmented == augmented[:, :1]).flatten(2).all(2)
     assert equal.all() if alike == "track" else not equal[:, 1:].any(1).all()
     test = next(iter(data.test_dataloader()))
+    strip = pictures_of(data.test_dataloader().dataset)[torch.tensor([3])]
+    own = test.images[test.index == 3]
+    assert torch.equal(strip[0], torch.cat([own[frame] for frame in (0, 1, 3, 5)], 2)), "four of the six, side by side"
     assert len(data.test) == 12
     assert test.a_row_a_track().index.tolist() == test.index[::6].tolist()
     assert not {*data.val.sources} & {*data.train.sources}
@@ -242,6 +247,22 @@ def test_orbench_says_whose_images_it_holds(tmp_path: Path) -> None:
         ORBench(root).read()
     assert "entries that are not identity and path (2)" in str(told.value)
     assert "test images that are not there (1): nir/0005/gone.jpg" in str(told.value)
+
+
+def test_another_edition_and_a_query_without_a_partner_are_told(vcm: Path, tmp_path: Path) -> None:
+    """Counts beside the published ones, a list of another form, and who is searched for in vain."""
+    lines = (vcm / "info/track_test_info.txt").read_text().splitlines()
+    alone = [line for line in lines if not (line.startswith("2 ") and line.split()[3] == "5")]
+    dataset = edited(vcm, tmp_path, track_test_info="\n".join(alone), query_IDX="4")
+    *_, test_counts, unmatched = check(dataset).warnings
+    assert test_counts.startswith(
+        "the test split has 2 identities, 39 visible and 78 infrared images; published are 427"
+    )
+    assert "images of one modality only (1), who are searched for or found in vain: Test/0005/ir/" in unmatched
+    root = tree("orbench", tmp_path / "orbench")
+    (root / "train_annos.json").write_text("{}")
+    with pytest.raises(UserError, match=r"split files of another edition \(1\): train_annos.json \(no list\)"):
+        ORBench(root).read()
 
 
 def test_buptcampus_lists_that_do_not_fit(tmp_path: Path) -> None:

@@ -6,12 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from commands import SMALL, SMALL_WORLD, scores_of, type_in
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 from test_tracklets import tree
 
+from mpanet_pl.compare import main as compare
 from mpanet_pl.evaluate import evaluate
+from mpanet_pl.gallery.embedder import load
+from mpanet_pl.gallery.embedding import embed_images
+from mpanet_pl.gallery.store import Gallery
 from mpanet_pl.train import train
 
 CLIPS = '''
@@ -76,20 +81,38 @@ def test_a_network_of_clips_is_told_how_many_frames(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.slow
-def test_one_key_makes_the_drawn_people_walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tracklets are trained on and scored; six frames of them and one are other embeddings of the same tracklets."""
+def test_one_key_makes_the_drawn_people_walk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Tracklets are trained on and scored, searched for in an open set, compared with single frames, and embedded."""
     small = [text for text in SMALL_WORLD if "trunk" not in text and "siblings" not in text]
-    asked = [*small, "data.dataset.tracks=true", "data.dataset.images_per_camera=1", "data.dataset.workers=1"]
+    asked = [*small, "model.network.trunk=resnet18_thin", "data.dataset.tracks=true", "data.dataset.track_length=6"]
+    asked += ["data.dataset.images_per_camera=1", "data.dataset.workers=1", f"data_dir={tmp_path / 'data'}"]
     asked += ["trainer.max_epochs=1", "trainer.check_val_every_n_epoch=1", "trainer.limit_train_batches=2"]
-    asked += [f"data_dir={tmp_path / 'data'}", f"run_dir={tmp_path / 'run'}"]
-    assert type_in("train", train, asked, monkeypatch) == 0
-    last, saved = f"ckpt={tmp_path / 'run/checkpoints/last.ckpt'}", {}
-    for frames in (6, 1):
+    assert type_in("train", train, [*asked, f"run_dir={tmp_path / 'run'}"], monkeypatch) == 0
+    ckpt, saved = tmp_path / "run/checkpoints/last.ckpt", {}
+    for frames, more in ((6, ["measure=open_set"]), (1, [])):
         path = tmp_path / f"{frames}.npz"
-        again = [last, f"data.frames={frames}", "trainer.accelerator=cpu", f"save_features={path}"]
+        again = [f"ckpt={ckpt}", f"data.frames={frames}", "trainer.accelerator=cpu", f"save_features={path}", *more]
         assert type_in("evaluate", evaluate, [*again, f"run_dir={tmp_path / str(frames)}"], monkeypatch) == 0
         with np.load(path) as stored:
-            saved[frames] = stored["embeddings"]
-    assert saved[6].shape == saved[1].shape == (4 * 6, saved[6].shape[1]), "a row is a tracklet of the four people"
-    assert not np.allclose(saved[6], saved[1])
+            saved[frames] = dict(zip(stored["paths"].tolist(), torch.from_numpy(stored["embeddings"]), strict=True))
+    assert len(saved[6]) == len(saved[1]) == 4 * 6, "a row is a tracklet of the four people"
+    assert all(not torch.allclose(vector, saved[1][path]) for path, vector in saved[6].items())
     assert scores_of(tmp_path / "6")["last"] == scores_of(tmp_path / "run")["last"]
+    assert "open set" in (tmp_path / "6/results.md").read_text()
+    capsys.readouterr()
+    compare([str(tmp_path / "1"), str(tmp_path / "6")])
+    assert "all/single" in capsys.readouterr().out, "the same queries, of six frames and of one"
+    root = next((tmp_path / "data").glob("sysu-*"))
+    done = embed_images(
+        load(ckpt), root / "cam3", tmp_path / "gallery", name=r"(?P<track>\d+/\d+)_\d+", group="track", workers=1
+    )
+    gallery = Gallery(tmp_path / "gallery")
+    rows = gallery.rows(np.arange(len(gallery)))
+    assert done.rows == len(rows) == 10, "everybody's tracklet under camera 3"
+    for number, track in enumerate(rows["track"].to_pylist()):
+        if f"cam3/{track}_000.jpg" in saved[6]:
+            own = saved[6][f"cam3/{track}_000.jpg"]
+            found = torch.from_numpy(gallery.vector(number).astype(np.float32))
+            assert torch.cosine_similarity(own, found, dim=0) > 0.9999, "all six frames, as the evaluation means them"

@@ -35,6 +35,9 @@ class Resumable(DataLoader[Batch]):
             self.sampler.go_on(state["epoch"], state["batch"])
 
 
+SHOWN = 4  # frames of a tracklet in a picture
+
+
 class Leaving(DataLoader[Batch]):
     """Its workers end with the last batch, though a trainer, who knows how many there are, never asks for one more."""
 
@@ -131,3 +134,25 @@ class Clips(RowsOf):
         if not self.alike:  # a frame is augmented as the track's image of another occurrence would be
             occurrence = occurrence * count + torch.arange(count).repeat(len(rows))
         return self._batch(chosen.flatten(), index, occurrence, rows, count)
+
+
+class Strips:
+    """Tracklets as pictures (B, 3, H, n·W): up to four of the frames that stand for each, beside one another."""
+
+    def __init__(self, clips: Clips) -> None:
+        self.clips = clips
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        frames = self.clips.tracklets.first(index)  # (B, T)
+        few = frames[:, torch.linspace(0, frames.shape[1] - 1, min(frames.shape[1], SHOWN)).long()]  # (B, n)
+        images = self.clips.images[few.flatten()].unflatten(0, few.shape)
+        return images.permute(0, 2, 3, 1, 4).flatten(3)
+
+
+def pictures_of(rows: object) -> Pictures:
+    """What shows the rows of a loader's dataset: images, or strips of frames."""
+    assert isinstance(rows, RowsOf)
+    return Strips(rows) if isinstance(rows, Clips) else rows.images

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mpanet_pl.data import Catalogue
 from mpanet_pl.data.augment import normalise
+from mpanet_pl.data.loading import pictures_of
 from mpanet_pl.evaluation.tables import Results, markdown
 from mpanet_pl.module import MPANetModule
 from mpanet_pl.run import pictures
@@ -74,7 +75,8 @@ def _pictures(
 
     def rank_list(name: str, choice: str | int) -> None:
         ranked = pictures.best_ranked(tested.embeddings, test, examiner.protocol, choice=choice)
-        pictures.draw_rank_list(ranked, images, test, folder / name)
+        shown = pictures_of(examiner.data.test_dataloader().dataset)
+        pictures.draw_rank_list(ranked, shown, test, folder / name)
 
     for name, chosen in (("rank_list.png", choice), ("rank_list_worst.png", WORST)):
         yield name, partial(rank_list, name, chosen)
