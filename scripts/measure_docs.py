@@ -39,7 +39,9 @@ def main() -> int:
     typed = parser.parse_args()
     if typed.what:
         measure_first_run(typed.folder)
-    differing = [page for page in PAGES if (said := rendered(page)) != page.read_text("utf-8") and put(page, said, typed)]
+    differing = [
+        page for page in PAGES if (said := rendered(page)) != page.read_text("utf-8") and put(page, said, typed)
+    ]
     for page in differing:
         print(f"{page.relative_to(ROOT)} {'is rewritten' if typed.write else 'differs from docs/results'}")
     return 1 if typed.check and differing else 0
@@ -73,7 +75,9 @@ def found(key: str) -> Any:
 def shown(value: Any) -> str:
     """A table as Markdown; of scores "mean (low to high)"; any other value as it stands."""
     if isinstance(value, Mapping) and "rows" in value:
-        head, *lines = (f"| {' | '.join(line)} |\n".replace("|  |", "| |") for line in [value["columns"], *value["rows"]])
+        head, *lines = (
+            f"| {' | '.join(line)} |\n".replace("|  |", "| |") for line in [value["columns"], *value["rows"]]
+        )
         return f"\n\n{head}|{'---|' * len(value['columns'])}\n{''.join(lines)}\n"
     return str(value)
 
@@ -115,7 +119,10 @@ def write_first_run(path: Path, runs: list[dict[str, Any]], release: str) -> Non
         "versions": {name: version(name) for name in ("torch", "torchvision", "pytorch-lightning")},
         "date": time.strftime("%Y-%m-%d"),
         "runs": runs,
-        "table": {"columns": ["world, seed", "R1 (95 % over people)", "mAP", "mINP", "from command to table"], "rows": rows},
+        "table": {
+            "columns": ["world, seed", "R1 (95 % over people)", "mAP", "mINP", "from command to table"],
+            "rows": rows,
+        },
     }
     path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
