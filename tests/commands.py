@@ -1,7 +1,7 @@
 """Commands in this process: composed as from the command line, small enough for a test."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import hydra
@@ -13,7 +13,7 @@ from mpanet_pl.cli.command import run_command
 from mpanet_pl.cli.configuration import config_folder
 
 SMALL = [
-    "model.network.trunk=resnet18",
+    "model.network.trunk=resnet18_thin",
     "model.network.pretrained=false",
     "data.height=48",
     "data.width=24",
@@ -58,3 +58,24 @@ def scores_of(folder: Path) -> dict:
     import json
 
     return json.loads((folder / "results.json").read_text())["scores"]
+
+
+def words_of(typed: str) -> list[str]:
+    return typed.split(" ") if "{" not in typed else [typed]
+
+
+def together(arguments: Iterable[str]) -> list[list[str]]:
+    """As few command lines as hold all of them, none of which types a key twice."""
+
+    def meet(one: str, other: str) -> bool:
+        keys = [[word.split("=")[0].lstrip("+~") + "." for word in words_of(typed)] for typed in (one, other)]
+        return any(a.startswith(b) or b.startswith(a) for a in keys[0] for b in keys[1])
+
+    lines: list[list[str]] = []
+    for typed in arguments:
+        fits = (line for line in lines if not any(meet(typed, other) for other in line))
+        if (line := next(fits, None)) is not None:
+            line.append(typed)
+        else:
+            lines.append([typed])
+    return lines

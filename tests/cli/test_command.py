@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from commands import type_in
+from commands import together, type_in
 from omegaconf import DictConfig
 
 from mpanet_pl.cli.application import Task
@@ -16,10 +16,32 @@ from mpanet_pl.synthesize import synthesize
 from mpanet_pl.system.shell import typed
 from mpanet_pl.train import train
 
-MISTAKES = {
+ALONE = {
+    "validation.monitor=[1]": "validation.monitor takes all/single, all/multi, indoor/single, indoor/multi, or",
+    "model.network.trunk=resnet19": "trunk must be one of",
     "dataset=regbd": "Did you mean 'regdb'?",
     "trainer=tpu": "It is one of: auto, cpu, ddp, ddp_cpu, gpu.",
     "experiment=ablatoin": "Did you mean 'ablation'?",
+    "resume=3": "3 is no run's folder",
+    "resume=true": "true is no run's folder",
+    "trainer=3": "A group takes the name of one of its choices: trainer=3",
+    "trial=1,2": "add -m",
+    "=3": "'=3' is not KEY=VALUE.",
+    "data.height": "'data.height' is not KEY=VALUE.",
+    "model.criterion.mutual=[2": "model.criterion.mutual must be a number, got '[2'",
+    "dataset=": "It is one of: ",
+    "dataset=null": "A group takes the name of one of its choices: dataset=null",
+    "trainer.num_nodes=2": "torchrun or srun",
+    "dataset=sysu data_dir=nowhere": "SYSU-MM01 in ",
+    "dataset=regdb trial=11": "RegDB has trials 1 to 10, got 11",
+    "resume=nowhere": "nowhere is no run's folder",
+    "trainer=gpu": "There is no GPU here",
+    "data.identities_per_batch=50": "set identities_per_batch to at most 8",
+    "validation.monitor=[nope]": "got nope",
+    "run_dir=/proc/x": "The run's folder /proc/x cannot be written",
+}
+MISTAKES = {  # that are told at once
+    "data.augment.grayscale=foo": "grayscale must be true, false or a probability, got 'foo'",
     "model.netwrk.trunk=resnet18": "Did you mean 'model.network.trunk'?",
     "hieght=3": "Did you mean 'data.height'?",
     "height=128": "Did you mean 'data.height'?",
@@ -32,56 +54,36 @@ MISTAKES = {
     "data_dir=null": "data_dir must be a path",
     "data.workers=1.5": "data.workers must be a whole number, got 1.5",
     "trainer.benchmark=7": "trainer.benchmark must be true or false",
-    "resume=3": "3 is no run's folder",
-    "resume=true": "true is no run's folder",
     "compile=maybe": "compile must be true or false",
     "schedule=steps model.schedule.milestones=[soon]": "milestones must be a list",
-    "data.augment.grayscale=foo": "grayscale must be true, false or a probability, got 'foo'",
-    "trainer=3": "A group takes the name of one of its choices: trainer=3",
-    "trial=1,2": "add -m",
-    "=3": "'=3' is not KEY=VALUE.",
-    "data.height": "'data.height' is not KEY=VALUE.",
-    "model.criterion.mutual=[2": "model.criterion.mutual must be a number, got '[2'",
-    "dataset=": "It is one of: ",
-    "dataset=null": "A group takes the name of one of its choices: dataset=null",
     "trainer.accelerator=tpu": "trainer.accelerator must be one of auto, cpu, gpu, got 'tpu'.",
-    "trainer.num_nodes=2": "torchrun or srun",
     "trainer.limit_train_batches=0": "trainer.limit_train_batches must be more than 0",
-    "validation.monitor=[1]": "validation.monitor takes all/single, all/multi, indoor/single, indoor/multi, or",
-    "dataset=sysu data_dir=nowhere": "SYSU-MM01 in ",
-    "dataset=regdb trial=11": "RegDB has trials 1 to 10, got 11",
-    "resume=nowhere": "nowhere is no run's folder",
-    "trainer=gpu": "There is no GPU here",
     "trainer.max_epochs=0": "trainer.max_epochs must be at least 1",
     "trainer.accumulate_grad_batches=0": "trainer.accumulate_grad_batches must be at least 1",
     "trainer.max_epochs=-1": "trainer.max_epochs must be at least 1",
     "data.height=0": "data.height must be at least 1, got 0",
     "data.workers=-1": "data.workers must be between 0 and 512, got -1",
     "data.identities_per_batch=0": "identities_per_batch must be at least 1, got 0",
-    "data.identities_per_batch=50": "set identities_per_batch to at most 8",
-    "data.images_per_identity=3": "images_per_identity is even",
-    "data.sampler=unbalanced": "The sampler is one of balanced, uniform, random",
+    "data.images_per_identity=3": "data.images_per_identity must be even and at least 2, got 3",
+    "data.sampler=unbalanced": "data.sampler must be balanced, uniform, random, with_replacement or any_modality",
     "model.optimizer.lr=-1": "model.optimizer.lr must be more than 0, got -1",
     "model.optimizer.weight_decay=-1": "model.optimizer.weight_decay must be at least 0, got -1",
     "model.criterion.mutual=-1": "model.criterion.mutual must be at least 0, got -1",
     "model.criterion.mean_rate=2": "mean_rate must be between 0 and 1, got 2",
     "seed=-1": "seed must be between 0 and 4294967295, got -1",
     "model.network.patterns=-1": "model.network.patterns must be at least 0, got -1",
-    "validation.monitor=[nope]": "got nope",
-    "run_dir=/proc/x": "The run's folder /proc/x cannot be written",
     "trainer.precision=16-true": "trainer.precision must be one of auto, 32-true, bf16-mixed, 16-mixed, got '16-true'.",
     "trainer.strategy=nothing": "trainer.strategy must be one of",
-    "model.network.trunk=resnet19": "trunk must be one of",
     "sampler=random data.sampler=unbalanced": "There is no key 'sampler'",
 }
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize("line", [[typed] for typed in ALONE] + together(MISTAKES), ids=lambda line: line[0])
 def test_a_mistake_is_a_sentence(
-    mistake: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    line: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    if mistake == "trainer=gpu":
+    if line == ["trainer=gpu"]:
         monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     small = [
         "data.dataset.identities=10",
@@ -90,10 +92,12 @@ def test_a_mistake_is_a_sentence(
         "data.width=24",
         "data.identities_per_batch=2",
     ]
-    arguments = [*([] if "dataset=" in mistake else small), *mistake.split()]
+    typed = [word for mistake in line for word in mistake.split()]
+    keys = {word.split("=")[0] for word in typed}
+    arguments = [*(word for word in small if "dataset" not in keys and word.split("=")[0] not in keys), *typed]
     assert type_in("train", train, arguments, monkeypatch) == 2
     said = capsys.readouterr().err
-    assert MISTAKES[mistake] in said
+    assert [mistake for mistake in line if (ALONE | MISTAKES)[mistake] not in said] == []
     assert "Traceback" not in said
     assert not (tmp_path / "runs").exists()
 

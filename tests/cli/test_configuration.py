@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import together, words_of
 from omegaconf import OmegaConf
 
 from mpanet_pl.cli.configuration import check, with_overrides
@@ -44,14 +45,20 @@ def my(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "my", raising=False)
 
 
-FAULTS = {
-    "++new.key=1": "There is no key 'new.key'.",
+ALONE = {
     "~model": "'~model' would take away what the command needs",
     "~seed": "'~seed' would take away",
+    "trial=3": "dataset=synthetic has no trials: leave out trial=3.",
+    "model.schedule.gamma=0.5": "model.schedule.gamma must be null (onecycle has no such key), got 0.5.",
+    "hydra.swep.dir=x": "There is no key 'hydra.swep'",
+    "nogroup=": "There is no key 'nogroup'.",
+    "+dataset=sysu": "There is a group 'dataset' here; its groups are ",
+}
+FAULTS = {  # that are told at once
+    "++new.key=1": "There is no key 'new.key'.",
     "data_dir=": "data_dir must be a path, got ''.",
     "data.cache=": "data.cache must be a path, got ''.",
     'data_dir="~nobody_here/x"': "data_dir must be a path whose ~ is somebody's home on this machine",
-    "trial=3": "dataset=synthetic has no trials: leave out trial=3.",
     "data.seed=99999999999999999999": "data.seed must be between 0 and 4294967295",
     "data.workers=100000": "data.workers must be between 0 and 512",
     "protocol.trials=1000000": "protocol.trials must be between 1 and 1000",
@@ -72,23 +79,20 @@ FAULTS = {
     "+trainer.max_tiem=00:00:01:00": "Did you mean 'trainer.max_time'?",
     "trainer.callbacks=x": "trainer.callbacks must be left out; use +callbacks.NAME={_target_: …}",
     "data.height={a: 1}": "There is no key 'data.height.a'.",
-    "model.schedule.gamma=0.5": "model.schedule.gamma must be null (onecycle has no such key), got 0.5.",
     "seed=${nothing}": "seed=${nothing} cannot be resolved",
     "seed=${dataset}": "seed must be a whole number, got 'synthetic'.",
     "data={hieght: 3}": "There is no key 'data.hieght'. Did you mean",
     "model.network=3": "model.network must be a group of keys, got 3.",
-    "hydra.swep.dir=x": "There is no key 'hydra.swep'",
-    "nogroup=": "There is no key 'nogroup'.",
-    "+dataset=sysu": "There is a group 'dataset' here; its groups are ",
 }
 
 
-@pytest.mark.parametrize("typed", FAULTS)
-def test_a_fault_is_a_sentence(typed: str) -> None:
+@pytest.mark.parametrize("line", [[typed] for typed in ALONE] + together(FAULTS), ids=lambda line: line[0])
+def test_a_fault_is_a_sentence(line: list[str]) -> None:
     with pytest.raises(UserError) as told:
-        check("train", typed.split(" ") if "{" not in typed else [typed])
-    assert FAULTS[typed] in str(told.value)
-    assert "mistakes" not in str(told.value)
+        check("train", [word for typed in line for word in words_of(typed)])
+    said = str(told.value).splitlines()
+    assert len(said) == 1 or said[0] == f"{len(line)} mistakes:"
+    assert [typed for typed in line if (ALONE | FAULTS)[typed] not in str(told.value)] == []
 
 
 TAKEN = [
@@ -118,9 +122,9 @@ TAKEN = [
 ]
 
 
-@pytest.mark.parametrize("typed", TAKEN)
-def test_what_is_meant_is_taken(typed: str, my: None) -> None:
-    check("train", typed.split(" ") if "{" not in typed else [typed])
+@pytest.mark.parametrize("line", together(TAKEN), ids=lambda line: line[0])
+def test_what_is_meant_is_taken(line: list[str], my: None) -> None:
+    check("train", [word for typed in line for word in words_of(typed)])
 
 
 def test_all_faults_of_all_jobs_are_told_at_once() -> None:
