@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from commands import together
 
 from mpanet_pl.cli.configuration import check, config_folder
 from mpanet_pl.cli.conforming import COMMANDS
@@ -116,8 +117,13 @@ def test_every_command_fits_its_signatures() -> None:
         check(name, ASKED_FOR.get(name, []), every=True)
 
 
-@pytest.mark.parametrize("choice", CHOICES)
-def test_every_choice_of_a_group_fits_the_signatures(choice: str) -> None:
+WITH_OTHERS = [choice for choice in CHOICES if not choice.startswith(("experiment", "method", "protocol", "rung"))]
+BY_ITSELF = [[choice] for choice in CHOICES if choice not in WITH_OTHERS]  # it overrides what the others choose
+
+
+@pytest.mark.parametrize("line", together(WITH_OTHERS) + BY_ITSELF, ids=lambda line: line[0])
+def test_every_choice_of_a_group_fits_the_signatures(line: list[str]) -> None:
     for name in COMMANDS:
-        if f"- {choice.split('=')[0]}:" in (config_folder() / f"{name}.yaml").read_text():
-            check(name, [choice, *ASKED_FOR.get(name, [])], several=True, every=True)
+        groups = (config_folder() / f"{name}.yaml").read_text()
+        if chosen := [choice for choice in line if f"- {choice.split('=')[0]}:" in groups]:
+            check(name, [*chosen, *ASKED_FOR.get(name, [])], several=True, every=True)
