@@ -22,6 +22,7 @@ SMALL = [
     "trainer.accelerator=cpu",
     "trainer.precision=32-true",
     "trainer.log_every_n_steps=1",
+    "pictures=false",
 ]
 SMALL_WORLD = [
     *SMALL,

@@ -46,7 +46,8 @@ def regdb_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
-    return type_in("evaluate", evaluate, ["trainer.accelerator=cpu", *arguments], monkeypatch)
+    scores_alone = [] if "pictures=true" in arguments else ["pictures=false"]
+    return type_in("evaluate", evaluate, ["trainer.accelerator=cpu", *scores_alone, *arguments], monkeypatch)
 
 
 def rows(folder: Path, name: str) -> dict:
@@ -55,7 +56,7 @@ def rows(folder: Path, name: str) -> dict:
 
 def test_a_checkpoint_brings_its_dataset(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run([f"ckpt={trained}/checkpoints/last.ckpt", "run_dir=again"], monkeypatch) == 0
+    assert run([f"ckpt={trained}/checkpoints/last.ckpt", "run_dir=again", "pictures=true"], monkeypatch) == 0
     assert rows(tmp_path / "again", "last") == rows(trained, "last")
     assert {path.name for path in (tmp_path / "again").iterdir()} >= {"results.json", "results.md", "cmc.png"}
 

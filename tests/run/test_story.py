@@ -40,7 +40,7 @@ def small(world: Path, run: Path, *more: str) -> list[str]:
 def finished(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three epochs, of which the second is the best."""
     run = tmp_path_factory.mktemp("runs") / "finished"
-    train(compose("train", small(world, run)))
+    train(compose("train", small(world, run, "pictures=true")))
     return run
 
 

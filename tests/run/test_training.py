@@ -40,7 +40,7 @@ def small(world: Path, folder: Path, *more: str) -> list[str]:
 def finished(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that nothing interrupted."""
     folder = tmp_path_factory.mktemp("runs") / "finished"
-    train(compose("train", small(world, folder)))
+    train(compose("train", small(world, folder, "pictures=true")))
     return folder
 
 

@@ -63,6 +63,7 @@ def _any_protocol(
     rules: None,
     setting: None,
     members: None,
+    queries_in_gallery: None,
 ) -> None:
     """The keys of the datasets' own protocols."""
 

@@ -106,7 +106,8 @@ def measure_saved(cfg: DictConfig, request: Request, subject: Subject, saved: Sa
     protocol, scores = _scored(cfg, saved)
     record = Record.here(torch.device("cpu"), str(saved.embeddings.dtype), **_of_run(cfg))
     with run_folder(cfg, request) as folder, logged(folder):
-        draw_cmc(scores, folder / "cmc.png")
+        if cfg.pictures:
+            draw_cmc(scores, folder / "cmc.png")
         origin = _provenance(cfg, request, record)
         material = Material(saved.embeddings, saved.catalogue, protocol)
         results = report(folder, cfg, saved, material, Tested(scores, saved.embeddings), origin, subject.root)
@@ -183,9 +184,9 @@ def measure_network(cfg: DictConfig, request: Request, subject: Subject, know: K
             tested = tested._replace(tables=[*tested.tables, grid], remarks=[*tested.remarks, *remarks])
             print_tables([grid], remarks)
         results = report(folder, cfg, saved, material, tested, origin, subject.root, labels)
-        draw_pictures(
-            folder, tested, examiner, subject.module, cfg.rank_list, cut_of(results.threshold, examiner.data.test)
-        )
+        if cfg.pictures:
+            cut = cut_of(results.threshold, examiner.data.test)
+            draw_pictures(folder, tested, examiner, subject.module, cfg.rank_list, cut)
         write_run_page(folder, results)
 
 

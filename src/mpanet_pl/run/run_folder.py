@@ -27,6 +27,7 @@ SAME_RUN = (  # what may change when a run is continued, and leaves it the same 
     "trainer.max_epochs",
     "trainer.log_every_n_steps",
     "data_dir",
+    "pictures",
     "data.workers",
     "data.cache",
     "data.eval_batch_size",

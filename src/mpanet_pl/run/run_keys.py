@@ -37,7 +37,7 @@ TRAIN = keys(
     resume=Run | None,
     run_dir=Place | None,
     trust=WordOrList,
-    compile__channels_last=bool,
+    compile__channels_last__pictures=bool,
 )
 EVALUATE = keys(
     OF_DATA,
@@ -54,7 +54,7 @@ EVALUATE = keys(
     rank_list=Annotated[int | str, text("spread, first, worst or a person's number")],
     slices=WordOrList | None,
     embedding=Literal["embedding", "descriptor"],
-    flip__allow_trained_people=bool,
+    flip__allow_trained_people__pictures=bool,
     trust=WordOrList,
 )
 SYNTHESIZE = keys(

@@ -175,7 +175,8 @@ def fit_and_test(
         )
         results.write(folder)  # before anything that may fail
         record.write(folder)
-        draw_pictures(folder, tested["last"], examiner, module, cut=cut_of(threshold, examiner.data.test))
+        if cfg.get("pictures", True):  # a run that an older release began has no such key
+            draw_pictures(folder, tested["last"], examiner, module, cut=cut_of(threshold, examiner.data.test))
         for one in loggers.values():
             tell(one, results, folder)
         print_end(results, tested["last"], examiner, folder)
