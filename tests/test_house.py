@@ -25,7 +25,7 @@ FLOORS = [  # from the ground up; a room may import its own floor's rooms and al
 ]
 HEIGHT = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 DOORS = {"train", "evaluate", "compare", "summarize", "prepare", "synthesize", "embed", "search", "forget", "export"}
-DOORS |= {"push", "serve", "__init__", "__main__"}
+DOORS |= {"push", "verify", "serve", "__init__", "__main__"}
 AT_THE_ROOT = DOORS | {"errors", "interfaces", "stored", "step", "module", "official", "checkpoint"}
 FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 

@@ -61,14 +61,14 @@ def read_subject(cfg: DictConfig) -> Subject:
         of_release = {name: cfg[name] for name in ("method", "last_stride")}
         return read_checkpoint(Path(cfg.ckpt), trust=packages(cfg.trust), **of_release, **size)
     path = Path(cfg.features)
-    if _saved_here(path):
+    if saved_here(path):
         return read_features(path)
     embeddings, catalogue = foreign_features(cfg)
     notes = (f"embeddings: {path}",)
     return Subject(None, None, saved=Saved(embeddings, catalogue, cfg.dataset == "synthetic", path.stem, notes))
 
 
-def _saved_here(path: Path) -> bool:
+def saved_here(path: Path) -> bool:
     """Whether `evaluate` saved it, which keeps the configuration with it."""
     try:
         with ZipFile(path) as file:
