@@ -5,12 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import type_in
+from scripts_of import script
 
 from mpanet_pl.embed import embed as door
 from mpanet_pl.errors import UserError
 from mpanet_pl.gallery.footage import Box, chosen, extract, read_tracks
 from mpanet_pl.gallery.searching import queries_of, search, table_of
 from mpanet_pl.gallery.store import Gallery
+from mpanet_pl.synthesize import synthesize
 
 av = pytest.importorskip("av")
 
@@ -146,3 +148,32 @@ def test_people_are_found_across_cameras(
     assert {row["camera"] for row in gallery.columns("camera").to_pylist()} == {"cam1", "cam2"}
     assert type_in("embed", door, [f"ckpt={ckpt}", f"out={tmp_path}/people", "trainer=cpu"], monkeypatch) == 2
     assert "images=PATH, or video=FILE and tracks=FILE" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_drawn_people_are_filmed_embedded_searched_and_scored(
+    ckpt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"out={tmp_path}/films", "layout=video", "identities=6", "images_per_camera=1", "frames=6", "workers=1"]
+    assert type_in("synthesize", synthesize, [*words, "height=48", "width=24"], monkeypatch) == 0
+    films = tmp_path / "films"
+    assert len(list(films.glob("cam?.mp4"))) == 6
+    footage = script("footage")
+    gallery = footage.fill(films, ckpt, tmp_path / "people", "compact=null", "trainer=cpu")
+    truth = [line.split(",") for line in (films / "truth.csv").read_text().splitlines()[1:]]
+    rows = gallery.columns("camera", "track", "modality").to_pylist()
+    assert sorted((row["camera"], row["track"].rpartition(":")[2]) for row in rows) == sorted(
+        (camera, track) for camera, track, _ in truth
+    )
+    assert {row["camera"] for row in rows if row["modality"] == "infrared"} == {
+        "cam3",
+        "cam6",
+    }  # seen by their pictures
+    found = dict(footage.scored(gallery, films / "truth.csv"))
+    assert set(found["all"]) == {identity for _, _, identity in truth}
+    assert sum(map(len, found["all"].values())) == len(rows)
+    whole = footage.line("all", found["all"])
+    assert f"| all | {len(found['all'])} | {len(rows)} |" in whole
+    own = {(camera, track): identity for camera, track, identity in truth}
+    right = {identity: [True] * len([one for one in own.values() if one == identity]) for identity in own.values()}
+    assert "100.0 (" in footage.line("all", right)

@@ -59,7 +59,7 @@ EVALUATE = keys(
 )
 SYNTHESIZE = keys(
     out=Place,
-    layout=Literal["sysu", "regdb", "llcm", "folder", "vcm", "buptcampus", "orbench", "mp_reid"],
+    layout=Literal["sysu", "regdb", "llcm", "folder", "vcm", "buptcampus", "orbench", "mp_reid", "video"],
     scale=Literal["small", "full"],
     identities=Count | None,
     frames__images_per_camera__height__width=Count,

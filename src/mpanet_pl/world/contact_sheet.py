@@ -16,7 +16,9 @@ from mpanet_pl.world import Look, World, draw_world
 from mpanet_pl.world.census import WALKING
 from mpanet_pl.world.people import Person
 from mpanet_pl.world.shot import Shot
+from mpanet_pl.world.videos import write_videos
 
+VIDEO = "video"  # a layout that is drawn as walks in SYSU-MM01's tree, then filmed
 PEOPLE, IMAGES = 8, 5  # of a contact sheet: rows, and columns of each modality
 
 
@@ -25,16 +27,20 @@ def synthesize(cfg: DictConfig) -> None:
         raise UserError(f"scale is small or full, got {cfg.scale}")
     if cfg.scale == "full" and cfg.identities is not None:
         raise UserError("scale=full draws as many people as the real dataset has: leave out identities, or scale")
+    films = cfg.layout == VIDEO
     world = World(
-        layout=cfg.layout,
+        layout="sysu" if films else cfg.layout,
         identities=None if cfg.scale == "full" else World.identities if cfg.identities is None else cfg.identities,
         images_per_camera=cfg.images_per_camera,
-        frames=cfg.frames if cfg.layout in WALKING else None,
+        frames=cfg.frames if films or cfg.layout in WALKING else None,
         siblings=cfg.siblings,
         look=Look(seed=cfg.seed, height=cfg.height, width=cfg.width, hardness=cfg.hardness),
     )
-    root = Path(cfg.out)
+    root = Path(cfg.out, "drawn") if films else Path(cfg.out)
     draw_world(root, world, cfg.workers or usable_cores())
+    if films:
+        write_videos(root, world.lay_out().shots, world.look, Path(cfg.out))
+        print(f"{cfg.out} holds a video and a tracker's text for each camera, and who is who in truth.csv")
     draw_contact_sheet(root, world, root / "contact_sheet.png")
     print(f"{root} holds {len(world.lay_out().shots)} images; have a look at {root / 'contact_sheet.png'}")
 
