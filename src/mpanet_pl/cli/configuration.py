@@ -43,13 +43,14 @@ def check(
     Values in files are read where some of the files are the user's own, or by `every`; what `conf/` sets is tested.
     """
     faults, overrides = Gathered(), parse(typed)
-    groups = Groups(name, config_dir, overrides)
-    hydras = [override for override in overrides if override.key_or_group.startswith(("hydra.", "hydra/"))]
-    own = [override for override in overrides if override not in hydras]
-    wrong = {id(override): list(groups.faults(override)) for override in own if groups.holds(override)}
-    faults.add(fault for found in wrong.values() for fault in found)
-    chosen = [override for override in own if wrong.get(id(override)) == []]
     with hydra.initialize_config_dir(str(config_folder()), job_name=name, version_base="1.3"):
+        groups = Groups(name, config_dir, overrides)
+        hydras = [override for override in overrides if override.key_or_group.startswith(("hydra.", "hydra/"))]
+        own = [override for override in overrides if override not in hydras]
+        wrong = {id(override): list(groups.faults(override)) for override in own if groups.holds(override)}
+        faults.add(fault for found in wrong.values() for fault in found)
+        chosen = [override for override in own if wrong.get(id(override)) == []]
+        every = every or bool(groups.own or groups.installed)
         compose = cache(partial(_compose, name, tuple(_settings_of_hydra(hydras, groups))))
         first = compose(_lines(run for override in chosen for run in groups.runs(override)[:1]))
         several = several or first.hydra.mode == RunMode.MULTIRUN
@@ -62,7 +63,7 @@ def check(
         found: list[DictConfig] = []
         for combination in product(*map(groups.runs, chosen)):
             with faults.going_on():
-                found += _read_values(name, compose(_lines(combination)), values, every or bool(groups.own), faults)
+                found += _read_values(name, compose(_lines(combination)), values, every, faults)
     faults.tell()
     absent = {override.key_or_group for override in values} - {key for key, _ in leaves(plain(first))}
     return Checked([_line(override, absent) for override in overrides], several, found[0])

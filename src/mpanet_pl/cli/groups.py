@@ -1,12 +1,15 @@
-"""The groups of a command's configuration, and their choices: files of `conf/` and of the user's own folders."""
+"""The groups of a command's configuration, and their choices: files of `conf/`, of the user's folders, of packages."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 import yaml
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 
 from mpanet_pl.cli.overrides import runs
@@ -20,7 +23,10 @@ def config_folder() -> Path:
 
 
 class Groups:
-    """`chosen` is each group of a command with the choice that stands by default; `own` are the user's folders."""
+    """`chosen` is each group of a command with the choice that stands by default; `own` are the user's folders.
+
+    `installed` are those that search path plugins of installed packages name. Hydra must be initialised.
+    """
 
     def __init__(self, name: str, config_dir: str | None, overrides: Sequence[Override]) -> None:
         searched = [override.value() for override in overrides if override.key_or_group == "hydra.searchpath"]
@@ -29,11 +35,11 @@ class Groups:
         listed = yaml.safe_load((config_folder() / f"{name}.yaml").read_text("utf-8"))["defaults"]
         chosen = {group: choice for entry in listed if isinstance(entry, dict) for group, choice in entry.items()}
         self.chosen = {group: choice for group, choice in chosen.items() if not group.startswith("override ")}
+        self.installed = [folder for folder in _installed() if any((folder / group).is_dir() for group in self.chosen)]
 
     def choices(self, group: str) -> list[str]:
-        return sorted(
-            {file.stem for folder in (config_folder(), *self.own) for file in (folder / group).glob("*.yaml")}
-        )
+        folders = (config_folder(), *self.installed, *self.own)
+        return sorted({file.stem for folder in folders for file in (folder / group).glob("*.yaml")})
 
     def holds(self, override: Override) -> bool:
         is_value = override.is_delete() or isinstance(override.value(), dict)
@@ -58,9 +64,18 @@ class Groups:
                     yield f"{group} has no '{choice}'.{nearest(choice, choices)} It is one of: {', '.join(choices)}."
 
 
+def _installed() -> Iterator[Path]:
+    for element in GlobalHydra.instance().config_loader().get_search_path().get_path():
+        if element.provider not in ("hydra", "main", "schema"):
+            yield _folder(element.path)
+
+
 def _folder(place: str) -> Path:
     if place.startswith("pkg://"):
-        return Path(str(files(place.removeprefix("pkg://"))))
+        with suppress(ImportError):
+            if (package := find_spec(place.removeprefix("pkg://"))) and package.submodule_search_locations:
+                return Path(next(iter(package.submodule_search_locations)))
+        raise UserError(f"There is no package {place} to search for configurations.")
     folder = Path(place.removeprefix("file://")).absolute()
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder} to search for configurations.")
