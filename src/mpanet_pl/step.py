@@ -74,7 +74,8 @@ def everyone(module: Any, batch: Batch) -> tuple[Embedding, Tensor, Tensor]:
             f"{type(module.network).__name__} gives {rows} rows for {len(batch.images)} images where "
             f"{type(module.criterion).__name__} expects {expected}: let its `branches` say how many each image has."
         )
-    return type(seen)(*map(gather, seen)), _labels(module, batch.identities), _labels(module, batch.infrared)
+    everyones = (_by_branch(gather(of), len(of), _branches(module) if len(of) == rows else 1) for of in seen)
+    return type(seen)(*everyones), _labels(module, batch.identities), _labels(module, batch.infrared)
 
 
 def asked_of_step(module: Any, batch: Batch) -> dict[str, Any]:
@@ -96,8 +97,13 @@ def _branches(module: LightningModule) -> int:
     return branches_of(module.network) if module.training else 1
 
 
+def _by_branch(gathered: Tensor, rows: int, branches: int) -> Tensor:
+    """From `rows` of each rank, one rank after the other, to one branch after the other."""
+    return gathered.unflatten(0, (-1, branches, rows // branches)).transpose(0, 1).flatten(0, 2)
+
+
 def _labels(module: LightningModule, column: Tensor) -> Tensor:
-    return gather(column.repeat(_branches(module)))
+    return gather(column).repeat(_branches(module))
 
 
 def _look(module: Any, infrared: Tensor) -> Callable[[Tensor], Tensor]:

@@ -246,6 +246,8 @@ def test_seeded_epochs_draw_the_same_whenever_they_are_reached() -> None:
     for before in (1, 2):
         torch.manual_seed(before)
         SeededEpochs(7).on_train_epoch_start(At(), None)  # type: ignore[arg-type]
+        torch.rand(before)  # a loader's iterator; where a run is resumed it is made before the epoch's start
+        SeededEpochs(7).on_train_batch_start(At(), None, None, 0)  # type: ignore[arg-type]
         drawn.append(torch.rand(3))
     torch.testing.assert_close(drawn[0], drawn[1], rtol=0, atol=0)
     SeededEpochs(8).on_train_epoch_start(At(), None)  # type: ignore[arg-type]
