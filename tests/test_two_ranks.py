@@ -2,7 +2,7 @@
 
 Held here: losses (a user's own among them), gradients, parameters, buffers and twins over three steps, also where the
 halves have different numbers of visible rows; and of the guests a first step. Normalisation layers are either frozen,
-or synchronised by a few lines of this file: PyTorch's own SyncBatchNorm has no CPU kernel, so that it takes the place of
+or synchronised by a few lines of this file: SyncBatchNorm itself has no CPU kernel, so that it takes the place of
 these lines on GPUs is not tested here.
 """
 
