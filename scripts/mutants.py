@@ -78,7 +78,7 @@ TESTS = {  # the tests of a file's room
     "run/summary.py": ["tests/run/test_summary.py"],
     "run/own_hydra.py": ["tests/run/test_own_hydra.py"],
     "run/record.py": ["tests/run/test_record.py", "tests/run/test_training.py::test_the_commit_is_this_packages"],
-    "gallery/copies.py": ["tests/gallery/test_forgetting.py", "tests/gallery/test_milvus.py"],
+    "gallery/copies.py": ["tests/gallery/test_copies.py", "tests/gallery/test_forgetting.py"],
     "gallery/settling.py": ["tests/gallery/test_forgetting.py", "tests/gallery/test_milvus.py"],
     "gallery/store.py": ["tests/gallery/test_generations.py", "tests/gallery/test_searching.py"],
     "gallery/generations.py": ["tests/gallery/test_generations.py", "tests/gallery/test_forgetting.py"],
