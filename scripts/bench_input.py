@@ -168,7 +168,7 @@ def to_float32(drawn: Drawn) -> Iterable[int]:
     data = data_module(drawn)
 
     def augmented(batch: Batch) -> torch.Tensor:
-        return data.augmentation(batch.images, batch.index, batch.infrared, seed=1, epoch=0)
+        return data.views.augmentation(batch.images, batch.index, batch.infrared, seed=1, epoch=0)
 
     return (len(augmented(batch)) for batch in data.train_dataloader())
 

@@ -169,7 +169,7 @@ def real_batches(data: ReIDDataModule, mode: Mode) -> Iterator[Batch]:
         loader.sampler.set_epoch(epoch)
         for batch in loader:
             batch = Batch(*(column.to(DEVICE, non_blocking=True) for column in batch if column is not None))
-            images = data.augmentation(batch.images, batch.index, batch.infrared, seed=1, epoch=epoch)
+            images = data.views.augmentation(batch.images, batch.index, batch.infrared, seed=1, epoch=epoch)
             yield batch._replace(images=images.contiguous(memory_format=mode.memory_format))
 
 

@@ -63,9 +63,9 @@ class Sizes(NamedTuple):
 
 FULL = Sizes("resnet50", 384, 128, 128, 10, 300, 14336, 10, 10**6, [], ["-m", "gpu"])
 SHORT = Sizes(
-    *("resnet18", 64, 32, 16, 1, 2, 16, 1, 10**4),
+    *("resnet18_thin", 64, 32, 16, 1, 2, 16, 1, 10**4),
     [
-        *("trainer.max_epochs=1", "model.network.trunk=resnet18", "data.height=48", "data.width=24"),
+        *("trainer.max_epochs=1", "model.network.trunk=resnet18_thin", "data.height=48", "data.width=24"),
         *("data.dataset.identities=10", "data.dataset.images_per_camera=2"),
         *("data.identities_per_batch=2", "data.images_per_identity=4"),
     ],
