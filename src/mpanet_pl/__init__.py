@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from mpanet_pl.module import MPANetModule
     from mpanet_pl.network import MPANet
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 __all__ = ["MPANet", "MPANetModule", "ReIDDataModule", "__version__", "load"]
 
 HOMES = {
