@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from mpanet_pl.data.catalogue import Catalogue, Splits
 from mpanet_pl.data.faults import BrokenDataset, Faults
+from mpanet_pl.data.recognition import hints
 from mpanet_pl.system.shell import typed
 
 Row = tuple[str, int, int, bool]  # path, identity, camera, infrared
@@ -115,8 +116,10 @@ class DatasetOnDisk(ABC):
             if not faults and not self.one_modality:
                 faults.add("splits without images of a modality", _missing_modalities(splits))
         if faults:
-            full_check = f"\nThe full check: {self.check_command}" if self.config else ""
-            message = f"{self.name} in {self.root} cannot be used:\n{faults}{full_check}"
+            full_check = [f"The full check: {self.check_command}"] if self.config else []
+            message = "\n".join(
+                [f"{self.name} in {self.root} cannot be used:", str(faults), *self.hints(), *full_check]
+            )
             raise BrokenDataset(message, faults, splits)
         return splits
 
@@ -127,6 +130,10 @@ class DatasetOnDisk(ABC):
             return replace(catalogue, sources=tuple(map(self.source_of, catalogue.paths)))
 
         return replace(splits, train=sourced(splits.train), test=sourced(splits.test))
+
+    def hints(self) -> list[str]:
+        """What else may have been meant by the folder."""
+        return list(hints(self.root.absolute(), self.config))
 
     @property
     def check_command(self) -> str:

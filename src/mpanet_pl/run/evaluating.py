@@ -37,7 +37,7 @@ from mpanet_pl.run.pictures import draw_cmc
 from mpanet_pl.run.pictures.rank_list import CHOICES
 from mpanet_pl.run.record import Record
 from mpanet_pl.run.report import draw_pictures
-from mpanet_pl.run.run_folder import run_folder
+from mpanet_pl.run.run_folder import check_free, run_folder
 from mpanet_pl.run.run_page import write_run_page
 from mpanet_pl.run.settings import NOTHING_TYPED, Request, plain
 from mpanet_pl.run.subject_settings import settings_for
@@ -53,6 +53,7 @@ def evaluate(cfg: DictConfig, request: Request = NOTHING_TYPED, know: Know = kno
     if not is_child_rank():
         cfg = settings_for(cfg, request, subject)
     _check_settings(cfg)
+    check_free(cfg, request)
     with quiet(), isolated():
         if subject.saved:
             measure_saved(cfg, request, subject, subject.saved)
@@ -226,6 +227,7 @@ def report(
         trials=protocol.trials,
         flip=cfg.flip,
     )
+    far = [f"trained on {trained.get('dataset')}, not on {cfg.dataset}"] if trained and elsewhere else []
     untold = ["what it was trained on is not known"] if beside and not trained else []
     more = measure(material, folder) if (measure := _measure(cfg)) else Further()
     further = [*([table] if table else []), *more.tables]
@@ -236,7 +238,7 @@ def report(
         nuances=tested.nuances,
         tables=[*tested.tables, *further, *([slice_table(found)] if found else [])],
         table_notes=[*tested.remarks, *([FEW_PEOPLE] if found else [])],
-        notes=[*saved.notes, *more.notes, *untold, *([str(cfg.notes)] if cfg.notes else [])],
+        notes=[*saved.notes, *far, *more.notes, *untold, *([str(cfg.notes)] if cfg.notes else [])],
     )
     results = replace(results, **more.values)
     networks = {row: saved.network or digest_of([saved.embeddings])}

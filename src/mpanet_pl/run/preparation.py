@@ -55,7 +55,8 @@ def prepare(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
     for warning in warnings:
         console.print(f"Warning: {warning}", markup=False)
     if faults:
-        raise UserError(f"{dataset.root} cannot be used:\n{faults.in_full()}")
+        meant = dataset.hints() if isinstance(dataset, DatasetOnDisk) else []
+        raise UserError("\n".join([f"{dataset.root} cannot be used:", faults.in_full(), *meant]))
     if data.cache:
         open_splits(dataset.root, splits, data.height, data.width, cache=data.cache, workers=workers)
         for folder, paths in _folders(dataset, splits):

@@ -89,6 +89,27 @@ def stored_config(folder: Path) -> DictConfig:
     return OmegaConf.create(translated(plain(cfg)))
 
 
+def check_free(cfg: DictConfig, request: Request, resumed: bool = False) -> None:
+    """Refuse a folder that holds a run, or cannot be written to, before anything is drawn or trained."""
+    folder = Path(cfg.run_dir).absolute() if cfg.run_dir else request.job_folder or Path("runs").absolute()
+    if resumed or is_child_rank() or rank_of_outer_launcher():
+        return
+    if cfg.run_dir:
+        _refuse_another_run(folder)
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise UserError(f"The run's folder {folder} cannot be written: {there} is no folder that you may write to.")
+
+
+def _refuse_another_run(folder: Path) -> None:
+    if (folder / CONFIG).exists():
+        go_on = f" (python -m mpanet_pl.train {typed('resume', folder)} continues it.)"
+        trained = "resume" in stored_config(folder)
+        raise UserError(f"{folder} already holds a run: choose another run_dir.{go_on if trained else ''}")
+    if (folder / LAST).exists():
+        raise UserError(f"{folder} holds a checkpoint of some other run, {LAST}: choose another run_dir.")
+
+
 @contextmanager
 def run_folder(cfg: DictConfig, request: Request, resumed: bool = False) -> Iterator[Path]:
     """The run's folder, made new unless the run is resumed, with its configuration in it; every rank gets the same.
@@ -122,12 +143,8 @@ def _claim(folder: Path, cfg: DictConfig, resumed: bool) -> None:
     if resumed:
         for place in (folder, (folder / LAST).parent):
             sweep_up(place)
-    elif (folder / LAST).exists() and not (folder / CONFIG).exists():
-        raise UserError(f"{folder} holds a checkpoint of some other run, {LAST}: choose another run_dir.")
-    elif (folder / CONFIG).exists():
-        go_on = f" (python -m mpanet_pl.train {typed('resume', folder)} continues it.)"
-        trained = "resume" in stored_config(folder)
-        raise UserError(f"{folder} already holds a run: choose another run_dir.{go_on if trained else ''}")
+    else:
+        _refuse_another_run(folder)
     with written_aside(folder / CONFIG) as aside:
         OmegaConf.save(cfg, aside)
     seal(folder, resolved(cfg))

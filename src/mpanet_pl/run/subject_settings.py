@@ -37,7 +37,7 @@ def settings_for(cfg: DictConfig, request: Request, subject: Subject) -> DictCon
         OmegaConf.set_struct(cfg, False)
     else:
         _keep_size(cfg, subject, typed)
-        _check_trial_is_named(cfg)
+        _check_trial_is_named(cfg, str(trained.dataset))
     ran = ran_here(Path(source_of(cfg)).absolute().parent.parent)
     check_targets(cfg, source_of(cfg), cfg.trust, known=chosen | ran)
     if subject.saved:
@@ -58,12 +58,12 @@ def source_of(cfg: DictConfig) -> str:
     return str(cfg.ckpt or cfg.features)
 
 
-def _check_trial_is_named(cfg: DictConfig) -> None:
+def _check_trial_is_named(cfg: DictConfig, trained_on: str | None = None) -> None:
     if (trials := trials_of(cfg)) and cfg.trial is None:
-        name = dataset_class(cfg).name
-        raise UserError(
-            f"{source_of(cfg)} does not say which {name} trial it was trained on: add trial={trials[0]} … {trials[-1]}."
-        )
+        name, add = dataset_class(cfg).name, f"add trial={trials[0]} … {trials[-1]}."
+        if trained_on:
+            raise UserError(f"{source_of(cfg)} was trained on {trained_on}; say whose test people of {name}: {add}")
+        raise UserError(f"{source_of(cfg)} does not say which {name} trial it was trained on: {add}")
 
 
 def _check_unchanged(cfg: DictConfig, made: DictConfig) -> None:

@@ -40,7 +40,7 @@ from mpanet_pl.run.logbook import logged
 from mpanet_pl.run.loggers import build_loggers, check_loggers, tell
 from mpanet_pl.run.record import Record
 from mpanet_pl.run.report import draw_pictures, print_end
-from mpanet_pl.run.run_folder import begun_in_sweep, reopen, run_folder
+from mpanet_pl.run.run_folder import begun_in_sweep, check_free, reopen, run_folder
 from mpanet_pl.run.run_page import write_run_page
 from mpanet_pl.run.settings import NOTHING_TYPED, Request, plain, settled
 from mpanet_pl.run.trainer import build_trainer, exact_where_narrow, failures_explained, isolated, quiet
@@ -62,6 +62,7 @@ def train(cfg: DictConfig, request: Request = NOTHING_TYPED, know: Know = know_n
             return Results.read(begun).monitored
         resumed, cfg.run_dir = True, str(begun)
         epochs_done(begun)  # says what is wrong with its checkpoints
+    check_free(cfg, request, resumed)
     with quiet(), isolated():
         # What can be refused is refused before there is a folder.
         trainer = build_trainer(cfg.trainer)
