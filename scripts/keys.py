@@ -180,7 +180,7 @@ def words_of(name: str) -> str:
 def page(names: list[str] | None = None) -> str:
     """All commands, or those of that name."""
     text = ""
-    for name in names or commands():
+    for name in names or sorted(commands(), key=lambda name: name != "train"):
         text += f"\n## {name}\n\n{table_of(name) if name in COMMANDS else words_of(name)}"
     return text + ("" if names else "\n## Datasets\n" + "".join(dataset_tables()))
 

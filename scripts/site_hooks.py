@@ -1,7 +1,8 @@
 """What the site does beside MkDocs: pages from elsewhere, the keys, the version, the project's address.
 
 MkDocs calls it (`hooks` in mkdocs.yml). In a page, `<!-- page PATH -->` stands for a file of this project,
-`<!-- part PATH -->` for one a heading lower, `<!-- keys -->` for the tables of scripts/keys.py.
+`<!-- part PATH -->` for one a heading lower, `<!-- code PATH -->` for one as a block, `<!-- keys -->` for the tables of
+scripts/keys.py.
 """
 
 from __future__ import annotations
@@ -34,10 +35,12 @@ def on_config(config: Any) -> Any:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     def file(match: re.Match[str]) -> str:
         text = (ROOT / match[2]).read_text("utf-8").strip()
+        if match[1] == "code":
+            return f"```bash\n{text}\n```"
         lower = "#" if match[1] == "part" else ""
         return re.sub(r"^#", f"{lower}#", text, flags=re.MULTILINE) if lower else text
 
-    markdown = re.sub(r"<!-- (page|part) (\S+) -->", file, markdown)
+    markdown = re.sub(r"<!-- (page|part|code) (\S+) -->", file, markdown)
     if "<!-- keys -->" in markdown:
         from keys import page as tables  # type: ignore[import-not-found]
 

@@ -95,7 +95,7 @@ def smaller(name: str, typed: list[str]) -> list[str]:
         return [*typed, *(key for key in more if key.split("=")[0] not in asked)]
     if name == "train" and "resume" not in asked:
         typed = [word for word in typed if word.split("=")[0] not in ("trainer.max_epochs",)]
-        trunk = [] if "model.network.trunk" in asked or "method" in asked else ["model.network.trunk=resnet18_thin"]
+        trunk = [] if "model.network.trunk" in asked or "method=agw" in typed else ["model.network.trunk=resnet18_thin"]
         return [*typed, *SMALL, *trunk, *(WORLD if "dataset" not in asked else [])]
     if name in ("evaluate", "embed"):
         return [*typed, *CPU]
@@ -128,7 +128,7 @@ class Desk:
                         f"{block}: {words}"
                     )
                 elif here and "--help" not in found[1]:
-                    self._command(*found, place)
+                    self.command(*found, place)
                 else:
                     check_keys(*found)
 
@@ -142,7 +142,7 @@ class Desk:
                 warnings.simplefilter("ignore")  # Lightning's advice on a bare Trainer
                 exec(code, names)
 
-    def _command(self, name: str, typed: list[str], place: Path) -> None:
+    def command(self, name: str, typed: list[str], place: Path) -> None:
         line = self.line = shlex.join([name, *typed])
         if line not in self.made:
             before = set(place.rglob("*"))
