@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from checkpoints import HEIGHT, WIDTH, save_checkpoint
-from commands import type_in
+from commands import compose, type_in
 from hub import Hub
 
 from mpanet_pl import load
@@ -19,6 +19,7 @@ from mpanet_pl.evaluation import Results
 from mpanet_pl.evaluation.calibration import Calibration, calibrate
 from mpanet_pl.gallery.sharing import pack
 from mpanet_pl.push import push
+from mpanet_pl.run.subjects import read_subject
 from mpanet_pl.system import weights
 from mpanet_pl.system.hub import local
 
@@ -95,6 +96,8 @@ def test_what_is_pushed_is_loaded_by_its_address_and_answers_the_same(
     assert torch.equal(fetched.embed(IMAGES), load(run, device="cpu").embed(IMAGES))
     assert (fetched.height, fetched.width) == (HEIGHT, WIDTH)
     assert fetched.record["trained_on"] == "synthetic"
+    with pytest.raises(UserError, match=r"/model\.safetensors has a configuration without"):  # evaluate opens it, too
+        read_subject(compose("evaluate", ["ckpt=hf://me/mpanet"]))
     with pytest.raises(RunStopped, match="hf://me/other cannot be fetched: "):
         load("hf://me/other")
 

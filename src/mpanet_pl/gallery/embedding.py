@@ -73,13 +73,13 @@ class Embedded(NamedTuple):
     def told(self, folder: Path) -> str:
         speed = f" ({self.images / self.seconds:.0f} images/s)" if self.seconds else ""
         lines = [
-            f"{self.images} images in {self.seconds:.1f} s{speed}; "
+            f"{self.images} image{'s' * (self.images != 1)} in {self.seconds:.1f} s{speed}; "
             f"{100 * self.waited:.0f} % of it the network waited for images.",
             f"{folder} holds {self.rows} rows of {self.dimension} numbers.",
         ]
         lines += self.notes
         if self.skipped:
-            lines.append(f"{self.skipped} images could not be read: {folder / SKIPPED}")
+            lines.append(f"{self.skipped} image{'s' * (self.skipped != 1)} could not be read: {folder / SKIPPED}")
         lines.append(str(read_record(folder).get("terms", "")))
         lines.append(f"Next: python -m mpanet_pl.search {typed('gallery', folder)} queries=IMAGE out=answers")
         return "\n".join(lines)

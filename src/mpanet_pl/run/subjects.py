@@ -23,6 +23,7 @@ from mpanet_pl.run.old_names import translated
 from mpanet_pl.run.record import Record
 from mpanet_pl.run.settings import packages, plain
 from mpanet_pl.system.files import written_aside
+from mpanet_pl.system.hub import local
 
 OF_TRAINING = ("dataset", "data_dir", "trial", "seed", "data", "protocol")  # taken from the checkpoint unless given
 OF_JOINT = ("train_on", "test_on", "data_dirs")  # likewise, of several datasets
@@ -57,6 +58,7 @@ class Saved(NamedTuple):
 def read_subject(cfg: DictConfig) -> Subject:
     """What `ckpt` or `features` names."""
     if not cfg.features:
+        cfg.ckpt = str(local(cfg.ckpt))
         size = {name: cfg.data[name] for name in ("height", "width")}
         of_release = {name: cfg[name] for name in ("method", "last_stride")}
         return read_checkpoint(Path(cfg.ckpt), trust=packages(cfg.trust), **of_release, **size)
