@@ -28,7 +28,7 @@ NOT_OURS = ("pip", "git", "cd", ".", "python3", "curl", "srun", "openssl", "chmo
 CPU = ["trainer.accelerator=cpu", "trainer.precision=32-true"]
 SMALL = ["data.height=48", "data.width=24", "data.identities_per_batch=2", "data.images_per_identity=4"]
 SMALL += ["trainer.max_epochs=1", "trainer.log_every_n_steps=1", "validation.start=1", *CPU]
-SMALL += ["trainer.check_val_every_n_epoch=1", "model.network.pretrained=false"]
+SMALL += ["trainer.check_val_every_n_epoch=1", "model.network.pretrained=false", "pictures=false"]
 WORLD = [f"data.dataset.{key}" for key in ("identities=10", "images_per_camera=2", "test_share=0.4", "height=48")]
 WORLD += ["data.dataset.width=24"]
 
