@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands import compose
 from golden.methods import recipe_methods as recipe
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from mpanet_pl.errors import UserError
@@ -248,3 +250,15 @@ def test_cajs_kl_is_logged_at_weight_0_and_teaches_nothing() -> None:
     assert terms["kl"] > 0
     assert not terms["kl"].requires_grad
     assert terms["total"].item() == pytest.approx((terms["identity"] + terms["adaptive_triplet"]).item())
+
+
+def test_by_one_recipe_methods_differ_in_network_and_losses_alone() -> None:
+    def composed(method: str) -> dict[str, Any]:
+        cfg = compose("train", [f"method={method}", "experiment=methods_one_recipe", "data_dir=/none"])
+        whole: Any = OmegaConf.to_container(cfg, resolve=True)
+        kept = {"data": whole["data"], "epochs": whole["trainer"]["max_epochs"]}
+        return kept | {part: whole["model"][part] for part in ("optimizer", "schedule")}
+
+    usual = composed("mpanet")
+    for method in ("agw", "caj", "deen", "saai"):
+        assert composed(method) == usual, method
