@@ -20,6 +20,7 @@ TINY = [
     "trainer.limit_val_batches=0",
     f"trainer.limit_train_batches={BATCHES}",
     "protocol.trials=1",
+    "pictures=false",
 ]
 
 

@@ -129,7 +129,6 @@ def fit_and_test(
     done, earlier = epochs_done(folder), Record.in_folder(folder)
     logger.info("%s%s", " ".join(["train", *request.overrides]), f", after epoch {done}" if done else "")
     loggers = build_loggers(cfg, folder, earlier)
-    records = RunLogger(folder, done)
     watching = [FiniteGuard(examiner.data.train.paths), SeededEpochs(cfg.seed), *examiner.callbacks]
     watching += [ScoredAtTheEnd()] if cfg.validation.get("last") else []
     own = [instantiate(callback) for callback in cfg.callbacks.values()]
@@ -139,7 +138,7 @@ def fit_and_test(
     trainer = build_trainer(
         exact_where_narrow(cfg.trainer, module, examiner.data.height, examiner.data.width),
         [*watching, Reopened(folder / RESULTS, folder / MARKDOWN), Timing(folder), LiveProgress(), *own, checkpoints],
-        [records, *loggers.values()],
+        [RunLogger(folder, done), *loggers.values()],
         root=folder,
     )
     record = Record.of(trainer, dataset=cfg.dataset, trial=cfg.trial, seed=cfg.seed)
