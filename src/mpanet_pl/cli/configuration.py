@@ -20,10 +20,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mpanet_pl.cli.conforming import conformed
 from mpanet_pl.cli.groups import Groups
-from mpanet_pl.cli.groups import config_folder as config_folder
 from mpanet_pl.cli.overrides import form_faults, one_line, parse, runs
 from mpanet_pl.errors import Gathered, UserError
 from mpanet_pl.run.settings import plain
+from mpanet_pl.system.config_folders import config_folder as config_folder
 from mpanet_pl.system.keys import leaves
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from importlib.resources import files
-from importlib.util import find_spec
 from pathlib import Path
 
 import yaml
@@ -13,13 +10,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 
 from mpanet_pl.cli.overrides import runs
-from mpanet_pl.errors import UserError
+from mpanet_pl.system.config_folders import config_folder, folder_of
 from mpanet_pl.system.keys import nearest
-
-
-def config_folder() -> Path:
-    """`mpanet_pl.conf`, which is `conf/` itself in a checkout."""
-    return Path(str(files("mpanet_pl.conf")))
 
 
 class Groups:
@@ -31,7 +23,7 @@ class Groups:
     def __init__(self, name: str, config_dir: str | None, overrides: Sequence[Override]) -> None:
         searched = [override.value() for override in overrides if override.key_or_group == "hydra.searchpath"]
         named = [str(folder) for value in searched if isinstance(value, list) for folder in value]
-        self.own = [_folder(place) for place in [*([config_dir] if config_dir else []), *named]]
+        self.own = [folder_of(place) for place in [*([config_dir] if config_dir else []), *named]]
         listed = yaml.safe_load((config_folder() / f"{name}.yaml").read_text("utf-8"))["defaults"]
         chosen = {group: choice for entry in listed if isinstance(entry, dict) for group, choice in entry.items()}
         self.chosen = {group: choice for group, choice in chosen.items() if not group.startswith("override ")}
@@ -67,16 +59,4 @@ class Groups:
 def _installed() -> Iterator[Path]:
     for element in GlobalHydra.instance().config_loader().get_search_path().get_path():
         if element.provider not in ("hydra", "main", "schema"):
-            yield _folder(element.path)
-
-
-def _folder(place: str) -> Path:
-    if place.startswith("pkg://"):
-        with suppress(ImportError):
-            if (package := find_spec(place.removeprefix("pkg://"))) and package.submodule_search_locations:
-                return Path(next(iter(package.submodule_search_locations)))
-        raise UserError(f"There is no package {place} to search for configurations.")
-    folder = Path(place.removeprefix("file://")).absolute()
-    if not folder.is_dir():
-        raise UserError(f"There is no folder {folder} to search for configurations.")
-    return folder
+            yield folder_of(element.path)
