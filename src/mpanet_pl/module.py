@@ -16,7 +16,7 @@ from mpanet_pl.losses import MPANetLoss
 from mpanet_pl.network import MPANet
 from mpanet_pl.optim import Span, build_optimizer, build_schedule, optimizers, schedules
 from mpanet_pl.optim.optimizers import LR
-from mpanet_pl.step import logged, predicted, terms_of
+from mpanet_pl.step import logged, normalised, people_to_train_on, predicted, terms_of
 from mpanet_pl.stored import dotted, restored
 from mpanet_pl.system import weights
 from mpanet_pl.system.hints import Part
@@ -39,7 +39,7 @@ class MPANetModule(pl.LightningModule):
         network: keywords of `mpanet_pl.network.MPANet`, or a `mpanet_pl.interfaces.Network` by `_target_`.
         criterion: keywords of `mpanet_pl.losses.MPANetLoss`, or a `mpanet_pl.interfaces.Criterion` by `_target_`.
         optimizer: settings of `mpanet_pl.optim.build_optimizer`.
-        schedule: settings of `mpanet_pl.optim.build_schedule`.
+        schedule: settings of `mpanet_pl.optim.build_schedule`; None: the rate stays.
 
     Examples:
         >>> import torch
@@ -63,7 +63,7 @@ class MPANetModule(pl.LightningModule):
         network: Annotated[Mapping[str, Any], Part(MPANet)],
         criterion: Annotated[Mapping[str, Any], Part(MPANetLoss)],
         optimizer: Annotated[Mapping[str, Any], optimizers.KEYS],
-        schedule: Annotated[Mapping[str, Any], schedules.KEYS],
+        schedule: Annotated[Mapping[str, Any] | None, schedules.KEYS],
     ) -> None:
         super().__init__()
         own = {} if type(self) is MPANetModule else {TARGET: dotted(type(self))}
@@ -74,7 +74,7 @@ class MPANetModule(pl.LightningModule):
                 "network": {**network, "pretrained": False},  # a checkpoint brings its own weights
                 "criterion": dict(criterion),
                 "optimizer": dict(optimizer),
-                "schedule": dict(schedule),
+                "schedule": {"name": "none"} if schedule is None else dict(schedule),
             }
         )
         self.network = checked(usual_or_own(MPANet, network, "model.network"), "model.network")
@@ -84,11 +84,8 @@ class MPANetModule(pl.LightningModule):
             self._make_criterion(num_identities)
 
     def setup(self, stage: str | None = None) -> None:
-        if self.criterion is None:
-            data: Any = getattr(self.trainer, "datamodule", None)
-            if not hasattr(data, "num_identities"):
-                raise UserError("How many people are there to train on? Say num_identities, or give a ReIDDataModule.")
-            self._make_criterion(data.num_identities)
+        if (counted := people_to_train_on(self, stage)) is not None:
+            self._make_criterion(counted)
 
     def _make_criterion(self, num_identities: int) -> None:
         self.hparams["num_identities"], settings = num_identities, self.hparams["criterion"]
@@ -108,7 +105,7 @@ class MPANetModule(pl.LightningModule):
     ) -> Embedding:
         offered = {"cameras": cameras, "frames": frames or 1}
         asked = {name: value for name, value in offered.items() if name in self.asks}
-        return self.network(images, infrared, **asked)
+        return self.network(normalised(images), infrared, **asked)
 
     def score_by(self, field: str) -> None:
         """Search by the `embedding`, or by the `descriptor` before the neck."""

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 import torch
 from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from mpanet_pl.data.catalogue import Batch
 from mpanet_pl.errors import UserError
-from mpanet_pl.evaluation.callback import a_row_a_track, named
+from mpanet_pl.evaluation.callback import RetrievalScoring, a_row_a_track, named
 from mpanet_pl.interfaces import STEP, Embedding, branches_of, looks, named_by
 from mpanet_pl.optim import Span
 from mpanet_pl.system.collective import gather
@@ -31,6 +32,32 @@ class Prediction(NamedTuple):
     identities: Tensor  # (B,)
     cameras: Tensor  # (B,)
     infrared: Tensor  # (B,) bool
+
+
+def people_to_train_on(module: Any, stage: str | None) -> int | None:
+    """How many the criterion is to be made for, where it is not made yet; says what will not go together."""
+    trainer = module.trainer
+    if stage != "predict" and not any(isinstance(callback, RetrievalScoring) for callback in trainer.callbacks):
+        rank_zero_warn("Nothing will be scored: let configure_callbacks add what super().configure_callbacks() gives.")
+    counted: int | None = getattr(getattr(trainer, "datamodule", None), "num_identities", None)
+    if module.criterion is None:
+        if counted is None:
+            raise UserError("How many people are there to train on? Say num_identities, or give a ReIDDataModule.")
+        return counted
+    known = module.hparams["num_identities"]
+    if stage == "fit" and counted is not None and counted > known:
+        raise UserError(f"The module was made for {known} people, the data has {counted}: leave num_identities out.")
+    return None
+
+
+def normalised(images: Tensor) -> Tensor:
+    """The images themselves; pixels of 0 to 255, as loaders give them, are refused."""
+    if images.dtype == torch.uint8:
+        raise UserError(
+            "The network was given pixels of 0 to 255: give the trainer the ReIDDataModule, or pass batches "
+            "through its `normalise_batch` (`augment_batch` in training) first."
+        )
+    return images
 
 
 def predicted(module: Any, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Prediction:

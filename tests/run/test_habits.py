@@ -184,3 +184,23 @@ def test_a_run_resumed_in_mid_epoch_skips_what_it_saw(workers: int, sysu: Path, 
         rest = fitted(tmp_path / "rest", ckpt_path=tmp_path / "whole" / f"step={step}.ckpt", weights_only=True)
         assert rest.rows == whole.rows[step:]
         torch.testing.assert_close(rest.state_dict(), whole.state_dict(), rtol=0, atol=0)
+
+
+def test_what_does_not_go_together_is_said_before_it_trains(sysu: Path, tmp_path: Path) -> None:
+    """Fewer people than the data has; pixels as a loader gives them; scores that nobody takes; no schedule at all."""
+    data = data_of(SYSU(sysu), tmp_path)
+    with pytest.raises(UserError, match="made for 2 people, the data has 4: leave num_identities out"):
+        trainer_of(tmp_path).fit(module_of(2), datamodule=data)
+    with pytest.raises(UserError, match="pixels of 0 to 255: give the trainer the ReIDDataModule"):
+        trainer_of(tmp_path).test(module_of(), dataloaders=loader_of(data), verbose=False)
+
+    class Alone(MPANetModule):
+        def configure_callbacks(self) -> list[pl.Callback]:
+            return []
+
+    torch.manual_seed(0)
+    module = Alone(None, network=THIN, criterion={}, optimizer={"lr": 1e-3}, schedule=None)
+    trainer = trainer_of(tmp_path, limit_train_batches=1, limit_val_batches=0)
+    with pytest.warns(UserWarning, match=r"Nothing will be scored: let configure_callbacks add what super\(\)"):
+        trainer.fit(module, datamodule=data)
+    assert trainer.optimizers[0].param_groups[0]["lr"] == 1e-3
