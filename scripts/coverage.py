@@ -1,18 +1,27 @@
-"""Do intervals hold, and do tests tell as often as they say? In made worlds, on which both were tuned, too.
+"""Do intervals hold, and do tests tell as often as they say? In made worlds whose numbers were written down before.
 
+<<<<<<< Updated upstream
 `python scripts/coverage.py [worlds [intervals] [tests] [power]]` prints the tables of docs/background/simulations.md.
 The worlds are `scripts/made_worlds.py`; a table of size has two recipes that are equal, one of power a recipe that is
 better.
+=======
+`python scripts/coverage.py [worlds [intervals] [tests] [power] [looks]]` prints the tables of docs/statistics.md. The
+worlds are `scripts/made_worlds.py`'s. A table of size has two recipes that are equal, one of power a recipe that is
+better; `looks` repeats some lines where networks err on looks, too. With `KEEP=FOLDER` in the environment worlds are
+kept there and read again.
+>>>>>>> Stashed changes
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
-from made_worlds import OF_RUN, Found, strength_for, worlds
+from made_worlds import Crowd, strength_for, world
 from scipy.special import stdtr
 from torch import Tensor
 
@@ -20,34 +29,55 @@ from mpanet_pl.evaluation.differences import difference
 from mpanet_pl.evaluation.intervals import ratio_interval
 from mpanet_pl.evaluation.outcomes import People
 
-SHARES = (0.15, 0.70, 0.97)
-SCORES = 2  # R1 and AP
+SHARES, RUNS = (0.15, 0.70, 0.97), (1, 2, 3, 5)
+Found = list[tuple[Tensor, Tensor]]  # of each world: what was found, and how many queries each person has
 
 
-def intervals(people: int, share: float, count: int) -> str:
-    strength = strength_for(share)
-    many = worlds(1500, 100, [strength], 1, 0.0, seed=777)
-    truth = many.values.sum((0, 1, 2, 3)) / many.sizes.sum()
-    found = worlds(count, people, [strength], 1, 0.0, seed=people)
-    held, width = torch.zeros(SCORES), torch.zeros(SCORES)
-    for values, sizes in zip(found.values[:, 0, 0], found.sizes, strict=True):
-        low, high = ratio_interval(values, sizes)
-        held += (low <= truth) & (truth <= high)
-        width += high - low
+def intervals(count: int, people: int, share: float, *, err_on_looks: bool = False) -> str:
+    def one(seed: int) -> tuple[Tensor, Tensor]:
+        crowd = Crowd(people, torch.Generator().manual_seed(seed), err_on_looks=err_on_looks)
+        return crowd.found(strength, crowd.errors()), crowd.sizes
+
+    strength = strength_for(share, people, err_on_looks=err_on_looks)
+    found = [one(seed) for seed in range(count)]
+    truth = sum(sums.sum(0) for sums, _ in found) / sum(sizes.sum() for _, sizes in found)
+    ends = torch.stack([torch.stack(ratio_interval(*one)) for one in found])  # (W, 2, 2)
+    held = ((ends[:, 0] <= truth) & (truth <= ends[:, 1])).double().mean(0)
+    width = (ends[:, 1] - ends[:, 0]).mean(0)
     at = " / ".join(f"{100 * value:.0f}" for value in truth.tolist())
-    cells = [f"{100 * h / count:.1f} ({100 * w / count:.0f})" for h, w in zip(held, width, strict=True)]
+    cells = [f"{100 * h:.1f} ({100 * w:.0f})" for h, w in zip(held, width, strict=True)]
     return f"| {people} | {at} | " + " | ".join(cells) + " |"
 
 
-def told(found: Found, runs: int) -> tuple[Tensor, Tensor]:
-    """Shares of worlds (2,) in which the second recipe is told from the first, by this package and as in 0.2."""
-    now, before = torch.zeros(SCORES), torch.zeros(SCORES)
-    for values, sizes in zip(found.values, found.sizes, strict=True):
-        share = sizes / sizes.sum()
-        sides = [[People(torch.arange(len(sizes)), one / sizes.sum(), share) for one in side[:runs]] for side in values]
+def made(count: int, people: int, shares: Sequence[float], runs: int, *, err_on_looks: bool = False) -> Found:
+    strengths = [strength_for(share, people, err_on_looks=err_on_looks) for share in shares]
+    name = "_".join(map(str, [count, people, *shares, runs, err_on_looks]))
+    kept = Path(os.environ["KEEP"], f"{name}.pt") if "KEEP" in os.environ else None
+    if kept and kept.exists():
+        return list(torch.load(kept))
+    found = [world(people, strengths, runs, seed, err_on_looks=err_on_looks) for seed in range(count)]
+    if kept:
+        torch.save(found, kept)
+    return found
+
+
+def told(found: Found, runs: int) -> Tensor:
+    """Shares of worlds (2, 2) in which the second recipe is told from the first: by this package and as in 0.2."""
+    of_recipe = slice(0, 1) if runs == 1 else slice(1, 1 + runs)  # of one run alone is asked whether networks differ
+    now, before = torch.zeros(2), torch.zeros(2)
+    for values, sizes in found:
+        whole = sizes.sum()
+        sides = [
+            [People(torch.arange(len(sizes)), one / whole, sizes / whole) for one in side[of_recipe]] for side in values
+        ]
         now += difference(sides).p <= 0.05
         before += as_in_0_2(sides) <= 0.05
-    return now / len(found.sizes), before / len(found.sizes)
+    return torch.stack([now, before]) / len(found)
+
+
+def cells(rates: Tensor) -> str:
+    (r1, ap), before = (100 * rates).tolist()
+    return f"{r1:.1f} | {ap:.1f} | {before[0]:.1f}, {before[1]:.1f} |"
 
 
 def as_in_0_2(sides: Sequence[Sequence[People]]) -> Tensor:
@@ -73,33 +103,35 @@ def as_in_0_2(sides: Sequence[Sequence[People]]) -> Tensor:
 
 def main(count: int, tables: Sequence[str]) -> None:
     started = time.monotonic()
-    if "intervals" in tables:
-        print("| people | R1 / mAP | R1 held (width) | mAP held (width) |\n|---|---|---|---|")
-        for people in (20, 40, 100, 300):
-            for share in SHARES:
-                print(intervals(people, share, count), flush=True)
+    head = "runs a side | R1 told | mAP told | in 0.2: R1, mAP |\n|---|---|---|---|---|---|"
     if "tests" in tables:
-        print("\n| people | R1 | runs a side | R1 told | mAP told | in 0.2: R1, mAP |\n|---|---|---|---|---|---|")
+        print(f"| people | R1 | {head}")
         for people in (40, 100):
             for share in SHARES:
-                strength = strength_for(share)
-                for runs in (1, 2, 3, 5):
-                    of_run = OF_RUN if runs > 1 else 0.0
-                    rates = told(worlds(count, people, [strength] * 2, runs, of_run, seed=people + runs), runs)
-                    cells = [f"{100 * rate:.1f}" for rate in torch.cat(rates).tolist()]
-                    print(
-                        f"| {people} | {100 * share:.0f} | {runs} | {cells[0]} | {cells[1]} | {cells[2]}, {cells[3]} |",
-                        flush=True,
-                    )
+                found = made(count, people, [share] * 2, max(RUNS))
+                for runs in RUNS:
+                    print(f"| {people} | {100 * share:.0f} | {runs} | {cells(told(found, runs))}", flush=True)
     if "power" in tables:
-        print("\n| people | R1 | runs a side | R1 told | in 0.2 |\n|---|---|---|---|---|")
+        print(f"\n| people | R1 | {head}")
         for better in (0.725, 0.737):
-            found = worlds(count, 100, [strength_for(0.70), strength_for(better)], 3, OF_RUN, seed=9)
-            rates = told(found, 3)
-            print(f"| 100 | 70 → {100 * better:.1f} | 3 | {100 * rates[0][0]:.1f} | {100 * rates[1][0]:.1f} |")
+            rates = told(made(count, 100, [0.70, better], 3), 3)
+            print(f"| 100 | 70 → {100 * better:.1f} | 3 | {cells(rates)}", flush=True)
+    if "intervals" in tables:
+        print("\n| people | R1 / mAP | R1 held (width) | mAP held (width) |\n|---|---|---|---|")
+        for people in (20, 40, 100, 300):
+            for share in SHARES:
+                print(intervals(count, people, share), flush=True)
+    if "looks" in tables:
+        print(f"\nNetworks err on looks, too\n\n| people | R1 | {head}")
+        found = made(count, 40, [0.70] * 2, 3, err_on_looks=True)
+        for runs in (1, 3):
+            print(f"| 40 | 70 | {runs} | {cells(told(found, runs))}", flush=True)
+        print("\n| people | R1 / mAP | R1 held (width) | mAP held (width) |\n|---|---|---|---|")
+        print(intervals(count, 40, 0.70, err_on_looks=True))
+        print(intervals(count, 100, 0.70, err_on_looks=True))
     print(f"\n{count} worlds a line, {time.monotonic() - started:.0f} s")
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1000, sys.argv[2:] or ["intervals", "tests", "power"])
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1000, sys.argv[2:] or ["tests", "power", "intervals", "looks"])
