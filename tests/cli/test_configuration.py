@@ -192,6 +192,15 @@ def test_experiments_of_the_users_own_pass_the_same_checks(way: str, tmp_path: P
     assert "There is no key 'trainer.max_epoch'. Did you mean 'trainer.max_epochs'?" in str(told.value)
 
 
+@pytest.mark.parametrize("typed", ["train", "evaluate ckpt=x", "prepare"])
+def test_a_dataset_may_bring_callbacks_to_every_command(typed: str, my: None, tmp_path: Path) -> None:
+    (tmp_path / "dataset").mkdir()
+    own = "# @package _global_\ndefaults: [folder]\ncallbacks: {mine: {_target_: my.Callback, patience: 3}}\n"
+    (tmp_path / "dataset/mine.yaml").write_text(own)
+    name, *more = typed.split()
+    check(name, ["dataset=mine", "data_dir=x", *more], config_dir=str(tmp_path))
+
+
 def test_keys_beyond_the_files_are_added() -> None:
     typed = ["trainer.max_time=00:01:00:00", "seed=3", "+trainer.profiler=simple"]
     assert check("train", typed).overrides == ["++trainer.max_time=00:01:00:00", "seed=3", "++trainer.profiler=simple"]
