@@ -48,3 +48,10 @@ class Gathered:
     def tell(self) -> None:
         if self.sentences:
             raise UserErrors(self.sentences)
+
+
+def down_to_the_cause(fault: BaseException | None) -> Iterator[BaseException]:
+    """A fault and what lies under it: libraries bury a full disk, or Ctrl-C, under what they could not finish."""
+    while fault is not None:
+        yield fault
+        fault = fault.__cause__ or fault.__context__

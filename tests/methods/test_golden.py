@@ -18,9 +18,8 @@ from mpanet_pl.official import from_official, to_official
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "methods"
 NOT_CASES = ("loss_probes", "schedule")
-FAST = ("plain",)  # AGW's, the smallest
 CASES = [
-    pytest.param(path, id=f"{path.parent.name}-{path.stem}", marks=[] if path.stem in FAST else pytest.mark.slow)
+    pytest.param(path, id=f"{path.parent.name}-{path.stem}")
     for method in ("agw", "caj", "deen")
     for path in sorted((GOLDEN / method).glob("*.json"))
     if path.stem not in NOT_CASES
@@ -95,6 +94,7 @@ def module_of(method: str, case: dict[str, Any]) -> MPANetModule:
     return instantiate(compose("train", typed).model, num_identities=case["num_classes"]).double()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", CASES)
 def test_released_numbers(path: Path) -> None:
     released = Released(path)

@@ -107,7 +107,7 @@ class Backwards:
 
 def test_a_measure_and_a_reranking_of_ones_own(theirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("my_measures.py").write_text(MINE)
-    monkeypatch.syspath_prepend(".")
+    monkeypatch.syspath_prepend(Path.cwd())
     typed = ["measure={_target_: my_measures.Lengths, digits: 3}", "rerank={_target_: my_measures.Backwards}"]
     results = run(theirs, monkeypatch, *typed)
     embeddings, catalogue = read_features(theirs, infrared_cameras=(3, 6))

@@ -374,6 +374,7 @@ def test_a_learning_rate_is_searched_for_once(world: Path, tmp_path: Path, monke
     assert 0 < rates[0] < 1, "not the 9 of the configuration"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["simple", "advanced", "pytorch"])
 def test_a_profiler_reports_into_the_runs_folder(
     kind: str, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

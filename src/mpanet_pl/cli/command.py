@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mpanet_pl.cli.mistakes import exit_code, is_mistake, root, sentence
-from mpanet_pl.errors import RunStopped
+from mpanet_pl.errors import RunStopped, down_to_the_cause
 from mpanet_pl.system.output import enduring_output
 from mpanet_pl.system.processes import STOPPED
 
@@ -40,22 +40,21 @@ def door(name: str) -> Iterator[None]:
             output.flush()
             if isinstance(output.fault, OSError) and not isinstance(output.fault, BrokenPipeError):
                 raise RunStopped(f"not all could be printed ({output.fault.strerror}); files are whole.")
-        except (KeyboardInterrupt, SystemExit) as leaving:
-            if isinstance(leaving, SystemExit) and not _is_an_answer_to_ctrl_c(leaving):
+        except (KeyboardInterrupt, SystemExit, Exception) as leaving:
+            if _is_ctrl_c(leaving):
+                print(f"\n{name}: stopped", file=sys.stderr)
+                sys.exit(STOPPED)
+            if isinstance(leaving, SystemExit) or not is_mistake(leaving) or full_errors():
                 raise
-            print(f"\n{name}: stopped", file=sys.stderr)
-            sys.exit(STOPPED)
-        except Exception as error:
-            if not is_mistake(error) or full_errors():
-                raise
-            mistake = root(error)
+            mistake = root(leaving)
             print(f"{name}: {sentence(mistake)}", file=sys.stderr)
             sys.exit(exit_code(mistake))
 
 
-def _is_an_answer_to_ctrl_c(leaving: SystemExit) -> bool:
-    """Lightning leaves by a SystemExit of its own."""
-    return leaving.code != STOPPED and isinstance(leaving.__context__, KeyboardInterrupt)
+def _is_ctrl_c(leaving: BaseException) -> bool:
+    """Lightning answers it by a SystemExit of its own, others bury it under what they could not finish."""
+    said = isinstance(leaving, SystemExit) and leaving.code == STOPPED
+    return not said and any(isinstance(fault, KeyboardInterrupt) for fault in down_to_the_cause(leaving))
 
 
 def full_errors() -> bool:

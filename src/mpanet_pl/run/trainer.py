@@ -19,7 +19,7 @@ from pytorch_lightning.plugins.environments import ClusterEnvironment, SLURMEnvi
 from pytorch_lightning.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from mpanet_pl.errors import RunStopped, UserError
+from mpanet_pl.errors import RunStopped, UserError, down_to_the_cause
 from mpanet_pl.module import MPANetModule
 from mpanet_pl.run.callbacks import AtomicCheckpoints
 from mpanet_pl.run.callbacks.checkpoints import LAST
@@ -159,7 +159,7 @@ def failures_explained(folder: Path) -> Iterator[None]:
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as fault:
         if isinstance(fault, UserError):
             raise
-        if any(isinstance(buried, KeyboardInterrupt) for buried in _down_to_the_cause(fault)):
+        if any(isinstance(buried, KeyboardInterrupt) for buried in down_to_the_cause(fault)):
             _stop(folder, fault)
         if _is_restoring(fault):
             raise UserError(
@@ -198,16 +198,9 @@ def _first_lines(fault: BaseException) -> str:
     )
 
 
-def _down_to_the_cause(fault: BaseException | None) -> Iterator[BaseException]:
-    """torch buries a full disk, or Ctrl-C, under what it could not finish."""
-    while fault is not None:
-        yield fault
-        fault = fault.__cause__ or fault.__context__
-
-
 def _why_it_stopped(fault: BaseException, folder: Path) -> str | None:
     """Of what the machine lacked; None where it is something else."""
-    for buried in _down_to_the_cause(fault):
+    for buried in down_to_the_cause(fault):
         if isinstance(buried, OSError) and buried.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return f"{folder} cannot take more: {buried.strerror}. Free some space."
     if isinstance(fault, torch.OutOfMemoryError) or "can't allocate memory" in str(fault):
