@@ -189,7 +189,8 @@ def test_what_made_it_another_run_is_said_of_its_results(
 def test_resuming_needs_no_pretrained_weights(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights, run = tmp_path / "resnet18.pth", tmp_path / "run"
     torch.save(torchvision.models.resnet18().state_dict(), weights)
-    train(compose("train", small(world, run, "trainer.max_epochs=1", f"model.network.pretrained={weights}")))
+    started = ["model.network.trunk=resnet18", f"model.network.pretrained={weights}"]
+    train(compose("train", small(world, run, "trainer.max_epochs=1", *started)))
     weights.unlink()
     assert type_in("train", train, [f"resume={run}", "trainer.max_epochs=2"], monkeypatch) == 0
 
