@@ -66,6 +66,7 @@ def test_wandb_stays_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         f"data_dir={tmp_path}",
         f"run_dir={tmp_path}/run",
         "logger=wandb",
+        "pictures=true",
         "trainer.max_epochs=1",
         "trainer.check_val_every_n_epoch=1",
     ]
@@ -99,6 +100,7 @@ def test_a_logger_that_cannot_begin_stops_the_run(tmp_path: Path, monkeypatch: p
         f"data_dir={tmp_path}",
         f"run_dir={tmp_path}/run",
         "logger=wandb",
+        "pictures=true",
         "logger.wandb.offline=false",
     ]
     with pytest.raises(RunStopped, match=r"No API key configured \(A new run with logger=csv can"):
