@@ -121,7 +121,11 @@ WITH_OTHERS = [choice for choice in CHOICES if not choice.startswith(("experimen
 BY_ITSELF = [[choice] for choice in CHOICES if choice not in WITH_OTHERS]  # it overrides what the others choose
 
 
-@pytest.mark.parametrize("line", together(WITH_OTHERS) + BY_ITSELF, ids=lambda line: line[0])
+@pytest.mark.parametrize(
+    "line",
+    [*together(WITH_OTHERS), *(pytest.param(line, marks=pytest.mark.slow) for line in BY_ITSELF)],
+    ids=lambda line: line[0],
+)
 def test_every_choice_of_a_group_fits_the_signatures(line: list[str]) -> None:
     for name in COMMANDS:
         groups = (config_folder() / f"{name}.yaml").read_text()

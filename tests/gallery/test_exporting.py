@@ -116,6 +116,7 @@ class Shaped(torch.nn.Module):
         return torch.cat([images.flatten(1)[:, :8]] + [images.flatten(1)[:, :8]] * (len(images) > 3), dim=1)
 
 
+@pytest.mark.slow
 def test_a_network_that_fixes_its_batch_is_a_sentence(embedder: Embedder, tmp_path: Path) -> None:
     fixed = Embedder(Fixed(), height=HEIGHT, width=WIDTH, origin=embedder.origin)
     with pytest.raises(UserError, match="takes no batch of 1 images"):

@@ -207,6 +207,7 @@ def test_flipping_averages_and_is_named_also_of_saved_embeddings(
     assert json.loads((tmp_path / "two/results.json").read_text())["provenance"]["config"]["flip"] is True
 
 
+@pytest.mark.slow
 def test_saved_embeddings_are_of_what_they_were_made_of(
     regdb_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -223,6 +224,7 @@ def test_saved_embeddings_are_of_what_they_were_made_of(
     assert not (tmp_path / "two").exists()
 
 
+@pytest.mark.slow
 def test_the_protocol_of_a_checkpoint_can_be_varied(
     regdb_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

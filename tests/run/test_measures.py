@@ -175,6 +175,7 @@ def test_a_run_leaves_the_threshold_of_the_people_it_held_out(
     assert "calibrated on 9 held-out training people" in results["open_set"]["all/single"]["measured"]
 
 
+@pytest.mark.slow
 def test_the_modality_gap_is_told_before_the_neck(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

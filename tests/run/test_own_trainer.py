@@ -55,6 +55,7 @@ def test_nothing_else_configured_trains_validates_and_tests(sysu: Path, tmp_path
     assert all(tested[f"test/{name}"] == validated[f"val/{name}"] for name in SCORES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "keys",
     [{"fast_dev_run": True}, {"limit_val_batches": 1}, {"num_sanity_val_steps": 1}],
@@ -88,6 +89,7 @@ class Worse(pl.Callback):
         module.log("val/falling", 100.0 - trainer.current_epoch)
 
 
+@pytest.mark.slow
 def test_early_stopping_and_checkpoints_read_fresh_scores_at_lightnings_period(sysu: Path, tmp_path: Path) -> None:
     """Nothing rewrites the trainer's period: patience counts validations, one in two epochs."""
     stop = EarlyStopping("val/falling", patience=2, mode="max")

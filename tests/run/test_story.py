@@ -303,6 +303,7 @@ def test_what_would_fail_in_the_folder_is_refused_before_there_is_one(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["best", "last"])
 def test_lightnings_own_names_find_the_checkpoints(
     which: str, finished: Path, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -389,6 +390,7 @@ def test_a_profiler_reports_into_the_runs_folder(
     assert step in report.read_text()
 
 
+@pytest.mark.slow
 def test_loggers_of_several_kinds_are_told_and_go_on_with_their_run(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -410,6 +412,7 @@ def test_loggers_of_several_kinds_are_told_and_go_on_with_their_run(
     assert (run / "metrics.csv").exists()
 
 
+@pytest.mark.slow
 def test_checkpoints_are_offered_for_upload(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mpanet_pl.run.callbacks import RunLogger
 

@@ -44,6 +44,7 @@ def finished(storage: Path) -> int:
     return count
 
 
+@pytest.mark.slow
 def test_a_run_is_judged_by_people_held_out_though_its_last_epoch_was_not_scored(tmp_path: Path) -> None:
     arguments = [*SMALLEST, "validation.on=held_out", "validation.monitor=[all/single/mAP]"]
     judged = train(compose("train", [*arguments, f"data_dir={tmp_path}", f"run_dir={tmp_path / 'run'}"]))

@@ -43,6 +43,7 @@ class Clips(nn.Module):
 '''
 
 
+@pytest.mark.slow
 def test_train_and_evaluate_on_tracklets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tree("vcm", tmp_path / "vcm")
     small = [text for text in SMALL if "trunk" not in text]

@@ -58,6 +58,7 @@ def test_a_gpu_without_bf16_takes_float16(native: bool, precision: str, monkeypa
     assert best_precision("gpu") == precision
 
 
+@pytest.mark.slow
 def test_wandb_stays_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.delenv("WANDB_MODE")
@@ -142,6 +143,7 @@ def test_joblib_sweeps_are_summarised(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "sweep/summary.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_sweep_started_again_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

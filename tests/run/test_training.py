@@ -88,6 +88,7 @@ def test_the_same_seed_gives_the_same_run(finished: Path, world: Path, tmp_path:
     assert_same_run(tmp_path / "again", finished)
 
 
+@pytest.mark.slow
 def test_another_seed_gives_another_run(finished: Path, world: Path, tmp_path: Path) -> None:
     train(compose("train", small(world, tmp_path / "other", "seed=2")))
     assert (tmp_path / "other/metrics.csv").read_text() != (finished / "metrics.csv").read_text()
@@ -124,7 +125,14 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, hook: str, call: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("hook", "call"), [("training_step", 2), ("training_step", 8), ("validation_step", 1), ("test_step", 1)]
+    ("hook", "call"),
+    [
+        ("training_step", 8),
+        *(
+            pytest.param(*of, marks=pytest.mark.slow)
+            for of in (("training_step", 2), ("validation_step", 1), ("test_step", 1))
+        ),
+    ],
 )
 def test_a_stopped_run_goes_on_as_if_nothing_had_been(
     hook: str, call: int, finished: Path, world: Path, tmp_path: Path
@@ -139,6 +147,7 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(
     assert_same_run(tmp_path / "run", finished)
 
 
+@pytest.mark.slow
 def test_resuming_may_train_longer(
     finished: Path, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,6 +184,7 @@ def test_a_resumed_run_keeps_its_configuration(
     assert (finished / "config.yaml").read_text() == before
 
 
+@pytest.mark.slow
 def test_what_made_it_another_run_is_said_of_its_results(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,6 +282,7 @@ def test_a_checkpoint_of_another_network_than_configured(finished: Path, tmp_pat
         train(compose("train", [f"resume={run}"]))
 
 
+@pytest.mark.slow
 def test_one_process_at_a_time_works_in_a_folder(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -334,6 +345,7 @@ def test_weights_that_are_no_numbers_are_not_kept(world: Path, tmp_path: Path, m
     assert all(value.isfinite().all() for value in kept["state_dict"].values())
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_the_run_and_keeps_the_last_checkpoint(
     finished: Path, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,7 @@ def plain(name: str, **changes: object) -> TimmTrunk:
     return TimmTrunk(name, **{"pretrained": False, "last_stride": 1, "alleviation": []} | changes)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "stride", "shape"),
     [

@@ -85,6 +85,7 @@ def _people_in(lines: bytes) -> set[int]:
     return {int(number) for number in re.findall(rb"/(\d+)/", lines)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layout", "images", "train", "test"),
     [

@@ -166,6 +166,7 @@ def test_the_full_check_is_that_of_this_world(
     assert list(tmp_path.iterdir()) == [dataset.root]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_killed_drawing_leaves_no_worker_behind(tmp_path: Path) -> None:
     line = [sys.executable, "-m", "mpanet_pl.synthesize", f"out={tmp_path}/it", "identities=400", "workers=2"]
