@@ -9,7 +9,7 @@ from commands import together, type_in
 from omegaconf import DictConfig
 
 from mpanet_pl.cli.application import Task
-from mpanet_pl.cli.command import run_command
+from mpanet_pl.cli.command import door, run_command
 from mpanet_pl.errors import RunStopped, UserError
 from mpanet_pl.evaluate import evaluate
 from mpanet_pl.synthesize import synthesize
@@ -235,3 +235,12 @@ def test_help_shows_keys_and_examples(
     shown = capsys.readouterr().out
     assert shown.count(f"python -m mpanet_pl.{name}") >= 3
     assert "Keys" in shown
+
+
+def test_ctrl_c_is_found_under_what_a_library_buried_it_in(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left, door("train"):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise UserError("It cannot have this value: .")  # noqa: B904
+    assert (left.value.code, capsys.readouterr().err) == (130, "\ntrain: stopped\n")
