@@ -238,9 +238,8 @@ def test_help_shows_keys_and_examples(
 
 
 def test_ctrl_c_is_found_under_what_a_library_buried_it_in(capsys: pytest.CaptureFixture[str]) -> None:
+    buried = UserError("It cannot have this value: .")
+    buried.__context__ = KeyboardInterrupt()
     with pytest.raises(SystemExit) as left, door("train"):
-        try:
-            raise KeyboardInterrupt
-        except KeyboardInterrupt:
-            raise UserError("It cannot have this value: .")  # noqa: B904
+        raise buried
     assert (left.value.code, capsys.readouterr().err) == (130, "\ntrain: stopped\n")
