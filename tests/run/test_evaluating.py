@@ -274,13 +274,16 @@ def test_an_evaluation_is_not_resumed_as_a_training_run(
 def test_a_released_file_is_measured_directly(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    world_of, run_of = f"data_dir={trained.parent / 'world'}", f"run_dir={tmp_path}/whole"
+    train(compose("train", [*SMALL_WORLD, *ONE_EPOCH, "model.network.trunk=resnet18", world_of, run_of]))
+    trained = tmp_path / "whole"  # files are released of whole trunks alone
     module = MPANetModule.load_from_checkpoint(trained / "checkpoints/last.ckpt")
     torch.save(to_official(module.state_dict()), tmp_path / "released.pth")
     assert run([f"ckpt={tmp_path}/released.pth"], monkeypatch) == 2
     assert "does not say what it was trained on: add dataset=" in capsys.readouterr().err
     world = [text for text in SMALL_WORLD if text.startswith("data.")]
     exactly = [*world, "trainer.precision=32-true"]
-    arguments = [f"ckpt={tmp_path}/released.pth", "dataset=synthetic", f"data_dir={trained.parent / 'world'}", *exactly]
+    arguments = [f"ckpt={tmp_path}/released.pth", "dataset=synthetic", world_of, *exactly]
     assert run([*arguments, f"run_dir={tmp_path}/out"], monkeypatch) == 0
     assert rows(tmp_path / "out", "released") == rows(trained, "last")
     assert "last stride 1, which a released file does not say" in (tmp_path / "out/results.md").read_text()
