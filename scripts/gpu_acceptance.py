@@ -97,8 +97,12 @@ def _nothing(module: str, attribute: str) -> Any:
     if attribute.startswith("__"):
         raise AttributeError(attribute)
     if attribute == "LightningModule":
-        return type(attribute, (torch.nn.Module,), {"save_hyperparameters": lambda self, values: None})
+        return type(attribute, (torch.nn.Module,), {"save_hyperparameters": _keep})
     return type(attribute, (), {"__init__": _refuse if attribute == "Trainer" else object.__init__, "trainer": None})
+
+
+def _keep(self: torch.nn.Module, values: Values) -> None:
+    self.hparams = dict(values)  # type: ignore[assignment]  # as Lightning names them
 
 
 def _refuse(self: Any, *_: Any, **__: Any) -> None:
