@@ -67,7 +67,7 @@ SHORT = Sizes(
     [
         *("trainer.max_epochs=1", "model.network.trunk=resnet18_thin", "data.height=48", "data.width=24"),
         *("data.dataset.identities=10", "data.dataset.images_per_camera=2"),
-        *("data.identities_per_batch=2", "data.images_per_identity=4"),
+        *("data.identities_per_batch=2", "data.images_per_identity=4", "pictures=false"),
     ],
     ["-k", "evaluation_is_the_cpu_s and cpu and plain"],
 )

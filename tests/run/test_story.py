@@ -382,11 +382,11 @@ def test_a_profiler_reports_into_the_runs_folder(
 ) -> None:
     step = "training_step" if kind != "pytorch" else "aten::conv"
     run, profiled = tmp_path / "run", [f"+trainer.profiler={kind}", "trainer.limit_train_batches=1"]
-    train(compose("train", small(world, run, *profiled, "trainer.max_epochs=2")))
+    train(compose("train", small(world, run, *profiled, "trainer.max_epochs=1")))
     report = run / "fit-profile.txt"
     assert step in report.read_text()
     report.unlink()
-    assert type_in("train", train, [f"resume={run}", "trainer.max_epochs=3"], monkeypatch) == 0
+    assert type_in("train", train, [f"resume={run}", "trainer.max_epochs=2"], monkeypatch) == 0
     assert step in report.read_text()
 
 
