@@ -51,7 +51,7 @@ def test_it_runs_from_outside(example: Path, site: Path, tmp_path: Path) -> None
         if "mpanet_pl.train" in words and example.name in SMALLER:
             words += [*WORLD.split(), *SMALLER[example.name]]
         if words[:2] in (["-m", "mpanet_pl.train"], ["-m", "mpanet_pl.evaluate"]) and "resume=run" not in words:
-            words.append("trainer.accelerator=cpu")
+            words += ["trainer.accelerator=cpu", "pictures=false"]
         line = [sys.executable, *words]
         done = subprocess.run(line, cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr
