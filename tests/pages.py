@@ -8,6 +8,7 @@ keys are checked instead.
 import re
 import shlex
 import shutil
+import sys
 import warnings
 from collections.abc import Iterator
 from importlib import import_module
@@ -114,6 +115,8 @@ class Desk:
         place = self.folder / "_".join(page.relative_to(ROOT).with_suffix("").parts)
         place.mkdir(parents=True)
         monkeypatch.chdir(place)
+        for name in [name for name in sys.modules if name.startswith("my_")]:  # another page's
+            monkeypatch.delitem(sys.modules, name)
         names: dict[str, Any] = {}
         for block in blocks(page):
             if block.language == "python":
