@@ -32,6 +32,8 @@ def readable(name: str, argument: str, *, several: bool = False) -> str:
 
     >>> print(readable("train", "data_dir=/josé/x=1"), readable("train", "trial=1,2"), readable("train", "resume=3"))
     data_dir="/josé/x=1" trial=1,2 resume="3"
+    >>> print(readable("evaluate", "notes=a, b"), readable("evaluate", "measure={_target_: a.B, digits: 3}"))
+    notes="a, b" measure={_target_: a.B, digits: 3}
     """
     if not (parts := re.fullmatch(r"([\w./@:+]+=)(['\"]?)(~(?=/))?(.*)", argument, re.DOTALL)):
         return argument
@@ -39,10 +41,9 @@ def readable(name: str, argument: str, *, several: bool = False) -> str:
     value = quote + (str(Path.home()) if home else "") + rest
     try:
         parsed = OverridesParser.create().parse_override(key + value)
-        as_it_stands = isinstance(parsed.value(), int | float) or (
-            ", " in value and not several
-        )  # a list has no spaces
-        as_it_stands = as_it_stands and Keys(COMMANDS[name], {}).is_text(key.strip("+="))
+        a_sentence = parsed.is_sweep_override() and ", " in value and not several  # lists of runs have no spaces
+        if as_it_stands := a_sentence or isinstance(parsed.value(), int | float):
+            as_it_stands = Keys(COMMANDS[name], {}).is_text(key.strip("+="))
     except HydraException:
         as_it_stands = not (several and "," in value)
     return key + (quoted(value) if as_it_stands else value)
