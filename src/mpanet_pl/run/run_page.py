@@ -14,10 +14,10 @@ from mpanet_pl.run.run_folder import CONFIG
 from mpanet_pl.stored import terms_of
 
 PICTURES = {  # file -> title, how to read it; in the page's order
-    "rank_list_worst": ("Worst failures", "Each row is a query whose true matches come late, then the images that came "
-    "first: look for what the wrong ones share with the query. This picture says nothing of the score."),
     "rank_list": ("Rank lists", "Each row is a query, then the gallery's most similar images: ✓ in a broad frame shows "
     "the query's person, ✗ in a narrow one somebody else."),
+    "rank_list_worst": ("Worst failures", "Each row is a query whose true matches come late, then the images that came "
+    "first: look for what the wrong ones share with the query. This picture says nothing of the score."),
     "cmc": ("Cumulative matches", "The height at k is the share of queries whose person is among the first k; a bar is "
     "the 95 % interval over other people like these."),
     "curves": ("Training", "Losses should fall and scores rise; scores that fall while losses fall are overfitting."),
