@@ -22,9 +22,7 @@ IMAGES_A_DIRECTION = 16
 BATCH = 64
 AUTO = "auto"
 Build = Callable[[DictConfig], ReIDDataModule]  # a configuration's data module
-ENOUGH = (
-    128  # the narrowest of the usual widths, none of which loses what can be measured: docs/background/small_vectors.md
-)
+ENOUGH = 128  # the narrowest usual width, and none loses what can be measured: docs/background/small_vectors.md
 
 
 def settled(
