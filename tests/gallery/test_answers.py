@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import torch
+from gallery.made import made
+from PIL import Image
 
 from mpanet_pl.gallery.answers import page, write_answers
 from mpanet_pl.gallery.searching import Queries
@@ -55,3 +57,18 @@ def test_the_sheet_marks_right_and_wrong_where_identities_are_known(gallery: Gal
     ]
     unknown = Queries(table(path=["q.png"]), torch.zeros(1, gallery.dimension))
     assert 'class="right"' not in page(gallery, unknown, found, 9)
+
+
+def test_a_strangers_gallery_chooses_no_pictures_of_the_sheet(tmp_path: Path) -> None:
+    """A sheet is mailed: it shows files below the gallery's root alone, whatever its rows are called."""
+    (tmp_path / "root").mkdir()
+    for name in ("root/a.png", "passport.png", "q.png"):
+        Image.new("RGB", (8, 16), "red").save(tmp_path / name)
+    gallery = made(tmp_path / "g", 3)
+    gallery.record["root"] = str(tmp_path / "root")
+    rows = ["a.png", "../passport.png", str(tmp_path / "passport.png")]
+    query = str(tmp_path / "q.png")
+    for root, shown in ((Path("/"), ["q.png", "a.png"]), (tmp_path / "root", ["a.png"])):
+        queries = Queries(table(path=[query]), torch.zeros(1, 8), root)
+        sheet = page(gallery, queries, answers(table(path=rows), query, [None] * 3), 9)
+        assert re.findall(r'<img src="data:image/jpeg[^>]*alt="(.*?)"', sheet) == shown

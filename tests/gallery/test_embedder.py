@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from checkpoints import HEIGHT, WIDTH, draw_crops, save_checkpoint
@@ -77,14 +78,39 @@ def test_what_is_no_image_is_refused(embedder: Embedder, images: object, message
         embedder.embed(images)  # type: ignore[arg-type]
 
 
-def test_animations_floods_and_garbage_are_refused(embedder: Embedder, tmp_path: Path) -> None:
+def test_animations_floods_garbage_and_programs_are_refused(
+    embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     frames = [Image.new("RGB", (8, 16), colour) for colour in ("red", "green")]
+    frames[0].save(tmp_path / "moving.webp", save_all=True, append_images=frames[1:])
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
-    Image.new("1", (10_000, 10_000)).save(tmp_path / "flood.png")
+    Image.new("1", (8000, 8000)).save(tmp_path / "flood.png")
     (tmp_path / "garbage.png").write_bytes(b"no image")
-    for name, reason in {"moving.gif": "2 frames", "flood.png": "pixels", "garbage.png": "cannot"}.items():
-        with pytest.raises(UserError, match=reason):
+    frames[0].save(tmp_path / "ghost.eps")  # for which Pillow starts Ghostscript, whatever it is called
+    (tmp_path / "ghost.eps").rename(tmp_path / "ghost.jpg")
+    reasons = {"moving.webp": "several frames", "flood.png": "64 megapixels"}
+    for name in ("moving.gif", "garbage.png", "ghost.jpg"):
+        reasons[name] = "it is no JPEG, PNG, WEBP, BMP, TIFF or PPM image"
+    for name, reason in reasons.items():
+        with pytest.raises(UserError, match=rf"{name} cannot be read: .*{reason}"):
             embedder.embed([tmp_path / name])
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # of which Pillow refuses the double by itself
+    with pytest.raises(UserError, match="more than the 50 megapixels"):
+        embedder.embed([tmp_path / "flood.png"])
+
+
+def test_a_phones_photograph_stands_upright_and_is_one_image(embedder: Embedder, tmp_path: Path) -> None:
+    crop = Image.fromarray(np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned by a quarter
+    crop.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "lying.png", exif=exif)
+    crop.save(tmp_path / "phone.jpg", "MPO", quality=100, save_all=True, append_images=[crop.resize((4, 8))])
+    crop.save(tmp_path / "plain.jpg", quality=100)
+    standing, lying, phone, plain = embedder.embed(
+        [crop, *(tmp_path / f"{n}" for n in ("lying.png", "phone.jpg", "plain.jpg"))]
+    )
+    torch.testing.assert_close(lying, standing)
+    torch.testing.assert_close(phone, plain)
 
 
 @pytest.mark.parametrize("config", [None, {"data": 3}, {"data": {"height": True, "width": 16}}])

@@ -46,12 +46,14 @@ def test_a_gallery_holds_each_image_with_what_its_name_says(embedder: Embedder, 
     assert table["camera"].to_pylist() == [name[0] for name in names]
     assert table["time"].to_pylist() == [float(name[2:6]) for name in names]
     torch.testing.assert_close(vectors(gallery), embedder.embed([crops / name for name in names]))
-    torch.testing.assert_close(torch.from_numpy(gallery.vector(9)), embedder.embed([crops / names[9]])[0])
+    torch.testing.assert_close(
+        torch.from_numpy(gallery.vectors([9, 3])), embedder.embed([crops / names[row] for row in (9, 3)])
+    )
     assert (done.rows, done.images, done.skipped) == (22, 23, 1)
     assert [path.name for path in gallery.shards] == [f"part-{number:06d}.parquet" for number in range(3)]
     (head, (path, reason)) = csv.reader((tmp_path / "g/skipped.csv").read_text().splitlines())
     assert (head, path) == (["path", "reason"], "2_1010.png")
-    assert "identify" in reason
+    assert "it is no JPEG, PNG" in reason
     assert "synthetic" in json.loads((tmp_path / "g/record.json").read_text())["terms"]
 
 

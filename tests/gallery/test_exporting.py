@@ -1,20 +1,22 @@
 """An exported file answers as the network does, says what it takes, and is not there where it does not."""
 
+import json
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from checkpoints import HEIGHT, WIDTH, drawn_people, save_checkpoint
-from commands import type_in
+from commands import compose, type_in
 from torch import Tensor
 
 from mpanet_pl.errors import UserError
 from mpanet_pl.export import export as door
-from mpanet_pl.gallery import exporting
+from mpanet_pl.gallery import exporting, graphs
 from mpanet_pl.gallery.compact import learn
 from mpanet_pl.gallery.embedder import Embedder, load
 from mpanet_pl.gallery.exporting import Graph, metadata_of
+from mpanet_pl.gallery.graphs import metadata
 
 export = partial(exporting.export, people=drawn_people)
 
@@ -30,6 +32,22 @@ def test_the_graph_is_the_embedder(embedder: Embedder, small: Embedder) -> None:
     for one in (embedder, small):
         with torch.no_grad():
             torch.testing.assert_close(Graph(one)(images), one.embed(images))
+
+
+def test_what_embed_and_export_make_by_default_can_be_compared() -> None:
+    made = [
+        compose(command, ["ckpt=a.ckpt", "out=b", *more]) for command, *more in (("embed", "images=c"), ("export",))
+    ]
+    for key in ("compact", "whiten", "embedding", "flip"):
+        assert made[0][key] == made[1][key], key
+
+
+def test_a_files_metadata_hold_the_threshold_of_its_checkpoint(
+    embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert metadata(embedder)["threshold"] == "null"
+    monkeypatch.setattr(graphs, "threshold_of", lambda asked: {"value": 0.5, "of": asked.origin.digest})
+    assert json.loads(metadata(embedder)["threshold"]) == {"value": 0.5, "of": embedder.origin.digest}
 
 
 @pytest.mark.slow

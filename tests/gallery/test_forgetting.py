@@ -54,6 +54,18 @@ def test_who_is_forgotten_is_nowhere_and_the_others_stay(people: Path, monkeypat
     assert not list(people.glob("part-*"))
 
 
+def test_vectors_of_those_who_stay_are_not_read(people: Path) -> None:
+    """A shard from which nobody leaves may be of any size: here its vectors are damaged."""
+    shard = Gallery(people).shards[0]
+    content, vector = shard.read_bytes(), Gallery(people).vectors([2])[0].tobytes()
+    assert vector in content
+    shard.write_bytes(content.replace(vector, bytes(len(vector))))
+    with pytest.raises(UserError, match="is damaged"):
+        Gallery(people).vectors([2])
+    last = _names(people)[-1]
+    assert forget(people, path=[last]).paths == (last,)
+
+
 def test_what_could_not_be_read_is_asked_for_like_a_row(people: Path) -> None:
     """A shard whose rows are all gone keeps what stands in its list; a camera is a number, however it is written."""
     rows = forget(people, path=[path for path, _, _ in _rows(people)])
@@ -75,10 +87,14 @@ def test_a_second_request_adds_to_what_copies_owe(people: Path) -> None:
     assert owed == [["1_1000.png", "3_1020.png"], ["before.png", "1_1000.png", "3_1020.png"]]
 
 
+def _names(people: Path) -> list[str]:
+    return list(Gallery(people).columns("path")["path"].to_pylist())
+
+
 def _rows(people: Path) -> list[tuple[str, dict, np.ndarray]]:
     gallery = Gallery(people)
     table = gallery.rows(np.arange(len(gallery))).to_pylist()
-    return [(row["path"], row, gallery.vector(number)) for number, row in enumerate(table)]
+    return [(row["path"], row, gallery.vectors([number])[0]) for number, row in enumerate(table)]
 
 
 def test_nobody_is_forgotten_by_mistake(people: Path) -> None:

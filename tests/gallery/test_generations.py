@@ -3,7 +3,10 @@
 import json
 import os
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +14,7 @@ import pytest
 from checkpoints import draw_crops
 from commands import type_in
 from gallery.made import made
+from gallery.served import client_of
 
 from mpanet_pl.errors import UserError
 from mpanet_pl.gallery import generations, planning
@@ -31,7 +35,7 @@ def told(gallery: Gallery) -> dict[str, dict]:
 
 
 def vectors(gallery: Gallery) -> dict[str, bytes]:
-    return {path: gallery.vector(gallery.number(path)).tobytes() for path in told(gallery)}
+    return {path: gallery.vectors([number])[0].tobytes() for number, path in enumerate(told(gallery))}
 
 
 def close(one: bytes, other: bytes) -> None:
@@ -114,7 +118,7 @@ def test_what_changed_on_the_disk_changes_in_the_gallery(embedder: Embedder, tmp
     close(after["2_1010.png"], before["1_1030.png"])
     assert after["3_1020.png"] == before["3_1020.png"]
     notes = " ".join(again.notes)
-    assert "1 rows are of files that changed; they are embedded anew." in notes
+    assert "1 rows have files that changed or are new; they are embedded anew." in notes
     assert "1 images that could not be read changed; they are tried again." in notes
     assert "not there any more and stay in the gallery (prune=true drops them): 3_1020.png" in notes
     assert Gallery(folder).skipped() == []
@@ -145,7 +149,7 @@ def test_tracks_of_two_cameras_are_two_tracklets(embedder: Embedder, tmp_path: P
         known = (row["camera"], row["track"])
         frames = [name for place, name in enumerate(names) if (str(place % 2), str(place // 4)) == known]
         mean = embedder.embed([crops / name for name in frames]).mean(0)
-        np.testing.assert_allclose(gallery.vector(number), (mean / mean.norm()).numpy(), atol=1e-5)
+        np.testing.assert_allclose(gallery.vectors([number])[0], (mean / mean.norm()).numpy(), atol=1e-5)
     later = [*lines[:-1], f"{names[-1]},1,9"]  # a frame of a tracklet is another's now: the other three stay
     (tmp_path / "crops/list.csv").write_text("\n".join(["path,camera,t", *later]))
     done = embed_images(embedder, crops / "list.csv", tmp_path / "g", group="t", shard_size=3)
@@ -153,14 +157,67 @@ def test_tracks_of_two_cameras_are_two_tracklets(embedder: Embedder, tmp_path: P
     assert "1 tracklets are listed without all frames" in " ".join(done.notes)
 
 
-def test_folders_that_are_left_out_are_said(embedder: Embedder, tmp_path: Path) -> None:
+def test_a_tracklet_that_gets_a_frame_is_embedded_anew(embedder: Embedder, tmp_path: Path) -> None:
+    """Whether the new frame stands behind the others or before them; the other tracklet stays as it is."""
+    crops, folder, words = tmp_path / "crops", tmp_path / "g", {"name": r"(?P<track>\d+)_", "group": "track"}
+    drawn = sorted(draw_crops(tmp_path / "drawn", 7, cameras=1).iterdir())
+    crops.mkdir()
+
+    def add(name: str) -> None:
+        shutil.copy(drawn.pop(0), crops / name)
+
+    def mean(track: int) -> bytes:
+        vector = embedder.embed(sorted(crops.glob(f"{track}_*"))).mean(0)
+        return (vector / vector.norm()).numpy().tobytes()
+
+    for name in ("1_5.png", "1_6.png", "2_5.png", "2_6.png"):
+        add(name)
+    embed_images(embedder, crops, folder, **words)
+    for name, frames in (("1_7.png", 3), ("1_4.png", 4)):
+        other = vectors(Gallery(folder))["2_5.png"]
+        add(name)
+        done = embed_images(embedder, crops, folder, **words)
+        assert (done.images, done.rows, done.notes) == (
+            frames,
+            2,
+            ("1 rows have files that changed or are new; they are embedded anew.",),
+        )
+        first = min(path.name for path in crops.glob("1_*"))
+        assert {path: row["frames"] for path, row in told(Gallery(folder)).items()} == {first: frames, "2_5.png": 2}
+        close(vectors(Gallery(folder))[first], mean(1))
+        assert vectors(Gallery(folder))["2_5.png"] == other
+    (tmp_path / "some.txt").write_text("crops/2_6.png\ncrops/1_9.png\n")
+    add("1_9.png")  # a list that names one frame of each: both stay
+    generation = Gallery(folder).generation
+    done = embed_images(embedder, tmp_path / "some.txt", folder, **words)
+    assert (done.images, Gallery(folder).generation) == (0, generation)
+    assert "2 tracklets are listed without all frames" in done.notes[0]
+
+
+def test_folders_that_are_left_out_are_said(
+    embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     crops = draw_crops(tmp_path / "crops", 3)
     draw_crops(tmp_path / "elsewhere", 2)
+    draw_crops(crops / "locked", 1)
+
+    done = embed_images(embedder, crops, tmp_path / "g")
+    assert done.rows == 4
+
+    def locked(look: Callable[..., Any], place: Any, *given: Any, **words: Any) -> Any:
+        if "locked" in os.fspath(place):
+            raise PermissionError(13, "Permission denied")
+        return look(place, *given, **words)
+
+    monkeypatch.setattr(os, "scandir", partial(locked, os.scandir))
+    monkeypatch.setattr(os, "stat", partial(locked, os.stat))
     (crops / "link").symlink_to(tmp_path / "elsewhere")
     (crops / "phone.heic").write_bytes(b"something")
-    done = embed_images(embedder, crops, tmp_path / "g")
-    assert (done.rows, done.skipped) == (3, 1)
+    done = embed_images(embedder, crops, tmp_path / "g", prune=True)
+    assert (done.rows, done.skipped) == (4, 1), "nobody leaves because a folder cannot be looked at"
     assert "1 symbolic links to folders were not followed" in done.notes[0]
+    assert done.notes[1].startswith("1 folders cannot be read: ")
+    assert "locked (Permission denied)" in done.notes[1]
     assert "phone.heic" in (tmp_path / "g/skipped.csv").read_text()
 
 
@@ -201,6 +258,9 @@ def test_an_unfinished_gallery_says_so_with_its_answers(
     said = capsys.readouterr().out
     assert "is not finished: 1 shards are not in these answers" in said
     assert "is not finished" in (tmp_path / "out/sheet.html").read_text()
+    with client_of(tmp_path / "g", embedder) as client:
+        for answer in (client.post("/search", params={"id": "1_1000.png"}), client.get("/rows"), client.get("/about")):
+            assert "1 shards are not in these answers" in answer.json()["unfinished"]
     assert "1 queries cannot be read and are left out: b.png" in said
     assert "  1  1.000  1_1000.png" in said
     answers = json.loads((tmp_path / "out/results.json").read_text())

@@ -26,6 +26,10 @@ def test_a_folder_a_list_and_a_table_list_the_same(folder: Path, tmp_path: Path)
 
 
 def test_columns_mean_what_they_say(tmp_path: Path) -> None:
+    digits = "0" * 5000 + "9" * 5000  # Python's own int refuses so many
+    assert list_images(write(tmp_path / "d.csv", f"path,camera\na.png,{digits}\n"))["camera"].to_pylist() == [
+        "9" * 5000
+    ]
     text = "path,time,modality,identity,door\na.png,2026-01-31T00:00:01,NIR,0007,front\nb.png,,,,back\n"
     table = list_images(write(tmp_path / "t.csv", text), group="door").to_pydict()
     assert table["time"] == [None, 1769817601.0]
@@ -44,6 +48,8 @@ def test_columns_mean_what_they_say(tmp_path: Path) -> None:
         ("path\na.png\na.png\n", {}, "listed twice"),
         ("path,modality\na.png,radar\n", {}, "got radar"),
         ("path,time\na.png,yesterday\n", {}, "yesterday"),
+        ("path,time\na.png,nan\n", {}, "a finite number of seconds or an ISO date, got nan"),
+        ("path,time\na.png,5\nb.png,-inf\n", {}, "a finite number of seconds or an ISO date, got -inf"),
         ("path\na.png\n", {"group": "track"}, "no column"),
         ("path,track\na.png,\n", {"group": "track"}, "have no track"),
         ("path\na.png\n", {"name": "("}, "no regular expression"),

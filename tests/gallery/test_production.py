@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mpanet_pl.gallery import guard, listening, replies, uploads
+from mpanet_pl.gallery import bounded_images, guard, listening, replies, uploads
 from mpanet_pl.gallery.access import AccessLog
 
 PAGE = (Path(__file__).parents[2] / "docs/serving.md").read_text(encoding="utf-8")
@@ -25,7 +25,7 @@ def test_the_bounds_are_those_of_the_code() -> None:
     assert rows["headers of a request"] == f"{listening.MOST_HEADERS // 1024} KB, {listening.HEADER_SECONDS:.0f} s"
     assert rows["an upload"] == f"{guard.MOST_BYTES // 10**6} MB, {guard.SECONDS:.0f} s"
     assert rows["uploads being read, together"] == f"{guard.MOST_HELD // 10**6} MB"
-    megapixels, seconds, memory = uploads.MOST_PIXELS // 10**6, uploads.SECONDS, uploads.MEMORY // 2**30
+    megapixels, seconds, memory = bounded_images.MOST_PIXELS // 10**6, uploads.SECONDS, uploads.MEMORY // 2**30
     assert rows["a picture"] == f"{megapixels} megapixels, {seconds:.0f} s, {memory} GB of memory"
     assert rows["connections (`connections`)"] == str(listening.Bounded.most)
     assert rows["answers a query, queries a request"] == f"{replies.MOST_ANSWERS}, {replies.MOST_QUERIES}"

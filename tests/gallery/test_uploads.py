@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from mpanet_pl.errors import UserError
-from mpanet_pl.gallery.uploads import Decoder, below, pixels_of, thumbnail_below
+from mpanet_pl.gallery.bounded_images import below, thumbnail_below
+from mpanet_pl.gallery.uploads import Decoder, pixels_of
 from mpanet_pl.system.pictures import Unreadable, resized
 
 CROP = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 20, 3), dtype=np.uint8))

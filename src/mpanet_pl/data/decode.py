@@ -7,8 +7,9 @@ would, without a process's start, a fork beside torch's threads, or an orphan wh
 from __future__ import annotations
 
 import stat
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -17,9 +18,9 @@ import numpy as np
 from PIL import Image
 
 from mpanet_pl.system.cores import usable_cores
+from mpanet_pl.system.pictures import FORMATS, to_rgb
 from mpanet_pl.system.pictures import Unreadable as Unreadable
 from mpanet_pl.system.pictures import resized as resized
-from mpanet_pl.system.pictures import to_rgb
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -34,7 +35,7 @@ def read_rgb(path: Path) -> Image.Image:
     """The whole image in its own size, upright."""
     try:
         refuse_irregular(path)
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             return to_rgb(image)
     except Exception as error:  # a broken file makes Pillow's readers raise nearly anything
         raise Unreadable(str(error) or type(error).__name__) from error
@@ -46,10 +47,19 @@ def refuse_irregular(path: Path) -> None:
         raise OSError("it is no regular file")
 
 
-def in_threads(work: Callable[[T], R], items: Iterable[T], workers: int | None) -> Iterator[R]:
-    """`work(item)` of every item in order, on that many threads (None: one for each core, up to 16)."""
+def in_threads(work: Callable[[T], R], items: Iterable[T], workers: int | None, *, depth: int = 250) -> Iterator[R]:
+    """`work(item)` of every item in order, on that many threads (None: one for each core, up to 16).
+
+    depth: how many are done before they are asked for; what waits takes memory.
+    """
     cores = min(usable_cores(), 16)  # more would wait for the interpreter
     waiting = iter(items)
     with ThreadPoolExecutor(max(1, cores if workers is None else workers)) as pool:
-        while some := list(islice(waiting, 250)):  # what waits takes memory
-            yield from pool.map(work, some)
+        under_way: deque[Future[R]] = deque(pool.submit(work, item) for item in islice(waiting, depth))
+        try:
+            while under_way:
+                result = under_way.popleft().result()
+                under_way.extend(pool.submit(work, item) for item in islice(waiting, 1))
+                yield result
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)

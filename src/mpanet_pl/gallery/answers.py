@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import json
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from itertools import groupby
@@ -17,15 +17,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
-from PIL import Image
 
-from mpanet_pl.data.decode import Unreadable
 from mpanet_pl.errors import UserError
-from mpanet_pl.gallery.bounded_images import opened
+from mpanet_pl.gallery.bounded_images import thumbnail_below
 from mpanet_pl.gallery.searching import Queries
 from mpanet_pl.gallery.store import RECORD, Gallery
 from mpanet_pl.system.files import written_aside
-from mpanet_pl.system.pictures import upright
 
 THUMBNAIL = (96, 192)  # at most, width and height
 KNOWN = {None: "", True: " known", False: " unknown"}
@@ -113,7 +110,7 @@ def page(gallery: Gallery, queries: Queries, table: pa.Table, most: int, remark:
     shown = queries.columns.slice(0, most).to_pylist()
     answers = {query: list(rows) for query, rows in groupby(table.to_pylist(), key=lambda row: row["query"])}
     sections = [
-        _section(number, len(shown), query, answers.get(query["path"], []), gallery.root)
+        _section(number, len(shown), query, answers.get(query["path"], []), queries.root, gallery.root)
         for number, query in enumerate(shown, start=1)
     ]
     left_out = len(queries) - len(shown)
@@ -127,15 +124,17 @@ def page(gallery: Gallery, queries: Queries, table: pa.Table, most: int, remark:
     return template.substitute(about=about, sections="\n".join(sections))
 
 
-def _section(number: int, of: int, query: Mapping[str, Any], answers: list[dict[str, Any]], root: Path) -> str:
+def _section(
+    number: int, of: int, query: Mapping[str, Any], answers: list[dict[str, Any]], queries_root: Path, root: Path
+) -> str:
     cards = "".join(
-        f"<li{_mark(query, row)}>{_picture(root / row['path'], row)}<b>{row['place']}</b> {row['score']:.3f}"
+        f"<li{_mark(query, row)}>{_picture(root, row['path'])}<b>{row['place']}</b> {row['score']:.3f}"
         f"{KNOWN[row['known']]}{_said(row)}</li>"
         for row in answers
     )
     return (
         f'<section id="q{number}" tabindex="0" aria-label="Query {number} of {of}"><figure>'
-        f"{_picture(Path(query['path']), query)}<figcaption><b>Query {number}</b>{_said(query)}</figcaption></figure>"
+        f"{_picture(queries_root, query['path'])}<figcaption><b>Query {number}</b>{_said(query)}</figcaption></figure>"
         f"<ol>{cards or '<li>nobody may answer</li>'}</ol></section>"
     )
 
@@ -171,23 +170,10 @@ def said_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _picture(path: Path, row: Mapping[str, Any]) -> str:
-    name = html.escape(path.name)
-    try:
-        data = base64.b64encode(thumbnail(path)).decode()
-    except Unreadable as error:
-        return f'<span class="gone" title="{html.escape(str(error))}">{name}</span>'
-    return f'<img src="data:image/jpeg;base64,{data}" alt="{name}" title="{html.escape(row["path"])}">'
-
-
-def thumbnail(path: Path) -> bytes:
-    """A small JPEG; raises `Unreadable`."""
-    with opened(path) as image:
-        try:
-            small = upright(image).convert("RGB")
-            small.thumbnail(THUMBNAIL, Image.Resampling.BILINEAR)
-            file = io.BytesIO()
-            small.save(file, "JPEG", quality=80)
-        except Exception as error:  # a broken file makes Pillow's readers raise nearly anything
-            raise Unreadable(str(error) or type(error).__name__) from error
-    return file.getvalue()
+def _picture(root: Path, path: str) -> str:
+    """Of a file below `root` alone: a gallery that somebody else made names any file."""
+    made, name = thumbnail_below(root, os.path.relpath(root / path, root), THUMBNAIL), html.escape(Path(path).name)
+    if made is None:
+        return f'<span class="gone" title="no picture of that name below {html.escape(str(root))}">{name}</span>'
+    data = base64.b64encode(made).decode()
+    return f'<img src="data:image/jpeg;base64,{data}" alt="{name}" title="{html.escape(path)}">'

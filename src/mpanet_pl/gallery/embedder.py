@@ -18,7 +18,7 @@ from mpanet_pl.checkpoint import open_checkpoint
 from mpanet_pl.data.augment import IMAGENET_MEAN, IMAGENET_STD, normalise
 from mpanet_pl.data.decode import in_threads
 from mpanet_pl.errors import UserError
-from mpanet_pl.gallery.bounded_images import pixels, pixels_of_file
+from mpanet_pl.gallery.bounded_images import pixels
 from mpanet_pl.gallery.compact import Projection
 from mpanet_pl.interfaces import asked_by
 from mpanet_pl.stored import terms_of
@@ -105,7 +105,7 @@ class Embedder:
         else:
             if not items:
                 return torch.empty(0, self.dimension)
-            read = partial(_read, height=self.height, width=self.width)
+            read = partial(pixels, height=self.height, width=self.width)
             decoded = in_threads(read, items, workers)
             batches = (
                 stacked([next(decoded) for _ in items[start : start + batch_size]])
@@ -232,10 +232,6 @@ def load(
 def stacked(images: Sequence[np.ndarray]) -> Tensor:
     """(H, W, 3) uint8 each -> (N, 3, H, W), channels last in memory."""
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
-
-
-def _read(image: str | Path | Image.Image, height: int, width: int) -> np.ndarray:
-    return pixels(image, height, width) if isinstance(image, Image.Image) else pixels_of_file(image, height, width)
 
 
 def device_of(asked: torch.device | str) -> torch.device:

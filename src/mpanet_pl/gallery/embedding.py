@@ -23,17 +23,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from mpanet_pl.data.decode import Unreadable
+from mpanet_pl.data.decode import Unreadable, in_threads
 from mpanet_pl.data.faults import listed
 from mpanet_pl.errors import UserError
-from mpanet_pl.gallery.bounded_images import ahead, decoded
+from mpanet_pl.gallery.bounded_images import decoded
 from mpanet_pl.gallery.compact import Projection
 from mpanet_pl.gallery.embedder import Embedder, stacked
 from mpanet_pl.gallery.generations import PLAN, commit, merged, shard_name
 from mpanet_pl.gallery.image_table import list_images, root_of
 from mpanet_pl.gallery.known import threshold_of
 from mpanet_pl.gallery.planning import SKIPPED, plan, settle, write_skipped
-from mpanet_pl.gallery.shards import Skipped, track_keys, write_shard
+from mpanet_pl.gallery.shards import Skipped, track_keys, tracklets, write_shard
 from mpanet_pl.gallery.store import (
     DTYPES,
     PROJECTION,
@@ -218,7 +218,7 @@ class _Work:
         total = sum(len(images) for _, images in mine)
         read = partial(_read, root, self.embedder.height, self.embedder.width)
         depth = 2 * self.batch_size + self.workers
-        pictures = self._counted(ahead(read, paths, workers=self.workers, depth=depth))
+        pictures = self._counted(in_threads(read, paths, self.workers, depth=depth))
         if self.ranks.rank == 0:
             pictures = track(pictures, "Embedding", total, unit="images")
         for path, images in mine:
@@ -264,28 +264,16 @@ class _Work:
             raise UserError(f"{len(skipped)} images cannot be read, and strict=true refuses them: {told}")
         vectors = torch.cat(batches) if batches else torch.empty(0, int(record["dimension"]))
         images = images.filter(pa.array(kept)).drop_columns("shard")
-        columns = {name: images[name].combine_chunks() for name in images.column_names}
         if record["group"] is not None and len(images):
-            columns, vectors = _tracklets(columns, vectors)
-        write_shard(path, columns, vectors.cpu().numpy(), record, skipped)
+            images, vectors = tracklets(images), _means(images, vectors)
+        write_shard(path, images, vectors.cpu().numpy(), record, skipped)
 
 
-def _tracklets(columns: dict[str, Any], vectors: Tensor) -> tuple[dict[str, Any], Tensor]:
-    """One row a tracklet: its first frame's columns, the number of its frames, and their mean vector."""
-    names = track_keys(columns["camera"], columns["track"]).dictionary_encode()  # in order of appearance
-    number = torch.from_numpy(names.indices.to_numpy().astype(np.int64))
-    frames = torch.bincount(number, minlength=len(names.dictionary))
-    sums = vectors.new_zeros(len(frames), vectors.shape[1]).index_add_(0, number.to(vectors.device), vectors)
-    first = pa.array((frames.cumsum(0) - frames).numpy())
-    told = {name: column.take(first) for name, column in columns.items()}
-    sizes = torch.zeros(len(frames), dtype=torch.long).index_add_(0, number, _whole(columns["size"]))
-    modified = torch.zeros_like(sizes).scatter_reduce_(0, number, _whole(columns["modified"]), "amax")
-    told |= {"size": pa.array(sizes.numpy()), "modified": pa.array(modified.numpy())}
-    return {**told, "frames": pa.array(frames.int().numpy())}, normalize(sums)
-
-
-def _whole(column: pa.Array) -> Tensor:
-    return torch.tensor(pc.fill_null(column, 0).to_numpy(zero_copy_only=False))
+def _means(images: pa.Table, vectors: Tensor) -> Tensor:
+    """One vector a tracklet, the mean of its frames'; in order of appearance."""
+    names = track_keys(images["camera"], images["track"]).combine_chunks().dictionary_encode()
+    number = torch.from_numpy(names.indices.to_numpy().astype(np.int64)).to(vectors.device)
+    return normalize(vectors.new_zeros(len(names.dictionary), vectors.shape[1]).index_add_(0, number, vectors))
 
 
 def _read(root: Path, height: int, width: int, path: str) -> np.ndarray | str:

@@ -51,10 +51,6 @@ class HeldGallery(Gallery):
     def rows(self, numbers: np.ndarray) -> pa.Table:
         return self._rows_held.take(pa.array(numbers))
 
-    def vector(self, number: int) -> np.ndarray:
-        block = next(block for block in reversed(self._blocks) if block.start <= number)
-        return block.vectors[number - block.start].cpu().numpy()
-
     @property
     def gallery(self) -> Gallery:
         return self
@@ -65,7 +61,7 @@ class HeldGallery(Gallery):
             raise UserError(f"The gallery has no row {path}.")
         known = self.rows(np.array([row]))
         columns = known.set_column(0, "path", pa.array([str(self.root / path)], COLUMNS["path"]))
-        return Queries(columns, torch.from_numpy(self.vector(row))[None])
+        return Queries(columns, torch.from_numpy(self.vectors([row])))
 
     def search(self, queries: Queries, *, k: int, only: Filter) -> pa.Table:
         hits = search(self, queries, k=min(k, max(1, len(self))), only=only, device=self.device)

@@ -143,15 +143,9 @@ def _within(root: Path, name: str) -> str:
 
 def _matching(gallery: Gallery, asked: Mapping[str, Any]) -> tuple[pa.Table, np.ndarray]:
     """The rows that leave: their names, and their vectors (n, D)."""
-    tables, vectors = [], []
-    for block in gallery.blocks((*NAMED, "time")):
-        gone = _gone(block.columns, asked)
-        if gone.any():
-            tables.append(block.columns.filter(pa.array(gone)))
-            vectors.append(block.vectors[gone].astype(np.float32))
-    if not tables:
-        return gallery.columns(*NAMED, "time").slice(0, 0), np.empty((0, gallery.dimension), np.float32)
-    return pa.concat_tables(tables), np.concatenate(vectors)
+    rows = gallery.columns(*NAMED, "time")
+    gone = _gone(rows, asked)
+    return rows.filter(pa.array(gone)), gallery.vectors(np.flatnonzero(gone))
 
 
 def _without(columns: pa.Table, skipped: list[Skipped], asked: Mapping[str, Any]) -> Change | None:

@@ -17,6 +17,7 @@ from fastapi import HTTPException, Request
 from mpanet_pl.errors import RunStopped, UserError
 from mpanet_pl.gallery.access import AccessLog
 from mpanet_pl.gallery.answering import Answered, Answerer, Asked
+from mpanet_pl.gallery.bounded_images import thumbnail_below
 from mpanet_pl.gallery.embedder import Embedder
 from mpanet_pl.gallery.engines import Live
 from mpanet_pl.gallery.guard import Uploads, client_of
@@ -25,7 +26,7 @@ from mpanet_pl.gallery.replies import Answer, Browsed, Found, Generation, Result
 from mpanet_pl.gallery.searching import Filter
 from mpanet_pl.gallery.shards import GalleryChanged
 from mpanet_pl.gallery.store import COLUMNS, Gallery
-from mpanet_pl.gallery.uploads import Decoder, thumbnail_below
+from mpanet_pl.gallery.uploads import Decoder
 
 THUMBNAIL = (192, 384)  # at most, width and height
 PICTURE = (1024, 1024)

@@ -7,7 +7,6 @@ before their images are embedded anew, so that no stale vector ever answers.
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
@@ -20,7 +19,7 @@ import pyarrow.parquet as pq
 
 from mpanet_pl.data.faults import listed
 from mpanet_pl.gallery.generations import MANIFEST, PLAN, Change, commit, planned, read_manifest, rewrite
-from mpanet_pl.gallery.shards import TEXT, Shard, Skipped, track_keys
+from mpanet_pl.gallery.shards import TEXT, Shard, Skipped, track_keys, tracklets
 from mpanet_pl.gallery.store import Gallery, read_record
 from mpanet_pl.gallery.walking import absolute, stamps
 from mpanet_pl.system.files import written_aside
@@ -83,7 +82,7 @@ def compared(gallery: Gallery, images: pa.Table, source: Path) -> Found:
     retried = _retried(skipped, images)
     known = gallery.columns("path", "frames", *TOLD, *STAMPED)
     readable = images.filter(pc.invert(pc.is_in(images["path"], _minus(skipped, retried))))
-    now = _tracklets(readable) if grouped else readable
+    now = tracklets(readable) if grouped else readable
     there = pc.index_in(_keys(known, grouped), _keys(now, grouped))
     now = now.take(there)  # a row each of `known`, null where it is not listed
     is_listed, exists = pc.is_valid(there), pc.is_valid(now["size"])
@@ -91,7 +90,7 @@ def compared(gallery: Gallery, images: pa.Table, source: Path) -> Found:
     changed = _all(is_listed, exists, pc.is_valid(known["size"]), pc.or_(*differs))
     partial = pa.chunked_array([pa.array(np.zeros(len(known), bool))])
     if grouped:
-        fewer = pc.or_(pc.less(now["frames"], known["frames"]), pc.not_equal(now["path"], known["path"]))
+        fewer = pc.or_(pc.less(now["frames"], known["frames"]), pc.invert(pc.is_in(known["path"], readable["path"])))
         grown = pc.not_equal(now["frames"], known["frames"])
         partial = _all(is_listed, pc.or_(grown, changed), pc.fill_null(fewer, False))
         changed = _all(is_listed, exists, pc.or_(grown, changed), pc.invert(partial))
@@ -134,7 +133,7 @@ def _bring_up_to_date(gallery: Gallery, found: Found, prune: bool) -> None:
 def _sentences(found: Found, prune: bool) -> list[str]:
     told = []
     if count := len(found.changed):
-        told.append(f"{count} rows are of files that changed; they are embedded anew.")
+        told.append(f"{count} rows have files that changed or are new; they are embedded anew.")
     if count := len(found.retried):
         told.append(f"{count} images that could not be read changed; they are tried again.")
     if count := len(found.told):
@@ -171,25 +170,6 @@ def _minus(skipped: list[Skipped], retried: Any) -> pa.Array:
     return pa.array([image.path for image in skipped if image.path not in again], TEXT)
 
 
-def _tracklets(images: pa.Table) -> pa.Table:
-    """A row a tracklet: its first frame's columns, the number of its frames, their sizes' sum, their latest change."""
-    keys = _keys(images, True).combine_chunks().dictionary_encode()
-    number = keys.indices.to_numpy()
-    count = len(keys.dictionary)
-    first = np.full(count, len(images))
-    np.minimum.at(first, number, np.arange(len(images)))
-    sizes, times = np.zeros(count, np.int64), np.zeros(count, np.int64)
-    np.add.at(sizes, number, pc.fill_null(images["size"], 0).to_numpy())
-    np.maximum.at(times, number, pc.fill_null(images["modified"], 0).to_numpy())
-    frames = pa.array(np.bincount(number, minlength=count).astype(np.int32))
-    table = images.take(pa.array(first)).drop_columns(list(STAMPED))
-    return (
-        table.append_column("frames", frames)
-        .append_column("size", pa.array(sizes))
-        .append_column("modified", pa.array(times))
-    )
-
-
 def _keys(table: pa.Table, grouped: bool) -> Any:
     """What a row is known by: its path, or its camera and track."""
     if not grouped:
@@ -204,8 +184,16 @@ def _gone(paths: Any, is_listed: Any, exists: Any, root: Path, source: Path) -> 
         below = pc.starts_with(absolute(paths, root), f"{source.absolute()}/")
         missing = pc.or_(missing, pc.and_(pc.invert(is_listed), below))
     candidates = paths.filter(missing)
-    there = [os.path.exists(os.path.join(root, path)) for path in candidates.to_pylist()]
-    return candidates.filter(pa.array(np.invert(np.array(there, bool))))
+    return candidates.filter(pa.array([_is_gone(root / path) for path in candidates.to_pylist()], pa.bool_()))
+
+
+def _is_gone(file: Path) -> bool:
+    """What cannot be looked at may be there."""
+    try:
+        file.stat()
+    except OSError as error:
+        return isinstance(error, FileNotFoundError | NotADirectoryError)
+    return False
 
 
 def _differs(known: Any, now: Any) -> Any:

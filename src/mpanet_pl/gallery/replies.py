@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pydantic import Base64Bytes, BaseModel, Field
 
+from mpanet_pl.gallery.bounded_images import LONGEST
+
 MOST_ANSWERS = 100
 MOST_QUERIES = 32
-LONGEST = 4096  # characters of a row's name
 
 
 class Refusal(BaseModel):

@@ -76,6 +76,7 @@ class Filter:
 class Queries(NamedTuple):
     columns: pa.Table  # (Q) rows with all columns of a gallery, paths absolute
     vectors: Tensor  # (Q, D) float32, of length one
+    root: Path = Path("/")  # below which their pictures may be shown
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -262,7 +263,8 @@ def open_queries(
 ) -> Iterator[Queries]:
     """Images as `embed` takes them, embedded as the gallery was; or a gallery, as it is."""
     if (Path(queries) / RECORD).exists():
-        yield queries_of(gallery, Gallery(queries))
+        made = Gallery(queries)
+        yield Queries(*queries_of(gallery, made)[:2], made.root)  # whoever made it chose the paths
         return
     embedder = embedder_of(gallery, ckpt=ckpt, device=device, trust=trust)
     with TemporaryDirectory() as folder:

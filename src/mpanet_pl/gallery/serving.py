@@ -24,13 +24,13 @@ from starlette.requests import ClientDisconnect
 from mpanet_pl import __version__
 from mpanet_pl.errors import RunStopped, UserError
 from mpanet_pl.gallery.access import AccessLog
+from mpanet_pl.gallery.bounded_images import LONGEST
 from mpanet_pl.gallery.embedder import Embedder
 from mpanet_pl.gallery.engines import Live
 from mpanet_pl.gallery.guard import LOOPBACK, MOST_BYTES, guarded
 from mpanet_pl.gallery.handling import Handler, Question
 from mpanet_pl.gallery.known import AUTO, said
 from mpanet_pl.gallery.replies import (
-    LONGEST,
     MOST_ANSWERS,
     About,
     Asks,
@@ -42,7 +42,7 @@ from mpanet_pl.gallery.replies import (
     Results,
 )
 from mpanet_pl.gallery.searching import Filter
-from mpanet_pl.gallery.uploads import FORMATS, Decoder
+from mpanet_pl.gallery.uploads import TAKEN, Decoder
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": Refusal, "description": "a mistake in the request, or a Host that is not served"},
@@ -57,7 +57,7 @@ OF_UPLOADS: dict[int | str, dict[str, Any]] = {
     413: {"model": Refusal, "description": f"the upload has more than {MOST_BYTES // 10**6} MB"},
 }
 NO_PICTURE: dict[int | str, dict[str, Any]] = {404: {"model": Refusal, "description": "no picture of that name"}}
-IMAGE = {"content": {f"image/{kind.lower()}": {"schema": {"type": "string", "format": "binary"}} for kind in FORMATS}}
+IMAGE = {"content": {f"image/{kind.lower()}": {"schema": {"type": "string", "format": "binary"}} for kind in TAKEN}}
 QUERIES = {"required": True, "content": {"application/json": {"schema": Asks.model_json_schema()}}}
 Count = Annotated[int, Query(ge=1, le=MOST_ANSWERS, description="how many answers")]
 Camera = Annotated[str, Query(max_length=200)]

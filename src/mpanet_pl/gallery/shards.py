@@ -129,16 +129,14 @@ def completed(table: pa.Table, names: Sequence[str]) -> pa.Table:
 
 def write_shard(
     path: Path,
-    columns: Mapping[str, Any],
+    columns: Any,
     vectors: np.ndarray,
     record: Mapping[str, Any],
     skipped: Sequence[Skipped] = (),
 ) -> None:
-    """`columns` by name, (n) each, and unit vectors (n, D) float32; the same input gives the same bytes."""
+    """`columns`, a table or arrays by name, and unit vectors (n, D) float32; the same input gives the same bytes."""
     stored = np.ascontiguousarray(vectors.astype(np.dtype(record["dtype"]).newbyteorder("<")))
-    arrays = {name: columns.get(name, pa.nulls(len(stored), kind)) for name, kind in STORED.items()}
-    table = pa.table({name: pa.array(arrays[name]).cast(kind) for name, kind in STORED.items()})
-    write_rows(lambda _: path, table, stored, record, skipped)
+    write_rows(lambda _: path, completed(pa.table(columns), tuple(STORED)), stored, record, skipped)
 
 
 def write_rows(
@@ -176,6 +174,27 @@ def write_rows(
 def track_keys(cameras: Any, tracks: Any) -> Any:
     """A tracklet is known by its camera and its track: trackers count from 0 in each camera."""
     return pc.binary_join_element_wise(pc.fill_null(cameras, "\0"), tracks, pa.scalar("\x1f", TEXT))
+
+
+def tracklets(images: pa.Table) -> pa.Table:
+    """A row a tracklet, in order of appearance: its first frame's columns, the number of its frames, their stamps.
+
+    The stamps of several files are the sum of their sizes and their latest change.
+    """
+    first = pc.ScalarAggregateOptions(skip_nulls=False)
+    names = [name for name in images.column_names if name not in ("frames", *STAMP)]
+    wanted: list[Any] = [
+        *((name, "first", first) for name in names),
+        ("size", "sum"),
+        ("modified", "max"),
+        ([], "count_all"),
+    ]
+    keyed = images.append_column("key", track_keys(images["camera"], images["track"]))
+    found = keyed.group_by("key", use_threads=False).aggregate(wanted)
+    return pa.table(
+        {name: found[f"{name}_first"] for name in names}
+        | {"size": found["size_sum"], "modified": found["modified_max"], "frames": found["count_all"].cast(pa.int32())}
+    )
 
 
 def vectors_of(column: pa.Array, dtype: str) -> np.ndarray:

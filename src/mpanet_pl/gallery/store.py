@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mpanet_pl.errors import UserError
 from mpanet_pl.gallery.compact import Projection
@@ -142,26 +141,23 @@ class Gallery:
             parts.append(table.take(pa.array(wanted[shard_of == number] - self.starts[number])))
         return pa.concat_tables(parts).take(pa.array(place.reshape(-1))) if parts else _empty(tuple(COLUMNS))
 
-    def number(self, path: str) -> int:
-        """The row of this path."""
+    def vectors(self, numbers: Sequence[int] | np.ndarray) -> np.ndarray:
+        """(n, D) float32 of these rows, in their order; parts of shards in which none of them is are not read."""
+        wanted = np.asarray(numbers, np.int64)
+        found = np.empty((len(wanted), self.dimension), np.float32)
         for shard, start in zip(self.manifest.shards, self.starts, strict=False):
-            place = pc.index(columns_of(self._open(shard), self.folder / shard.name, ["path"])["path"], path).as_py()
-            if place >= 0:
-                return int(start) + place
-        raise UserError(f"The gallery has no row {path}.")
-
-    def vector(self, number: int) -> np.ndarray:
-        """One row's vector, (D,) float32."""
-        index = int(np.searchsorted(self.starts, number, side="right") - 1)
-        shard, place = self.manifest.shards[index], number - int(self.starts[index])
-        opened, path = self._open(shard), self.folder / shard.name
-        for group in range(opened.num_row_groups):
-            count = opened.metadata.row_group(group).num_rows
-            if place < count:
-                table = read_file(path, lambda: opened.read_row_group(group, ["embedding"]))  # noqa: B023
-                return vectors_of(table["embedding"].combine_chunks(), self.record["dtype"])[place].astype(np.float32)
-            place -= count
-        raise IndexError(number)
+            if not ((wanted >= start) & (wanted < start + shard.rows)).any():
+                continue
+            opened, path = self._open(shard), self.folder / shard.name
+            for group in range(opened.num_row_groups):
+                end = start + opened.metadata.row_group(group).num_rows
+                inside = (wanted >= start) & (wanted < end)
+                if inside.any():
+                    table = read_file(path, lambda: opened.read_row_group(group, ["embedding"]))  # noqa: B023
+                    part = vectors_of(table["embedding"].combine_chunks(), self.record["dtype"])
+                    found[inside] = part[wanted[inside] - start]
+                start = end
+        return found
 
     def skipped(self) -> list[Skipped]:
         """Every image that could not be read."""

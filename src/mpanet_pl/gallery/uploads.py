@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import io
-import os
 import signal
-import stat
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,16 +17,14 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 from pebble import ProcessExpired, ProcessPool
-from PIL import Image, ImageOps
 
 from mpanet_pl.errors import RunStopped, UserError
+from mpanet_pl.gallery.bounded_images import opened, thumbnail_below
 from mpanet_pl.system.cores import usable_cores
-from mpanet_pl.system.pictures import Unreadable, resized, to_rgb
+from mpanet_pl.system.pictures import Unreadable, resized
 
 R = TypeVar("R")
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # whoever opens another might start a program for it
-MOST_PIXELS = 50_000_000  # a crop of a person has some ten thousand, a camera's frame a few million
-LONGEST = 4096  # characters of a path
+TAKEN = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # of uploads
 SECONDS = 10.0  # a picture of the most pixels takes two
 MEMORY = 2**31  # bytes of addresses beyond those of the start; a picture of the most pixels takes a third
 TASKS = 200  # of a process, which then gives its memory back
@@ -37,62 +32,12 @@ TASKS = 200  # of a process, which then gives its memory back
 
 def pixels_of(body: bytes, height: int, width: int) -> np.ndarray:
     """RGB (height, width, 3) uint8 of an upright first frame, as training reads images; raises `Unreadable`."""
-    with _opened(io.BytesIO(body)) as image:
+    with opened(io.BytesIO(body), TAKEN) as image:
         return resized(image, height, width)
 
 
 def thumbnails_of(root: str, paths: Sequence[str], box: tuple[int, int]) -> list[bytes | None]:
-    """A JPEG of at most `box` (width, height) of each image below `root`; None where there is none."""
     return [thumbnail_below(root, path, box) for path in paths]
-
-
-def thumbnail_below(root: str, path: str, box: tuple[int, int]) -> bytes | None:
-    file = below(root, path)
-    if file is None:
-        return None
-    try:
-        with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK), "rb") as content:  # a pipe would be waited for
-            if not stat.S_ISREG(os.fstat(content.fileno()).st_mode):
-                return None
-            with _opened(content) as image:
-                small = to_rgb(image)
-                small.thumbnail(box, Image.Resampling.BILINEAR)
-                made = io.BytesIO()
-                small.save(made, "JPEG", quality=85)
-                return made.getvalue()
-    except Exception:  # a broken file makes Pillow's readers raise nearly anything
-        return None
-
-
-def below(root: str, path: str) -> Path | None:
-    """Where a relative path leads, if that is below `root` for sure, whatever links there are.
-
-    >>> below("/usr", "../etc/passwd"), below("/usr", "/etc/passwd"), below("/usr", "a\\0"), below("/usr", "a" * 10**5)
-    (None, None, None, None)
-    """
-    if not path or len(path) > LONGEST or os.path.isabs(path):
-        return None
-    try:
-        place, floor = (Path(root) / path).resolve(strict=True), Path(root).resolve(strict=True)
-    except (OSError, ValueError, RuntimeError):  # a NUL and a circle of links are the latter two
-        return None
-    return place if floor in place.parents else None
-
-
-@contextmanager
-def _opened(file: Any) -> Iterator[Image.Image]:
-    try:
-        image = Image.open(file, formats=FORMATS)
-    except Exception as error:
-        raise Unreadable(f"it is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image") from error
-    with image:
-        if (count := image.width * image.height) > MOST_PIXELS:
-            raise Unreadable(f"{count / 1e6:.0f} megapixels are more than the {MOST_PIXELS / 1e6:.0f} that are read")
-        try:
-            upright = ImageOps.exif_transpose(image)
-        except Exception as error:
-            raise Unreadable(str(error) or type(error).__name__) from error
-        yield upright
 
 
 def confine() -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 from PIL import Image
 
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "PPM")  # Pillow starts a program for some of the others
 ORIENTATION = 0x0112
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
