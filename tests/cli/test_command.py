@@ -26,6 +26,8 @@ ALONE = {
     "resume=true": "true is no run's folder",
     "trainer=3": "A group takes the name of one of its choices: trainer=3",
     "trial=1,2": "add -m",
+    "-m --cfg job": "--cfg and --multirun do not go together",
+    "--resolve": "--resolve goes with --cfg job",
     "=3": "'=3' is not KEY=VALUE.",
     "data.height": "'data.height' is not KEY=VALUE.",
     "model.criterion.mutual=[2": "model.criterion.mutual must be a number, got '[2'",

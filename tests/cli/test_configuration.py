@@ -51,6 +51,7 @@ ALONE = {
     "trial=3": "dataset=synthetic has no trials: leave out trial=3.",
     "model.schedule.gamma=0.5": "model.schedule.gamma must be null (onecycle has no such key), got 0.5.",
     "hydra.swep.dir=x": "There is no key 'hydra.swep'",
+    "hydra.job.chdir=true": "hydra.job.chdir=true would look for data_dir in a job's folder: leave it out.",
     "nogroup=": "There is no key 'nogroup'.",
     "+dataset=sysu": "There is a group 'dataset' here; its groups are ",
 }

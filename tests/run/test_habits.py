@@ -8,6 +8,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.tuner import Tuner
 from torch.utils.data import DataLoader
 
 from mpanet_pl import MPANetModule, ReIDDataModule
@@ -185,6 +186,25 @@ def test_a_run_resumed_in_mid_epoch_skips_what_it_saw(workers: int, sysu: Path, 
         rest = fitted(tmp_path / "rest", ckpt_path=tmp_path / "whole" / f"step={step}.ckpt", weights_only=True)
         assert rest.rows == whole.rows[step:]
         torch.testing.assert_close(rest.state_dict(), whole.state_dict(), rtol=0, atol=0)
+
+
+def test_an_example_of_what_the_network_takes_is_no_batch(sysu: Path, tmp_path: Path) -> None:
+    """Lightning's summary passes it through the data module."""
+    data, module = data_of(SYSU(sysu), tmp_path), module_of(None)
+    module.example_input_array = torch.zeros(2, 3, 32, 16)
+    keys = {"enable_model_summary": True, "limit_train_batches": 1, "limit_val_batches": 0}
+    trainer = trainer_of(tmp_path, **keys)
+    trainer.fit(module, datamodule=data)
+    assert trainer.global_step == 1
+
+
+def test_the_tuner_leaves_as_many_people_a_batch_as_there_are(sysu: Path, tmp_path: Path) -> None:
+    """Of four people to train on: two, four, and eight that cannot be; then as many as could."""
+    data, words = data_of(SYSU(sysu), tmp_path), {"batch_arg_name": "identities_per_batch", "steps_per_trial": 1}
+    tuner = Tuner(trainer_of(tmp_path, limit_val_batches=0))
+    with pytest.raises(UserError, match="set identities_per_batch to at most 4"):
+        tuner.scale_batch_size(Colours(), datamodule=data, init_val=2, max_trials=3, **words)
+    assert data.identities_per_batch == 4
 
 
 def test_what_does_not_go_together_is_said_before_it_trains(sysu: Path, tmp_path: Path) -> None:

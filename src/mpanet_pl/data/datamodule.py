@@ -8,8 +8,7 @@
         for batch in loader:
             batch = data.augment_batch(batch, epoch)  # where the batch lies: move it to its device before
 
-With a Lightning trainer the epoch, the transfer and the last line are its business: loaders yield uint8, augmented on
-the device.
+A Lightning trainer tells the epoch, moves and augments: loaders yield uint8, augmented on the device.
 """
 
 from __future__ import annotations
@@ -137,9 +136,9 @@ class ReIDDataModule(LightningDataModule):
         self.dataset, self.validation, self.cache = dataset, validation, cache
         self.height, self.width = height, width
         self.identities_per_batch, self.images_per_identity = identities_per_batch, images_per_identity
-        self.sampler, self.seed = sampler, seed
+        self._filled = identities_per_batch  # the last P of which there were batches
+        self.sampler, self.seed, self.eval_batch_size, self.workers = sampler, seed, eval_batch_size, workers
         self.views = Views(augment, views, of=views_of, seed=seed)
-        self.eval_batch_size, self.workers = eval_batch_size, workers
 
     def __getattr__(self, name: str) -> Any:
         if name in ("train", "val", "test", "num_identities", "_images"):
@@ -173,10 +172,9 @@ class ReIDDataModule(LightningDataModule):
     def _read(self) -> None:
         splits = self._splits = self.dataset.read()
         check_labels(splits.train)
-        self.train, self.test = splits.train, splits.test
-        self.val = splits.test
-        if self.validation == "held_out":
-            self.train, self.val = splits.hold_out()
+        held_out = self.validation == "held_out"
+        self.train, self.val = splits.hold_out() if held_out else (splits.train, splits.test)
+        self.test = splits.test
         if self.frames:
             self._group_frames()
         self._images = open_splits(self.dataset.root, splits, self.height, self.width, cache=self.cache)
@@ -212,9 +210,13 @@ class ReIDDataModule(LightningDataModule):
         return self.dataset.draw(self.train, base) or self.sampler
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        batches = self.training_batches(*self._rank_and_world())
-        if self.trainer is not None:
-            batches.set_epoch(_next_epoch(self.trainer))
+        try:
+            batches = self.training_batches(*self._rank_and_world())
+        except UserError:  # Lightning's Tuner doubles P until that fails
+            self.identities_per_batch = self._filled
+            raise
+        self._filled = self.identities_per_batch
+        batches.set_epoch(_next_epoch(self.trainer) if self.trainer else 0)
         return self._loader(self.train, batches, stays=True)
 
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -228,8 +230,8 @@ class ReIDDataModule(LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augment in training, otherwise normalise; the batch is on its device here."""
-        if self.trainer is None:
-            return self.normalise_batch(batch)
+        if self.trainer is None or not isinstance(batch, Batch):  # Lightning passes `example_input_array` through here
+            return self.normalise_batch(batch) if isinstance(batch, Batch) else batch
         training = self.trainer.training
         batch = self.augment_batch(batch, self.trainer.current_epoch) if training else self.normalise_batch(batch)
         return self.trainer.precision_plugin.convert_input(batch)  # to true half or double precision, where it is asked
@@ -248,9 +250,8 @@ class ReIDDataModule(LightningDataModule):
 
     def files(self, catalogue: Catalogue, *, every: bool = False) -> list[Path]:
         """Where the images of `train`, `val` or `test` lie, row by row; of tracklets the first frame, or every one."""
-        if every and self.frames:
-            catalogue = self._tracklets[id(catalogue)][1]
-        return [self._splits.file(self.dataset.root, path) for path in catalogue.paths]
+        listed = self._tracklets[id(catalogue)][1] if every and self.frames else catalogue
+        return [self._splits.file(self.dataset.root, path) for path in listed.paths]
 
     def _rank_and_world(self) -> tuple[int, int]:
         if self.trainer is not None:
@@ -262,8 +263,7 @@ class ReIDDataModule(LightningDataModule):
     def _workers(self) -> int:
         if self.workers is not None or self.cache:
             return self.workers or 0
-        ranks_here = self.trainer.num_devices if self.trainer is not None else 1
-        return max(1, usable_cores() // ranks_here)
+        return max(1, usable_cores() // (self.trainer.num_devices if self.trainer is not None else 1))
 
     def _evaluation_loader(self, catalogue: Catalogue) -> DataLoader[Batch]:
         rank, world = self._rank_and_world()
