@@ -1,15 +1,9 @@
 """Do intervals hold, and do tests tell as often as they say? In made worlds whose numbers were written down before.
 
-<<<<<<< Updated upstream
-`python scripts/coverage.py [worlds [intervals] [tests] [power]]` prints the tables of docs/background/simulations.md.
-The worlds are `scripts/made_worlds.py`; a table of size has two recipes that are equal, one of power a recipe that is
-better.
-=======
-`python scripts/coverage.py [worlds [intervals] [tests] [power] [looks]]` prints the tables of docs/statistics.md. The
-worlds are `scripts/made_worlds.py`'s. A table of size has two recipes that are equal, one of power a recipe that is
-better; `looks` repeats some lines where networks err on looks, too. With `KEEP=FOLDER` in the environment worlds are
-kept there and read again.
->>>>>>> Stashed changes
+`python scripts/coverage.py [worlds [intervals] [tests] [power] [looks]]` prints the tables of
+docs/background/simulations.md. The worlds are those of `scripts/made_worlds.py`. A table of size has two recipes that are
+equal, one of power a recipe that is better; `looks` repeats some lines where networks err on looks, too. With
+`KEEP=FOLDER` in the environment worlds are kept there and read again; with `PEOPLE=300` only lines of so many are made.
 """
 
 from __future__ import annotations
