@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from mpanet_pl.evaluation import Scores, evaluate
-from mpanet_pl.evaluation.differences import Answers, Difference, compare
+from mpanet_pl.evaluation.differences import Difference, compare
 from mpanet_pl.evaluation.outcomes import NAMES
+from mpanet_pl.evaluation.pairing import Answers
 from mpanet_pl.gallery.compact import learn_each
 from mpanet_pl.gallery.embedder import load
 from mpanet_pl.gallery.projection import training_embeddings

@@ -8,13 +8,15 @@ import torch
 from scipy import stats
 
 from mpanet_pl.errors import UserError
-from mpanet_pl.evaluation.differences import Answers, compare, flipped, holm, two_levels
+from mpanet_pl.evaluation.differences import compare, flipped, holm, two_levels
 from mpanet_pl.evaluation.digests import Met
 from mpanet_pl.evaluation.intervals import share_and_variance
 from mpanet_pl.evaluation.outcomes import NAMES, Outcomes, People
+from mpanet_pl.evaluation.pairing import Answers
 
 R1 = NAMES.index("r1")
 PEOPLE, EACH = 40, 6
+RECIPROCALS = ("average_precision", "inverse_negative_penalty")
 PATHS = [f"cam3/{person:04d}/{number}.jpg" for person in range(PEOPLE) for number in range(EACH)]
 
 
@@ -107,7 +109,7 @@ def test_a_runs_people_are_counted_once() -> None:
     alone, apart = two_levels(among, [runs(0), runs(0)], 400), two_levels(among, [runs(0.1), runs(0.1)], 400)
     assert alone.variance.mean() < 1.6 * among.mean()  # twice it, were person by run counted again
     assert apart.variance.mean() > 5 * among.mean()
-    assert (alone.freedom > apart.freedom).all()
+    assert alone.freedom.mean() > 2 * apart.freedom.mean()
     assert (apart.freedom < 9).all()  # four runs a side have 6
 
 
@@ -155,6 +157,40 @@ def test_not_worse_and_as_good_are_one_sided_tests_of_a_margin() -> None:
     assert better[R1].item() == pytest.approx(stats.t.sf((2 - mean) / error, freedom))
     steps = stats.t.ppf(0.975, freedom) + stats.t.ppf(0.8, freedom)
     assert difference.tellable[R1].item() == pytest.approx(steps * error)
+
+
+def test_what_runs_lie_apart_by_chance_keeps_its_degrees_of_freedom() -> None:
+    """Where person by run explains all that runs lie apart, nothing is added; that few runs say so stays known."""
+    sizes, draw = torch.full((50,), 1 / 50).double(), torch.Generator().manual_seed(5)
+    noise = torch.randn(2, 50, 1, generator=draw).double()
+    noise += torch.tensor([0.05, -0.05]).double()[:, None, None] - noise.mean(1, keepdim=True)  # scores 0.1 apart
+    runs = [[People(torch.arange(50), (0.5 + one) / 50, sizes) for one in noise]] * 2
+    spread = two_levels(torch.tensor([0.02]).double(), runs, 50)
+    assert spread.variance.item() == pytest.approx(0.02)
+    apart = 0.1**2 / 2  # of a side's runs; of both sides' means as much
+    assert spread.freedom.item() == pytest.approx(0.02**2 / (0.02**2 / 49 + apart**2 / 2))
+
+
+def test_a_difference_is_parted_into_people_runs_and_galleries() -> None:
+    """Two trials' galleries are 30 and 10 points apart; runs of one side lie apart, of the other not."""
+    one, more = answers(1, 0.5), answers(1, 0.5)
+    trials = torch.stack([one.outcomes.first[0], one.outcomes.first[0]])
+    better = trials.clone()
+    better[0, :72], better[1, :24] = 1, 1  # 72 and 24 of 240 queries, some of which were found before
+    both = [
+        run._replace(outcomes=run.outcomes._replace(first=first, **dict.fromkeys(RECIPROCALS, 1 / first.double())))
+        for run, first in ((one, trials), (more, better))
+    ]
+    found = compare(both[:1], both[1:])
+    gains = [(of_trial == 1).double().mean() - (trials[0] == 1).double().mean() for of_trial in better]
+    assert found.parts[2, R1].item() == pytest.approx(100 * abs(gains[0] - gains[1]) / 2)
+    assert found.parts[0].square() + found.parts[1].square() == pytest.approx(
+        (found.error.square() - (found.mean / PEOPLE).square()).numpy()
+    )
+    assert found.parts[1].max() == 0
+    assert compare([one], [answers(2, 0.5)]).parts[2].max() == 0, "one gallery stays as it is"
+    apart = compare([answers(1, 0.3), answers(2, 0.7)], [answers(3, 0.5), answers(4, 0.5)])
+    assert apart.parts[1, R1] > apart.parts[0, R1]
 
 
 @pytest.mark.parametrize("kind", ["networks", "recipes", "ways"])

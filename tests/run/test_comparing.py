@@ -81,6 +81,9 @@ def test_a_better_run_is_told_in_words_numbers_and_a_picture(
     assert f"infrared_to_visible,B − A,{cell}" in in_csv
     assert r"infrared\_to\_visible & B $-$ A & +" in (tmp_path / "out/comparison.tex").read_text()
     assert "points would be told four times of five" in out
+    errors = [one["errors"] for one in told if one["score"] == "r1"]
+    of_people = {f"{error['people']:.1f}" for error in errors}
+    assert f"standard errors of {' to '.join(sorted(of_people))} points of people, 0.0 points of runs" in out
     assert (tmp_path / "out/comparison.png").stat().st_size > 5000
     other_way = said(capsys, better, worse)
     fewer = f"B finds {first['difference']:.1f} points fewer than A ({low:.1f} to {high:.1f}"

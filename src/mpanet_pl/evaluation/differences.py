@@ -2,7 +2,8 @@
 
 A run's score differs from another run's because people answer otherwise (person by run), and because the run is
 another (run). The variance of a difference is that among people of their mean differences, which holds person by run
-already, plus what runs lie apart beyond it, with the degrees of freedom of Satterthwaite. With one run a side there is
+already, plus what runs lie apart beyond it, with the degrees of freedom of Satterthwaite (of all that they lie apart,
+for that little of it is beyond may be chance). With one run a side there is
 no second part: the answer is about these two networks. Where the same networks answer on both sides, how far their
 differences lie apart takes the runs' place. Few people often make the whole difference: random flips of each person's
 difference say how far the statistic reaches by chance, and scale the people's part. docs/background/simulations.md has
@@ -20,22 +21,12 @@ from scipy.special import stdtr, stdtrit
 from torch import Tensor
 
 from mpanet_pl.errors import UserError
-from mpanet_pl.evaluation.digests import Met, check_images, check_met
 from mpanet_pl.evaluation.intervals import LEVEL, TAIL, Interval, share_and_variance, share_interval
 from mpanet_pl.evaluation.outcomes import NAMES, Outcomes, People, by_person
+from mpanet_pl.evaluation.pairing import Answers, by_split
 
 FLIPS = 1999
 POWER = 0.8
-
-
-class Answers(NamedTuple):
-    """One run's queries in one setting, and the paths of the catalogue that they are rows of."""
-
-    outcomes: Outcomes
-    paths: Sequence[str]
-    network: str | None = None  # which gave them: a digest, or another name
-    met: Met | None = None  # None: a release before 0.3 kept no digests; likewise the next
-    images: str | None = None  # digest of the test images
 
 
 class Spread(NamedTuple):
@@ -58,6 +49,7 @@ class Difference(NamedTuple):
     about: str  # two networks, two recipes, two test ways
     error: Tensor  # standard error, in points
     freedom: Tensor
+    parts: Tensor  # (3, 6) points: by how much other people, other runs and other galleries move it, standard errors
 
     @property
     def of_runs(self) -> bool:
@@ -84,39 +76,36 @@ def compare(first: Sequence[Answers], second: Sequence[Answers]) -> Difference:
     Runs over several splits (RegDB's trials) are paired split by split; runs over one split are where they are of the
     same networks.
     """
-    splits, others = _by_split(first), _by_split(second)
-    if splits.keys() != others.keys():
-        raise UserError(_not_the_same(first, second))
-    differences, queries = [], 0
-    for asked in splits:
-        sides, of_same_networks = _by_network(splits[asked], others[asked])
-        ours, theirs = ([by_person(one) for one in runs] for runs in _aligned(asked, *sides))
+    splits = by_split(first, second)
+    differences, galleries, queries = [], torch.zeros(len(NAMES)).double(), 0
+    for split in splits:
+        ours, theirs = ([by_person(one) for one in runs] for runs in split.sides)
+        galleries += _over_galleries(*split.sides) / len(splits) ** 2
         differences.append(_mean(theirs)._replace(sums=_mean(theirs).sums - _mean(ours).sums))
-        queries += len(asked)
+        queries += len(split.sides[0][0].queries)
     people = _together(differences)
     if len(people.sizes) < 2:
         raise UserError("All queries are of one person, whom no comparison can tell from another.")
     if len(splits) > 1:
         of_runs = [differences]
-    elif of_same_networks:
+    elif splits[0].of_same_networks:
         of_runs = [[b._replace(sums=b.sums - a.sums) for a, b in zip(ours, theirs, strict=True)]]
     else:
         of_runs = [ours, theirs]
-    return _difference(people, of_runs, queries, (len(first), len(second)), _about(first, second))
+    found = _difference(people, of_runs, galleries)
+    return found._replace(queries=queries, runs=(len(first), len(second)), about=_about(first, second))
 
 
 def difference(sides: Sequence[Sequence[People]]) -> Difference:
     """Of two methods' runs over one split, from what each person adds to each run's scores."""
     first, second = map(_mean, sides)
-    people = first._replace(sums=second.sums - first.sums)
-    return _difference(people, sides, 0, (len(sides[0]), len(sides[1])), "")
+    return _difference(first._replace(sums=second.sums - first.sums), sides, torch.zeros(first.sums.shape[1]))
 
 
-def _difference(
-    people: People, of_runs: Sequence[Sequence[People]], queries: int, runs: tuple[int, int], about: str
-) -> Difference:
+def _difference(people: People, of_runs: Sequence[Sequence[People]], galleries: Tensor) -> Difference:
     mean, variance = share_and_variance(people.sums, people.sizes)
-    spread = two_levels(variance * flipped(people), of_runs, len(people.sizes))
+    among = variance * flipped(people)
+    spread = two_levels(among, of_runs, len(people.sizes))
     error = (spread.variance + mean.square() / len(people.sizes) ** 2).sqrt()  # some, where all differ by the same
     steps = (mean.abs() / error.clamp(min=1e-12)).numpy()
     reach = torch.from_numpy(stdtrit(spread.freedom.numpy(), 1 - TAIL)) * error
@@ -126,12 +115,23 @@ def _difference(
         100 * (mean + reach).clamp(max=1),
         torch.from_numpy(2 * stdtr(spread.freedom.numpy(), -steps)),
         len(people.sizes),
-        queries,
-        runs,
-        about,
+        0,
+        (len(of_runs[0]), len(of_runs[-1])),
+        "",
         100 * error,
         spread.freedom,
+        100 * torch.stack([among, spread.variance - among, galleries]).sqrt(),
     )
+
+
+def _over_galleries(ours: Sequence[Outcomes], theirs: Sequence[Outcomes]) -> Tensor:
+    """(6,) variance of a difference's mean over its trials' galleries; 0 of one gallery, which stays as it is."""
+
+    def of_trials(runs: Sequence[Outcomes]) -> Tensor:  # (T, 6)
+        return torch.stack([one.values().sum(1) / (one.first > 0).sum(1, keepdim=True) for one in runs]).mean(0)
+
+    trials = of_trials(theirs) - of_trials(ours)
+    return trials.var(0) / len(trials) if len(trials) > 1 else torch.zeros_like(trials[0])
 
 
 def two_levels(among_people: Tensor, sides: Sequence[Sequence[People]], people: int) -> Spread:
@@ -148,7 +148,7 @@ def two_levels(among_people: Tensor, sides: Sequence[Sequence[People]], people: 
     of_mean = sum(1 / len(runs) for runs in sides)
     runs, beyond = of_mean * apart, of_mean * (apart - explained).clamp(min=0)
     total = among_people + beyond
-    parts = among_people.square() / among + runs * beyond / freedom  # no leap where `beyond` begins
+    parts = among_people.square() / among + runs.square() / freedom  # of all they lie apart: a part below 0 is chance
     return Spread(total, (total.square() / parts.clamp(min=1e-300)).clamp(min=1, max=1e6))
 
 
@@ -234,57 +234,4 @@ def _together(splits: Sequence[People]) -> People:
     sizes = torch.zeros(len(identities)).double()
     return People(
         identities, sums, sizes.index_add_(0, place, torch.cat([split.sizes for split in splits]) / len(splits))
-    )
-
-
-def _by_split(runs: Sequence[Answers]) -> dict[tuple[str, ...], list[Answers]]:
-    """By the paths of their queries, sorted."""
-    splits: dict[tuple[str, ...], list[Answers]] = {}
-    for run in runs:
-        splits.setdefault(tuple(sorted(_asked(run))), []).append(run)
-    return splits
-
-
-def _by_network(first: Sequence[Answers], second: Sequence[Answers]) -> tuple[list[Sequence[Answers]], bool]:
-    """Both sides in one order where each of several networks answers once on either; whether that is so."""
-    sides = [{run.network: run for run in runs} for runs in (first, second)]
-    several = len(sides[0]) == len(first) == len(second) > 1
-    if not several or None in sides[0] or sides[0].keys() != sides[1].keys():
-        return [first, second], False
-    return [[side[network] for network in sides[0]] for side in sides], True
-
-
-def _asked(run: Answers) -> list[str]:
-    return [run.paths[row] for row in run.outcomes.queries.tolist()]
-
-
-def _aligned(asked: Sequence[str], *sides: Sequence[Answers]) -> list[list[Outcomes]]:
-    """Everyone's outcomes with the queries in the order of `asked`."""
-    aligned: list[list[Outcomes]] = []
-    for runs in sides:
-        aligned.append([])
-        for run in runs:
-            place = {path: number for number, path in enumerate(_asked(run))}
-            aligned[-1].append(run.outcomes.of(torch.tensor([place[path] for path in asked])))
-    model = aligned[0][0]
-    for outcomes in (one for side in aligned for one in side):
-        if not torch.equal(outcomes.identities, model.identities):
-            raise UserError("The same queries show other people in one of them: the datasets are not the same.")
-        if outcomes.first.shape != model.first.shape or not torch.equal(outcomes.first > 0, model.first > 0):
-            raise UserError("The same queries met other galleries in one of them.")
-    for run in (one for side in sides for one in side):
-        check_met(sides[0][0].met, run.met)
-        check_images(sides[0][0].images, run.images)
-    return aligned
-
-
-def _not_the_same(first: Sequence[Answers], second: Sequence[Answers]) -> str:
-    ours, theirs = ({path for run in runs for path in _asked(run)} for runs in (first, second))
-    if ours == theirs:
-        return (
-            "They were asked the same queries, but in other splits: a trial or a split of one is missing in the other."
-        )
-    return (
-        f"They were not asked the same queries: of {len(ours)} and {len(theirs)} they share {len(ours & theirs)}. "
-        "(Another dataset, split or trial?)"
     )

@@ -8,9 +8,10 @@ from pathlib import Path
 from string import ascii_uppercase
 
 from mpanet_pl.errors import UserError
-from mpanet_pl.evaluation.differences import Answers, interval_over_runs
+from mpanet_pl.evaluation.differences import interval_over_runs
 from mpanet_pl.evaluation.intervals import Interval
 from mpanet_pl.evaluation.outcomes import NAMES, RERANKED, by_person
+from mpanet_pl.evaluation.pairing import Answers
 from mpanet_pl.evaluation.scoring import Scores
 from mpanet_pl.evaluation.tables import JSON, Results, Value
 from mpanet_pl.features.queries import QUERIES, read_queries

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from string import ascii_uppercase
@@ -18,6 +18,7 @@ from mpanet_pl.run.compared import Method, read_method, with_and_without
 from mpanet_pl.system.files import written_aside
 
 LIKELY = 0.05
+PARTS = ("people", "runs", "galleries")  # whom a difference varies with
 OLDER = "some results kept no digests, as releases before 0.3: that they met the same images is not known"
 
 
@@ -35,6 +36,7 @@ class Told:
     people: int
     about: str  # two networks, two recipes, two test ways
     tellable: float  # points that so many people and runs tell four times of five
+    errors: Mapping[str, float]  # points by which other people, runs and galleries would move it, standard errors
     margin: float | None = None  # points, with which the next two come
     not_worse: float | None = None  # adjusted p of being worse by the margin
     as_good: float | None = None  # adjusted p of lying outside the margin, on either side
@@ -115,18 +117,21 @@ class Comparison:
         older = [] if all(method.has_digests for method in self.methods) else [OLDER]
         copies = [line for method in self.methods for line in method.copies]
         lines = [*map(str, self.methods), *copies, *self.sentences(), *margins, *several, *repeats]
-        return [*lines, self.power(), *older, *missing]
+        return [*lines, self.power(), self.moves(), *older, *missing]
 
     def power(self) -> str:
         """What difference would have been told."""
-        parts = []
-        for score in ("r1", "mAP"):
-            sizes = [one.tellable for one in self.told if one.score == score]
-            least, most = f"{min(sizes):.1f}", f"{max(sizes):.1f}"
-            parts.append(f"{COLUMNS[score]} {least if least == most else f'{least} to {most}'}")
+        of_score = {score: [one.tellable for one in self.told if one.score == score] for score in ("r1", "mAP")}
+        sizes = [f"{COLUMNS[score]} {_range(sizes)}" for score, sizes in of_score.items()]
         return (
-            f"with these people and runs a difference of {' and '.join(parts)} points would be told four times of five"
+            f"with these people and runs a difference of {' and '.join(sizes)} points would be told four times of five"
         )
+
+    def moves(self) -> str:
+        """What a difference's uncertainty comes from."""
+        errors = [one.errors for one in self.told if one.score == "r1"]
+        parts = [f"{_range([error[of] for error in errors])} points of {of}" for of in PARTS]
+        return f"a difference of R1 has standard errors of {', '.join(parts)} (the galleries' is not in the intervals)"
 
     def sentences(self) -> list[str]:
         return [one.sentence for one in self.told if one.score in ("r1", "mAP")]
@@ -230,7 +235,13 @@ def _told(found: Sequence[tuple[str, str, Difference]], margin: float | None) ->
             likely, *margins = adjusted.get((number, place), [None])
             plain = method, setting, name, mean, (low, high), p, likely, difference.people, difference.about
             with_margin = (margin, *margins) if margins else ()
-            yield Told(*plain, float(difference.tellable[place]), *with_margin)
+            errors = dict(zip(PARTS, difference.parts[:, place].tolist(), strict=True))
+            yield Told(*plain, float(difference.tellable[place]), errors, *with_margin)
+
+
+def _range(sizes: Sequence[float]) -> str:
+    least, most = f"{min(sizes):.1f}", f"{max(sizes):.1f}"
+    return least if least == most else f"{least} to {most}"
 
 
 def _between(low: float, high: float) -> str:

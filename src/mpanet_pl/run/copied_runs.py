@@ -5,24 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import torch
-
-from mpanet_pl.evaluation.differences import Answers
+from mpanet_pl.evaluation.pairing import same_answers
 
 if TYPE_CHECKING:
     from mpanet_pl.run.repeats import Run
-
-
-def _same_answers(one: Answers, other: Answers) -> bool:
-    """Of one network, or with equal outcomes of every query."""
-    asked = [[run.paths[row] for row in run.outcomes.queries.tolist()] for run in (one, other)]
-    if sorted(asked[0]) != sorted(asked[1]):
-        return False
-    if one.network == other.network:
-        return True
-    orders = [torch.tensor(sorted(range(len(paths)), key=paths.__getitem__)) for paths in asked]
-    columns = [run.outcomes.of(order)[2:] for run, order in zip((one, other), orders, strict=True)]
-    return all(mine.shape == theirs.shape and torch.equal(mine, theirs) for mine, theirs in zip(*columns, strict=True))
 
 
 def without_copies(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
@@ -46,4 +32,4 @@ def is_copy(run: Run, other: Run) -> bool:
         for setting, answers in settings.items()
         if setting in other.answers.get(row, {})
     ]
-    return bool(pairs) and all(_same_answers(one, two) for one, two in pairs)
+    return bool(pairs) and all(same_answers(one, two) for one, two in pairs)

@@ -17,8 +17,9 @@ from typing import Any
 from mpanet_pl.data.regdb import TRIALS as REGDB_TRIALS
 from mpanet_pl.data.regdb import RegDB
 from mpanet_pl.errors import UserError
-from mpanet_pl.evaluation.differences import Answers, interval_over_runs
+from mpanet_pl.evaluation.differences import interval_over_runs
 from mpanet_pl.evaluation.outcomes import NAMES
+from mpanet_pl.evaluation.pairing import Answers
 from mpanet_pl.evaluation.tables import Results, Value
 from mpanet_pl.features.queries import QUERIES, Queries, read_queries
 from mpanet_pl.run.copied_runs import without_copies
