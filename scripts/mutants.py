@@ -70,6 +70,16 @@ TESTS = {  # the tests of a file's room
         f"evaluation/{name}.py": [f"tests/evaluation/test_{name}.py"]
         for name in ("differences", "impostors", "mixed", "open_set", "slices", "tables", "thresholds")
     },
+    **{
+        f"evaluation/{name}.py": [f"tests/evaluation/test_{name}.py"]
+        for name in ("calibration", "gallery_sizes", "joint_protocol", "outcomes", "published", "verification")
+    },
+    "evaluation/pairing.py": ["tests/evaluation/test_differences.py"],
+    "evaluation/enrolling.py": ["tests/evaluation/test_open_set.py"],
+    **{f"features/{name}.py": ["tests/features"] for name in ("columns", "forms", "mat", "npy", "npz", "parquet")},
+    "features/queries.py": ["tests/features", "tests/evaluation/test_outcomes.py"],
+    "stored.py": ["tests/test_checkpoint.py", "tests/test_module.py"],
+    "checkpoint.py": ["tests/test_checkpoint.py", "tests/test_official.py"],
     "run/callbacks/checkpoints.py": [
         "tests/run/test_checkpoints.py",
         "tests/run/test_story.py::test_best_is_the_highest_of_the_scored_epochs_from_start_on",

@@ -9,6 +9,7 @@ from evaluation import made
 
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import Scores, SYSUProtocol, evaluate
+from mpanet_pl.evaluation.digests import Met
 from mpanet_pl.evaluation.outcomes import Outcomes
 from mpanet_pl.features.queries import read_queries, write_queries
 
@@ -54,6 +55,21 @@ def test_queries_are_written_and_read_back(tmp_path: Path) -> None:
     assert list(rows["last"]) == ["all/single", "a b + re-ranked"]
     for written, read in zip(TWO_TRIALS, rows["last"]["all/single"], strict=True):
         assert torch.equal(written, read)
+        assert written.dtype == read.dtype
+    with np.load(path) as stored:
+        assert {stored[f"0.{field}"].dtype.itemsize for field in Outcomes._fields} == {4}
+
+
+def test_digests_are_written_and_read_back(tmp_path: Path) -> None:
+    met = Met("queries", "people", ("first gallery", "second gallery"))
+    scores = {"last": {"all/single": Scores.of(TWO_TRIALS, "cosine", met), "indoor/single": SCORES}}
+    paths = [f"cam3/{n}.jpg" for n in range(8)]
+    write_queries(tmp_path / "with.npz", scores, paths, networks={"last": "abc"}, images="images")
+    found = read_queries(tmp_path / "with.npz")
+    assert found.met == {"last": {"all/single": met}}
+    assert (found.networks, found.images) == ({"last": "abc"}, "images")
+    write_queries(tmp_path / "without.npz", {"last": {"all/single": SCORES}}, paths)
+    assert read_queries(tmp_path / "without.npz")[2:] == ({}, {}, None)
 
 
 def test_what_no_run_wrote_is_a_sentence(tmp_path: Path) -> None:
@@ -63,7 +79,7 @@ def test_what_no_run_wrote_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read as the queries of a run"):
         read_queries(tmp_path / "garbage.npz")
     path = tmp_path / "queries.npz"
-    write_queries(path, {"last": {"all/single": SCORES}}, ["only one"])
+    write_queries(path, {"last": {"all/single": SCORES}}, [f"{n}.jpg" for n in range(7)])  # query 7 is the eighth
     with pytest.raises(UserError, match="names queries that it does not list"):
         read_queries(path)
     with np.load(path) as stored:

@@ -15,9 +15,11 @@ from scipy.io import loadmat, savemat
 from torch import Tensor
 
 from mpanet_pl.data.catalogue import Catalogue
+from mpanet_pl.data.faults import Faults
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import SYSUProtocol, evaluate, protocols
 from mpanet_pl.features import permutations_beside, read_features
+from mpanet_pl.features.columns import catalogue_of, of_columns
 
 OFFICIAL = Path(recipe.HERE) / "beyond/feature_mat"
 INFRARED = (3, 6)
@@ -245,6 +247,19 @@ def test_people_and_cameras_by_name_are_numbered_in_their_order(write: Write, tm
     _, catalogue = read_features(write(tmp_path, table))
     assert catalogue.identities.tolist() == [2] * 6 + [1] * 6
     assert catalogue.cameras.tolist() == ([2] * 3 + [1] * 3) * 2
+
+
+def test_thermal_is_infrared_other_words_are_told_and_nobody_is_no_name() -> None:
+    faults, words = Faults(), {"modality": ["visible", "thermal", "radar"], "identity": ["zoe", None, "adam"]}
+    rows = {"path": ["a", "b", "c"], "camera": [1, 1, 3]}
+    table = of_columns(np.ones((3, 2), np.float32), rows | words, Path("table.csv"), faults)
+    assert dict(faults.kinds()) == {
+        "rows without an identity": ["b"],
+        "modalities that are none of visible, infrared, thermal": ["radar"],
+    }
+    catalogue = catalogue_of(table, (), Path("table.csv"))
+    assert catalogue.infrared.tolist() == [False, True, False]
+    assert catalogue.identities.tolist() == [2, 0, 1]
 
 
 @pytest.mark.parametrize("write", FORMS)

@@ -11,7 +11,9 @@ from commands import SMALL_WORLD, compose, type_in
 from omegaconf import OmegaConf
 
 from mpanet_pl import MPANetModule
+from mpanet_pl.data import SYSU
 from mpanet_pl.data.augment import normalise
+from mpanet_pl.data.layout import Counts
 from mpanet_pl.evaluate import evaluate, main
 from mpanet_pl.evaluation import SYSUProtocol
 from mpanet_pl.evaluation import evaluate as evaluate_all
@@ -37,7 +39,8 @@ def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(place: Path, monkeypatch: pytest.MonkeyPatch, *typed: str) -> dict:
-    assert type_in("evaluate", evaluate, [f"features={place}", "dataset=sysu", "run_dir=out", *typed], monkeypatch) == 0
+    words = [f"features={place}", "dataset=sysu", "run_dir=out", *typed]
+    assert type_in("evaluate", evaluate, words, monkeypatch) == 0
     return json.loads(Path("out/results.json").read_text())
 
 
@@ -59,6 +62,19 @@ def test_open_set_writes_its_thresholds(theirs: Path, monkeypatch: pytest.Monkey
     assert "a–b the 95 % interval over other people" in table
     for picture in ("roc.png", "det.png"):
         assert Path(f"out/{picture}").stat().st_size > 5000
+
+
+def test_published_rows_stand_beside_the_published_images_alone(theirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CIL's benchmark drew one gallery of SYSU-MM01's 96 people; these are twelve others."""
+    run(theirs, monkeypatch, "protocol.trials=1", "pictures=false")
+    table = Path("out/results.md").read_text()
+    assert "CIL" not in table
+    assert "no published number stands beside: the test split has 12 identities, 96 visible and 48 infrared" in table
+    with monkeypatch.context() as patch:
+        patch.setattr(SYSU, "published", {"test": [Counts(12, 96, 48)]})
+        Path("out").rename("before")
+        run(theirs, patch, "protocol.trials=1", "pictures=false")
+    assert "CIL (NeurIPS 2021)" in Path("out/results.md").read_text()
 
 
 def test_mixed_galleries_are_told(theirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,14 @@ class Counts(NamedTuple):
         return f"{self.identities} identities, {self.visible} visible and {self.infrared} infrared images"
 
 
+def unlike_published(dataset: object, split: str, catalogue: Catalogue) -> str:
+    """How a split differs from the published ones, in a sentence; empty where nothing is known to differ."""
+    found, editions = Counts.of(catalogue), getattr(dataset, "published", {}).get(split, ())
+    if not editions or found in editions or catalogue.tracks is not None:
+        return ""
+    return f"the {split} split has {found}; published are {', or '.join(map(str, editions))}."
+
+
 class DatasetOnDisk(ABC):
     """The base of a dataset of your own, and of those here: say what it is, and list its images.
 
@@ -91,9 +99,8 @@ class DatasetOnDisk(ABC):
     def warnings(self, splits: Splits, protocol: object = None) -> Iterator[str]:
         """What a user should know of results on these splits by this protocol, though they can be used."""
         for split, catalogue in (("train", splits.train), ("test", splits.test)):
-            found, editions = Counts.of(catalogue), self.published.get(split, ())
-            if len(catalogue) and editions and found not in editions:
-                yield f"the {split} split has {found}; published are {', or '.join(map(str, editions))}."
+            if len(catalogue) and (unlike := unlike_published(self, split, catalogue)):
+                yield unlike
 
     def oddities(self, splits: Splits) -> Iterator[str]:
         """What is odd about the files, for the card that `prepare` prints."""

@@ -69,10 +69,10 @@ def _of_each_split(runs: Sequence[Answers]) -> dict[tuple[str, ...], list[Answer
 
 
 def _by_network(first: Sequence[Answers], second: Sequence[Answers]) -> tuple[list[Sequence[Answers]], bool]:
-    """Both sides in one order where each of several networks answers once on either; whether that is so."""
+    """Both sides in one order where each network answers once on either; whether that is so."""
     sides = [{run.network: run for run in runs} for runs in (first, second)]
-    several = len(sides[0]) == len(first) == len(second) > 1
-    if not several or None in sides[0] or sides[0].keys() != sides[1].keys():
+    once = len(sides[0]) == len(first) == len(second)
+    if not once or None in sides[0] or sides[0].keys() != sides[1].keys():
         return [first, second], False
     return [[side[network] for network in sides[0]] for side in sides], True
 

@@ -7,8 +7,8 @@ from typing import Any
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from mpanet_pl.data import Augmentation, Dataset, ReIDDataModule
-from mpanet_pl.data.layout import DatasetOnDisk
+from mpanet_pl.data import Augmentation, Catalogue, Dataset, ReIDDataModule
+from mpanet_pl.data.layout import DatasetOnDisk, unlike_published
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import RetrievalProtocol
 from mpanet_pl.system.targets import TARGET, build, fitting
@@ -20,6 +20,12 @@ def dataset_class(cfg: DictConfig) -> type[DatasetOnDisk]:
     """The class that says what is to be known before anything is read; a stranger to the base has nothing to say."""
     named = get_class(cfg.data.dataset["_target_"])
     return named if issubclass(named, DatasetOnDisk) else DatasetOnDisk
+
+
+def alone(dataset: object, test: Catalogue) -> list[str]:
+    """Why no published number stands beside scores of these test images; empty where one may."""
+    unlike = unlike_published(dataset, "test", test)
+    return [f"no published number stands beside: {unlike.rstrip('.')}"] if unlike else []
 
 
 def trials_of(cfg: DictConfig) -> range | None:

@@ -29,7 +29,7 @@ from mpanet_pl.features.queries import QUERIES, write_queries
 from mpanet_pl.interfaces import Reranker, RetrievalProtocol
 from mpanet_pl.run.calibrating import cut_of
 from mpanet_pl.run.corrupting import Asked, corrupted_scores, report_corrupted
-from mpanet_pl.run.datasets import build_data, build_protocol, settle_trial
+from mpanet_pl.run.datasets import alone, build_data, build_protocol, settle_trial
 from mpanet_pl.run.examination import Examiner, Know, Tested, know_nothing
 from mpanet_pl.run.logbook import logged
 from mpanet_pl.run.measures import MEASURES, Further, Material, Measure
@@ -218,7 +218,8 @@ def report(
     row, kinds, protocol = str(cfg.name or saved.name), _slices_of(cfg), material.protocol
     found = slices(saved.embeddings, saved.catalogue, protocol, kinds, labels, tested.scores) if kinds else []
     elsewhere = trained is not None and trained.get("dataset") != cfg.dataset
-    beside = not (saved.drawn or elsewhere)
+    unlike = alone(instantiate(cfg.data.dataset), saved.catalogue)
+    beside = not (saved.drawn or elsewhere or unlike)
     table = beside and others(
         cfg.dataset,
         tested.scores,
@@ -238,7 +239,7 @@ def report(
         nuances=tested.nuances,
         tables=[*tested.tables, *further, *([slice_table(found)] if found else [])],
         table_notes=[*tested.remarks, *([FEW_PEOPLE] if found else [])],
-        notes=[*saved.notes, *far, *more.notes, *untold, *([str(cfg.notes)] if cfg.notes else [])],
+        notes=[*saved.notes, *far, *unlike, *more.notes, *untold, *([str(cfg.notes)] if cfg.notes else [])],
     )
     results = replace(results, **more.values)
     networks = {row: saved.network or digest_of([saved.embeddings])}

@@ -20,6 +20,7 @@ from mpanet_pl.evaluation.digests import digest_of
 from mpanet_pl.evaluation.published import Published
 from mpanet_pl.evaluation.tables import Grid
 from mpanet_pl.module import MPANetModule
+from mpanet_pl.run.datasets import alone
 
 
 class Knowledge(Protocol):
@@ -83,8 +84,13 @@ class Examiner:
 
     @property
     def published(self) -> Published:
-        """What the paper reports under this protocol; nothing for a drawn dataset."""
-        return {} if self.knowledge else self.protocol.published
+        """What the paper reports under this protocol; nothing for a drawn dataset, or for other test images."""
+        return {} if self.knowledge or self.unlike else self.protocol.published
+
+    @property
+    def unlike(self) -> list[str]:
+        """Why no published number stands beside, if the test images are others than those of the publications."""
+        return alone(self.data.dataset, self.data.test)
 
     @property
     def chance(self) -> str:

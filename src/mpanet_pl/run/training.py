@@ -255,7 +255,7 @@ def _results(
 ) -> Results:
     last = tested["last"]
     spoilt = [str(examiner.data.corrupt_training)] if examiner.data.corrupt_training else []
-    notes = [*record.changes, *([record.ended] if record.ended else []), *spoilt]
+    notes = [*record.changes, *([record.ended] if record.ended else []), *spoilt, *examiner.unlike]
     return Results.of(
         {row: result.scores for row, result in tested.items()},
         examiner.published,
