@@ -78,7 +78,7 @@ TESTS = {  # the tests of a file's room
     "evaluation/enrolling.py": ["tests/evaluation/test_open_set.py"],
     **{f"features/{name}.py": ["tests/features"] for name in ("columns", "forms", "mat", "npy", "npz", "parquet")},
     "features/queries.py": ["tests/features", "tests/evaluation/test_outcomes.py"],
-    "stored.py": ["tests/test_checkpoint.py", "tests/test_module.py"],
+    "stored.py": ["tests/test_stored.py", "tests/test_checkpoint.py", "tests/test_module.py"],
     "checkpoint.py": ["tests/test_checkpoint.py", "tests/test_official.py"],
     "run/callbacks/checkpoints.py": [
         "tests/run/test_checkpoints.py",

@@ -249,6 +249,14 @@ def test_people_and_cameras_by_name_are_numbered_in_their_order(write: Write, tm
     assert catalogue.cameras.tolist() == ([2] * 3 + [1] * 3) * 2
 
 
+def test_a_home_is_looked_for_and_what_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copytree(OFFICIAL, tmp_path / "theirs")
+    assert permutations_beside("~/theirs") == tmp_path / "theirs/data_split/rand_perm_cam.mat"
+    with pytest.raises(UserError, match=r"absent\.npz does not exist"):
+        read_features(tmp_path / "absent.npz")
+
+
 def test_thermal_is_infrared_other_words_are_told_and_nobody_is_no_name() -> None:
     faults, words = Faults(), {"modality": ["visible", "thermal", "radar"], "identity": ["zoe", None, "adam"]}
     rows = {"path": ["a", "b", "c"], "camera": [1, 1, 3]}
