@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from test_golden_network import CASES, TERMS, batch_of, features_of, module_of
+from test_golden_network import CASES, TERMS, batch_of, features_of, grad_norms, module_of, twin_norms
 from torch.utils.data import DataLoader
 
 import mpanet_pl.step
@@ -18,20 +18,27 @@ from mpanet_pl.run.trainer import quiet
 
 
 class Seen(pl.Callback):
-    """The terms of each step."""
+    """The terms and the gradients of each step."""
 
     def __init__(self) -> None:
         self.terms: list[dict[str, float]] = []
+        self.gradients: list[dict[str, float]] = []
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
+        self.gradients.append(grad_norms(module))
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, *_: Any) -> None:
         self.terms.append({name: float(value) for name, value in outputs["terms"].items()})
 
 
+@pytest.mark.usefixtures("folded_convolutions")
 def test_a_trainer_makes_the_released_steps() -> None:
     """The twins move before each step's loss; the optimiser, the terms and the weights afterwards are the release's."""
     case, stored = json.loads(FULL.read_text()), np.load(FULL.with_suffix(".npz"))
     assert case["epoch"] == 1
     module, seen = module_of(case), Seen()
+    np.testing.assert_allclose(features_of(module, case), stored["features_before"], rtol=1e-8, atol=1e-10)
+    module.train()
     batches = [batch_of(case, step) for step in range(len(case["train_steps"]))]
     with quiet():
         trainer = pl.Trainer(
@@ -45,10 +52,12 @@ def test_a_trainer_makes_the_released_steps() -> None:
             enable_model_summary=False,
         )
         trainer.fit(module, DataLoader(batches, batch_size=None))
-    for terms, expected in zip(seen.terms, case["train_steps"], strict=True):
+    for step, (terms, expected) in enumerate(zip(seen.terms, case["train_steps"], strict=True)):
         assert {TERMS[name]: value for name, value in terms.items()} == pytest.approx(
-            {name: value for name, value in expected.items() if name != "acc"}, rel=1e-7
+            {name: value for name, value in expected.items() if name != "acc"}, rel=1e-8 if step == 0 else 1e-7
         )
+    assert seen.gradients[0] == pytest.approx(case["grad_norms_step0"], rel=1e-8)
+    assert twin_norms(module) == pytest.approx(case["twin_norms_after"], rel=1e-8)
     np.testing.assert_allclose(features_of(module, case), stored["features_after"], rtol=1e-7, atol=1e-9)
 
 

@@ -95,6 +95,7 @@ def module_of(method: str, case: dict[str, Any]) -> MPANetModule:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("folded_convolutions")
 @pytest.mark.parametrize("path", CASES)
 def test_released_numbers(path: Path) -> None:
     released = Released(path)

@@ -62,6 +62,7 @@ def tracklets(case: dict[str, Any], step: int | str) -> tuple[Tensor, Tensor, Te
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("folded_convolutions")
 @pytest.mark.parametrize("name", ["balanced", "uneven"])
 def test_released_numbers(name: str) -> None:
     whole, stored = json.loads((GOLDEN / f"{name}.json").read_text()), np.load(GOLDEN / f"{name}.npz")

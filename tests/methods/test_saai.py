@@ -60,6 +60,7 @@ def batch_of(case: dict[str, Any], step: int | str) -> Batch:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("folded_convolutions")
 @pytest.mark.parametrize("name", ["sysu", "regdb_late"])
 def test_released_numbers(name: str) -> None:
     case, stored = json.loads((GOLDEN / f"{name}.json").read_text()), np.load(GOLDEN / f"{name}.npz")
