@@ -1,5 +1,6 @@
 """Each example, its own commands in a copy of its folder, against the installed wheel and nothing of the checkout."""
 
+import json
 import os
 import re
 import shlex
@@ -15,14 +16,28 @@ from mpanet_pl.losses.functional import distances
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted(path.parent for path in (ROOT / "examples").glob("*/README.md"))
 SMALLER = {  # the last words to what takes its time
-    "own_loss": [],
-    "tutorial": ["model.network.trunk=resnet18_thin", "protocol.trials=2"],
+    "own_loss": ["model.network.trunk=resnet18_thin", "model.network.pretrained=false"],
+    "tutorial": ["model.network.trunk=resnet18_thin", "model.network.pretrained=false", "protocol.trials=2"],
     "another_method": ["model.network.trunk=resnet18_thin", "model.network.pretrained=false"],
 }
 LEAVES = dict.fromkeys(("tutorial", "another_method"), "comparison/comparison.json")
 WORLD = "data.dataset.identities=8 data.dataset.images_per_camera=2 data.dataset.height=48 data.dataset.width=24 "
 WORLD += "data.height=48 data.width=24 data.identities_per_batch=2 data.images_per_identity=4 trainer.max_epochs=1 "
 WORLD += "trainer.log_every_n_steps=1"
+
+COMMANDS = """
+import json, runpy, sys
+from importlib import import_module
+import mpanet_pl
+print(mpanet_pl.__file__, flush=True)
+for first, *words in json.loads(sys.stdin.read()):
+    print(first, *words, file=sys.stderr, flush=True)
+    if first == "-m":
+        import_module(words[0]).main(words[1:])
+    else:
+        sys.argv = [first, *words]
+        runpy.run_path(first, run_name="__main__")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -44,17 +59,24 @@ def commands(example: Path) -> list[list[str]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 def test_it_runs_from_outside(example: Path, site: Path, tmp_path: Path) -> None:
+    """Its lines one after the other, in one process that lies outside."""
     elsewhere = tmp_path / example.name
     shutil.copytree(example, elsewhere, ignore=shutil.ignore_patterns("__pycache__"))
     environment = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1", "XDG_STATE_HOME": str(tmp_path)}
-    for _, *words in commands(example):
+    lines = [words for _, *words in commands(example)]
+    for words in lines:
         if "mpanet_pl.train" in words and example.name in SMALLER:
             words += [*WORLD.split(), *SMALLER[example.name]]
         if words[:2] in (["-m", "mpanet_pl.train"], ["-m", "mpanet_pl.evaluate"]) and "resume=run" not in words:
             words += ["trainer.accelerator=cpu", "pictures=false"]
-        line = [sys.executable, *words]
-        done = subprocess.run(line, cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=600)
-        assert done.returncode == 0, done.stderr
+        if "experiment=idea" in words:
+            words += ["seed=1,2"]
+    line, asked = [sys.executable, "-c", COMMANDS], json.dumps(lines)
+    done = subprocess.run(
+        line, cwd=elsewhere, env=environment, input=asked, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(site)), "an editable install of the checkout is pushed out of sight"
     assert (elsewhere / LEAVES.get(example.name, "tested/results.json")).exists()
     if example.name == "tutorial":
         told = (elsewhere / "comparison/comparison.md").read_text()

@@ -1,6 +1,5 @@
-"""The wheel, installed elsewhere, with the checkout out of reach."""
+"""What the wheel holds; test_examples runs commands from it, with the checkout out of reach."""
 
-import os
 import subprocess
 import sys
 import tomllib
@@ -8,7 +7,6 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from commands import SMALL_WORLD, scores_of
 
 import mpanet_pl
 
@@ -30,28 +28,6 @@ def test_the_wheel_holds_code_configuration_and_types(wheel: Path) -> None:
     scripts = zipfile.ZipFile(wheel).read(f"mpanet_pl-{mpanet_pl.__version__}.dist-info/entry_points.txt").decode()
     assert "mpanet = mpanet_pl.__main__:main" in scripts
     assert not [name for name in names if name.startswith(("tests", "conf", "scripts"))]
-
-
-@pytest.mark.slow
-def test_commands_run_from_a_wheel_elsewhere(wheel: Path, tmp_path: Path) -> None:
-    """Trained, in a sweep too, and evaluated; an editable install of the checkout is pushed out of sight."""
-    target, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(target)]
-    subprocess.run([*install, str(wheel)], check=True, capture_output=True, timeout=300)
-    world = [*SMALL_WORLD, "data_dir=world", "trainer.max_epochs=1"]
-    for name, arguments in {
-        "train": ["-m", *world, "seed=1,2", "hydra.sweep.dir=sweep"],
-        "evaluate": ["ckpt=sweep/0/checkpoints/last.ckpt", "trainer=cpu", "run_dir=evaluated"],
-    }.items():
-        environment = {**os.environ, "PYTHONPATH": str(target), "OMP_NUM_THREADS": "1"}
-        line = [sys.executable, "-m", f"mpanet_pl.{name}", *arguments]
-        done = subprocess.run(line, cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
-    assert scores_of(elsewhere / "evaluated")["last"] == scores_of(elsewhere / "sweep/0")["last"]
-    where = [sys.executable, "-c", "import mpanet_pl; print(mpanet_pl.__file__)"]
-    found = subprocess.run(where, cwd=elsewhere, env=environment, capture_output=True, text=True, check=True)
-    assert found.stdout.startswith(str(target))
 
 
 def test_the_version_stands_in_one_place() -> None:

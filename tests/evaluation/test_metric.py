@@ -239,7 +239,7 @@ def one_rank(rank: int, folder: Path) -> None:
 
 @pytest.mark.slow
 def test_two_ranks_with_uneven_shares_give_the_same_scores(tmp_path: Path) -> None:
-    mp.spawn(one_rank, args=(tmp_path,), nprocs=2)
+    mp.start_processes(one_rank, args=(tmp_path,), nprocs=2, start_method="fork")
     for name in shares_of_two_ranks():
         for rank in range(2):
             assert torch.load(tmp_path / f"{name} {rank}.pt") == expected()

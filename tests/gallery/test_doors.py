@@ -163,7 +163,9 @@ def test_two_processes_make_the_gallery_of_one(ckpt: Path, gallery: Path, tmp_pa
 
 
 @pytest.mark.slow
-def test_killed_and_started_again_it_ends_with_the_same_bytes(ckpt: Path, tmp_path: Path) -> None:
+def test_killed_and_started_again_it_ends_with_the_same_bytes(
+    ckpt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import os
     import signal
     import subprocess
@@ -174,7 +176,7 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(ckpt: Path, tmp_pa
     words = [f"ckpt={ckpt}", f"images={tmp_path}/crops", NAME, "shard_size=16", "trainer=cpu"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     line = [sys.executable, "-m", "mpanet_pl.embed", *words]
-    subprocess.run([*line, f"out={tmp_path}/whole"], check=True, env=environment, timeout=200)
+    assert type_in("embed", embed, [*words, f"out={tmp_path}/whole"], monkeypatch) == 0
     killed = tmp_path / "killed"
     for count in (1, 9):
         process = subprocess.Popen([*line, f"out={killed}"], env=environment)
@@ -184,6 +186,6 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(ckpt: Path, tmp_pa
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert len(list(killed.glob("part-*"))) < 25, "killed too late"
-    subprocess.run([*line, f"out={killed}"], check=True, env=environment, timeout=200)
+    assert type_in("embed", embed, [*words, f"out={killed}"], monkeypatch) == 0
     expected = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
     assert {path.name: path.read_bytes() for path in killed.iterdir()} == expected

@@ -33,15 +33,16 @@ pytestmark = [
 ]
 
 
-def tiny(**changes: dict) -> MPANetModule:
+def tiny(device: str) -> MPANetModule:
     torch.manual_seed(0)
+    trunk = "resnet18" if device == "cuda" else "resnet18_thin"
     settings = {
-        "network": {"trunk": "resnet18", "pretrained": False, "patterns": 2},
+        "network": {"trunk": trunk, "pretrained": False, "patterns": 2},
         "criterion": {},
         "optimizer": {"lr": 1e-3, "weight_decay": 5e-4},
         "schedule": {"milestones": [50]},
     }
-    return MPANetModule(8, **settings | changes).to(memory_format=torch.channels_last)  # type: ignore[arg-type]
+    return MPANetModule(8, **settings).to(memory_format=torch.channels_last)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -82,10 +83,14 @@ def without_tf32() -> Iterator[None]:
 
 
 @pytest.mark.slow
-@on_each
 @pytest.mark.parametrize(
-    "path",
-    [pytest.param(path, id=path.stem, marks=[] if path.stem == "full" else pytest.mark.slow) for path in CASES],
+    ("path", "device"),
+    [
+        pytest.param(path, *device.values, id=f"{path.stem}-{device.id}", marks=device.marks)
+        for path in CASES
+        for device in DEVICES
+        if path.stem == "full" or device.id == "gpu"  # a CPU's numbers are in test_golden_network
+    ],
 )
 @pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-4), (torch.float64, 1e-8)], ids=["float32", "float64"])
 def test_released_numbers(path: Path, dtype: torch.dtype, close: float, device: str) -> None:
@@ -112,7 +117,7 @@ PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.fl
 
 
 def trained_losses(device: str, precision: str, steps: int) -> Tensor:
-    module = tiny().to(device)
+    module = tiny(device).to(device)
     adam = module.configure_optimizers()["optimizer"]  # type: ignore[index, call-overload]
     half = PRECISIONS[precision]
     scaler = torch.amp.GradScaler(device, enabled=precision == "fp16", init_scale=128)
@@ -175,7 +180,7 @@ def test_a_steady_step_never_waits_for_the_gpu(device: str, precision: str, data
             steps.append(batch_idx)
 
     trainer_on(device, max_epochs=1, precision=precision, limit_val_batches=0, callbacks=[Strict()]).fit(
-        tiny(), datamodule=data
+        tiny(device), datamodule=data
     )
     assert len(steps) > 1
 
@@ -197,7 +202,7 @@ def test_memory_does_not_grow_over_epochs(device: str, data: ReIDDataModule) -> 
         def on_train_epoch_end(self, trainer, module) -> None:
             epochs.append(held(device))
 
-    trainer_on(device, max_epochs=5, callbacks=[Weigh()]).fit(tiny(), datamodule=data)
+    trainer_on(device, max_epochs=5, callbacks=[Weigh()]).fit(tiny(device), datamodule=data)
     assert len(epochs) == 5
     a_few_numbers = 1000  # of bytes, that are logged; a kept image is 3456, a kept graph far more
     assert max(epochs[2:]) <= epochs[1] + a_few_numbers
@@ -215,7 +220,7 @@ def test_nothing_is_compiled_after_the_first_epoch(device: str, data: ReIDDataMo
         def on_train_epoch_end(self, trainer, module) -> None:
             graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
 
-    module = tiny()
+    module = tiny(device)
     module.network.compile(backend="inductor" if device == "cuda" else "aot_eager")
     module.criterion.compile(backend="inductor" if device == "cuda" else "aot_eager")
     trainer_on(device, max_epochs=3, callbacks=[Count()]).fit(module, datamodule=data)
@@ -277,7 +282,7 @@ def test_out_of_memory_is_a_sentence(device: str, data: ReIDDataModule, tmp_path
 
     wanted = "Out of memory. Lower data.identities_per_batch"
     with pytest.raises(RunStopped, match=wanted), failures_explained(tmp_path):
-        trainer_on(device, max_epochs=1, callbacks=[TooMuch()]).fit(tiny(), datamodule=data)
+        trainer_on(device, max_epochs=1, callbacks=[TooMuch()]).fit(tiny(device), datamodule=data)
 
 
 def one_of_several(rank: int, world: int, device: str, folder: Path) -> None:
@@ -292,7 +297,7 @@ def one_of_several(rank: int, world: int, device: str, folder: Path) -> None:
         world,
         rank,
     )
-    module = tiny().double().to(device)
+    module = tiny(device).double().to(device)
     if device == "cuda":
         module = torch.nn.SyncBatchNorm.convert_sync_batchnorm(module)
     ddp = torch.nn.parallel.DistributedDataParallel(Losses(module), device_ids=[rank] if device == "cuda" else None)
@@ -327,7 +332,7 @@ def test_ranks_over_the_gpus_are_one(device: str, tmp_path: Path) -> None:
     """Two ranks where there are two GPUs; one rank over NCCL where there is one."""
     world = min(2, torch.cuda.device_count()) if device == "cuda" else 1
     torch.multiprocessing.spawn(one_of_several, (world, device, tmp_path), nprocs=world)
-    alone = tiny().double().to(device)
+    alone = tiny(device).double().to(device)
     alone.losses(moved(eight_rows(), device, torch.float64))["total"].backward()
     expected = {name: weight.grad.cpu() for name, weight in learned(alone)}  # type: ignore[union-attr]
     for rank in range(world):

@@ -27,21 +27,8 @@ from mpanet_pl.run.training import build_module
 from mpanet_pl.train import train
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("world")
-
-
 def small(world: Path, run: Path, *more: str) -> list[str]:
     return [*SMALL_WORLD, f"data_dir={world}", f"run_dir={run}", *more]
-
-
-@pytest.fixture(scope="module")
-def finished(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three epochs, of which the second is the best."""
-    run = tmp_path_factory.mktemp("runs") / "finished"
-    train(compose("train", small(world, run, "pictures=true")))
-    return run
 
 
 def weights_of(checkpoint: Path) -> dict[str, torch.Tensor]:

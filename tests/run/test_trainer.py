@@ -13,7 +13,9 @@ from commands import SMALL_WORLD, compose, scores_of, type_in
 from pytorch_lightning.loggers import WandbLogger
 from trees import draw_regdb
 
+from mpanet_pl import summarize
 from mpanet_pl.errors import RunStopped
+from mpanet_pl.evaluate import evaluate
 from mpanet_pl.module import MPANetModule
 from mpanet_pl.run.trainer import build_trainer, exact_where_narrow
 from mpanet_pl.system.precision import best_precision
@@ -109,7 +111,7 @@ def test_a_logger_that_cannot_begin_stops_the_run(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.slow
-def test_two_processes_make_one_run(tmp_path: Path) -> None:
+def test_two_processes_make_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Multirun under DDP: one tree, each job's table complete, the children repeat nothing."""
     shared = [*SMALL_WORLD, "data_dir=world", "trainer=ddp_cpu", "trainer.max_epochs=1"]
     done = command("-m", *shared, "seed=1,2", "hydra.sweep.dir=sweep", cwd=tmp_path)
@@ -118,30 +120,29 @@ def test_two_processes_make_one_run(tmp_path: Path) -> None:
     for job in ("0", "1"):
         assert scores_of(tmp_path / "sweep" / job)["last"]["all/single"]["r1"]["mean"] > 0
     assert not (tmp_path / "runs").exists()
-    told = []
-    for trainer in ("cpu", "ddp_cpu"):
-        line = [sys.executable, "-m", "mpanet_pl.evaluate", "ckpt=sweep/0/checkpoints/last.ckpt", f"trainer={trainer}"]
-        tested = subprocess.run(
-            [*line, f"run_dir={trainer}", "pictures=false"], cwd=tmp_path, env=ONE_THREAD, capture_output=True
-        )
-        assert tested.returncode == 0, tested.stderr
-        told.append(json.loads((tmp_path / trainer / "results.json").read_text()))
+    monkeypatch.chdir(tmp_path)
+    asked = ["ckpt=sweep/0/checkpoints/last.ckpt", "pictures=false"]
+    assert type_in("evaluate", evaluate, [*asked, "trainer=cpu", "run_dir=cpu"], monkeypatch) == 0
+    line = [sys.executable, "-m", "mpanet_pl.evaluate", *asked, "trainer=ddp_cpu", "run_dir=ddp_cpu"]
+    tested = subprocess.run(line, env=ONE_THREAD, capture_output=True, check=False)
+    assert tested.returncode == 0, tested.stderr
+    told = [json.loads((tmp_path / trainer / "results.json").read_text()) for trainer in ("cpu", "ddp_cpu")]
     assert told[0]["scores"] == told[1]["scores"]
     assert told[0]["nuances"] == pytest.approx(told[1]["nuances"])
 
 
 @pytest.mark.slow
-def test_joblib_sweeps_are_summarised(tmp_path: Path) -> None:
-    draw_regdb(tmp_path / "RegDB", trials=(1, 2, 3))
+def test_joblib_sweeps_are_summarised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw_regdb(tmp_path / "RegDB", trials=(1, 2))
     small = [text for text in SMALL_WORLD if not text.startswith("data.dataset")]
     shared = [*small, "dataset=regdb", "data_dir=RegDB", "trainer.max_epochs=1"]
     launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    done = command("-m", *shared, "trial=range(1,4)", "hydra.sweep.dir=sweep", *launcher, cwd=tmp_path)
+    done = command("-m", *shared, "trial=range(1,3)", "hydra.sweep.dir=sweep", *launcher, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    line = [sys.executable, "-m", "mpanet_pl.summarize", "sweep"]
-    table = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert table.returncode == 0, table.stderr
-    assert "visible_to_thermal" in table.stdout
+    summarize.main([f"{tmp_path}/sweep"])
+    assert "visible_to_thermal" in capsys.readouterr().out
     assert json.loads((tmp_path / "sweep/summary.json").read_text())
 
 
@@ -184,10 +185,11 @@ main()
 
 
 @pytest.mark.slow
-def test_a_run_killed_while_it_saves_goes_on(tmp_path: Path) -> None:
+def test_a_run_killed_while_it_saves_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A real SIGKILL, the second epoch's checkpoint half written; and one at a moment of its own choosing."""
     world = [*SMALL_WORLD, "data_dir=world"]
-    assert command(*world, "run_dir=whole", cwd=tmp_path).returncode == 0
+    monkeypatch.chdir(tmp_path)
+    train(compose("train", [*world, "run_dir=whole"]))
     line = [sys.executable, "-c", KILLED_IN_A_CHECKPOINT, *world, "run_dir=run"]
     killed = subprocess.run(line, cwd=tmp_path, env=ONE_THREAD, capture_output=True, timeout=300)
     assert killed.returncode == -signal.SIGKILL
@@ -201,8 +203,7 @@ def test_a_run_killed_while_it_saves_goes_on(tmp_path: Path) -> None:
     assert again.poll() is None, "it trains"
     again.kill()
     again.wait()
-    done = command("resume=run", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    train(compose("train", ["resume=run"]))
     assert (tmp_path / "run/metrics.csv").read_bytes() == (tmp_path / "whole/metrics.csv").read_bytes()
     assert scores_of(tmp_path / "run") == scores_of(tmp_path / "whole")
     assert not list((tmp_path / "run").rglob("*.part"))

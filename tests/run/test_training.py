@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 import torch
-import torchvision
 from commands import SMALL_WORLD, compose, scores_of, type_in
 from hydra.utils import instantiate
 
 from mpanet_pl import MPANetModule
 from mpanet_pl.errors import RunStopped, UserError
+from mpanet_pl.network.trunk import Trunk
 from mpanet_pl.run import record
 from mpanet_pl.run.callbacks import FiniteGuard
 from mpanet_pl.run.trainer import build_trainer, quiet
@@ -27,21 +27,8 @@ from mpanet_pl.system.files import alone_in, written_aside
 from mpanet_pl.train import train
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("world")
-
-
 def small(world: Path, folder: Path, *more: str) -> list[str]:
     return [*SMALL_WORLD, f"data_dir={world}", f"run_dir={folder}", *more]
-
-
-@pytest.fixture(scope="module")
-def finished(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run that nothing interrupted."""
-    folder = tmp_path_factory.mktemp("runs") / "finished"
-    train(compose("train", small(world, folder, "pictures=true")))
-    return folder
 
 
 def metrics(folder: Path) -> list[dict[str, str]]:
@@ -197,10 +184,9 @@ def test_what_made_it_another_run_is_said_of_its_results(
 
 
 def test_resuming_needs_no_pretrained_weights(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    weights, run = tmp_path / "resnet18.pth", tmp_path / "run"
-    torch.save(torchvision.models.resnet18().state_dict(), weights)
-    started = ["model.network.trunk=resnet18", f"model.network.pretrained={weights}"]
-    train(compose("train", small(world, run, "trainer.max_epochs=1", *started)))
+    weights, run = tmp_path / "thin.pth", tmp_path / "run"
+    torch.save(Trunk("resnet18_thin", pretrained=False).state_dict(), weights)
+    train(compose("train", small(world, run, "trainer.max_epochs=1", f"model.network.pretrained={weights}")))
     weights.unlink()
     assert type_in("train", train, [f"resume={run}", "trainer.max_epochs=2"], monkeypatch) == 0
 

@@ -1,11 +1,10 @@
 import itertools
 import math
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from mpanet_pl.world.annotations import Annotations
 from mpanet_pl.world.nuance_score import (
@@ -262,25 +261,19 @@ def test_the_line_says_what_there_is():
     assert nuance_line(told) == "nuances: siblings told apart 75.0 % (chance 50.0), with it hidden 50.0 %"
 
 
-RANK = """
-import sys, torch, torch.distributed as dist
-from mpanet_pl.world.annotations import Annotations
-from mpanet_pl.world.nuance_score import NuanceScore
-
-rank, folder = int(sys.argv[1]), sys.argv[2]
-torch.set_num_threads(1)
-drawn = torch.load(f"{folder}/drawn.pt", weights_only=True)
-boxes, identities = drawn["boxes"], drawn["identities"]
-score = NuanceScore(Annotations(("a", "b", "c"), boxes, identities, identities, boxes[:, 0]), identities)
-dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-for shares in (([5, 1, 0], [2, 3, 4, 6, 0]), ([6, 5, 4, 3, 2, 1, 0], [])):
-    index = torch.tensor(shares[rank], dtype=torch.int64)
-    if len(index):
-        score.update(drawn["maps"][index], drawn["maps"][index, 0], index)
-    assert score.compute() == drawn["expected"], (rank, shares)
-    score.reset()
-dist.destroy_process_group()
-"""
+def one_rank(rank, folder):
+    torch.set_num_threads(1)
+    drawn = torch.load(folder / "drawn.pt", weights_only=True)
+    score = score_of(drawn["boxes"])
+    score.annotations = replace(score.annotations, nuances=("a", "b", "c"))
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    for shares in (([5, 1, 0], [2, 3, 4, 6, 0]), ([6, 5, 4, 3, 2, 1, 0], [])):
+        index = torch.tensor(shares[rank], dtype=torch.int64)
+        if len(index):
+            score.update(drawn["maps"][index], drawn["maps"][index, 0], index)
+        assert score.compute() == drawn["expected"], (rank, shares)
+        score.reset()
+    dist.destroy_process_group()
 
 
 @pytest.mark.slow
@@ -289,7 +282,5 @@ def test_two_ranks_give_the_scores_of_one_whatever_their_shares(tmp_path):
     alone = score_of(boxes)
     alone.annotations = replace(alone.annotations, nuances=("a", "b", "c"))
     alone.update(maps, maps[:, 0], torch.arange(7))
-    drawn = {"maps": maps, "boxes": boxes, "identities": alone.identities, "expected": alone.compute()}
-    torch.save(drawn, tmp_path / "drawn.pt")
-    ranks = [subprocess.Popen([sys.executable, "-c", RANK, str(rank), str(tmp_path)]) for rank in range(2)]
-    assert [rank.wait(timeout=240) for rank in ranks] == [0, 0]
+    torch.save({"maps": maps, "boxes": boxes, "expected": alone.compute()}, tmp_path / "drawn.pt")
+    torch.multiprocessing.start_processes(one_rank, (tmp_path,), nprocs=2, start_method="fork")
