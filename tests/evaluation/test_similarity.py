@@ -1,5 +1,8 @@
 """What ranks a gallery: cosines, distances and inner products against loops; tiny numbers and numbers that are none."""
 
+import math
+import operator
+
 import pytest
 import torch
 from evaluation import made
@@ -11,10 +14,15 @@ from mpanet_pl.evaluation import FolderProtocol, RegDBProtocol, RetrievalProtoco
 from mpanet_pl.evaluation.mixed import evaluate_mixed
 from mpanet_pl.evaluation.retrieval import directions_of
 
-LOOPS = {
-    "cosine": lambda one, other: one @ other / (one.norm() * other.norm()),
-    "euclidean": lambda one, other: -(one - other).norm(),
-    "product": lambda one, other: one @ other,
+
+def dot(one: list[float], other: list[float]) -> float:
+    return sum(map(operator.mul, one, other))
+
+
+LOOPS = {  # of two lists of numbers
+    "cosine": lambda one, other: dot(one, other) / (math.hypot(*one) * math.hypot(*other)),
+    "euclidean": lambda one, other: -math.dist(one, other),
+    "product": lambda one, other: dot(one, other),
 }
 
 
@@ -31,7 +39,8 @@ def uneven(seed: int) -> tuple[torch.Tensor, Catalogue]:
 @pytest.mark.parametrize("seed", range(3))
 def test_each_similarity_is_its_loops(seed: int, similarity: str) -> None:
     embeddings, catalogue = uneven(seed)
-    pairs = torch.tensor([[LOOPS[similarity](one, other) for other in embeddings] for one in embeddings])
+    rows = embeddings.tolist()
+    pairs = torch.tensor([[LOOPS[similarity](one, other) for other in rows] for one in rows])
     scores = evaluate(embeddings, catalogue, RegDBProtocol(similarity=similarity))
     visible, thermal = (rows_of(catalogue, infrared=kind).tolist() for kind in (False, True))
     for setting, queries, gallery in (

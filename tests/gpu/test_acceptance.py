@@ -16,7 +16,7 @@ WITH_PACKAGES = ["real batches", "exact search", "first command", "tests marked 
 
 
 def accept(out: Path, *words: str, options: tuple[str, ...] = (), path: str | None = None) -> dict:
-    environment = os.environ if path is None else os.environ | {"PYTHONPATH": path}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | ({} if path is None else {"PYTHONPATH": path})
     command = [sys.executable, *options, str(SCRIPT), "--short", "--out", str(out), *words]
     done = subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr

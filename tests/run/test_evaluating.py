@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -32,11 +32,13 @@ from mpanet_pl.train import train
 ONE_EPOCH = ["trainer.max_epochs=1", "trainer.check_val_every_n_epoch=1", "validation.start=1"]
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("trained")
-    train(compose("train", [*SMALL_WORLD, *ONE_EPOCH, f"data_dir={folder / 'world'}", f"run_dir={folder / 'run'}"]))
-    return folder / "run"
+@pytest.fixture(scope="session")
+def trained(once: Callable[..., Path]) -> Path:
+    def make(folder: Path) -> None:
+        asked = [f"data_dir={folder / 'world'}", f"run_dir={folder / 'run'}"]
+        train(compose("train", [*SMALL_WORLD, *ONE_EPOCH, *asked]))
+
+    return once("trained", make) / "run"
 
 
 @pytest.fixture(scope="module")

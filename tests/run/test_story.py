@@ -368,7 +368,10 @@ def test_a_profiler_reports_into_the_runs_folder(
     kind: str, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step = "training_step" if kind != "pytorch" else "aten::conv"
-    run, profiled = tmp_path / "run", [f"+trainer.profiler={kind}", "trainer.limit_train_batches=1"]
+    run, profiled = (
+        tmp_path / "run",
+        [f"+trainer.profiler={kind}", "trainer.limit_train_batches=1", "protocol.trials=1"],
+    )
     train(compose("train", small(world, run, *profiled, "trainer.max_epochs=1")))
     report = run / "fit-profile.txt"
     assert step in report.read_text()

@@ -95,6 +95,7 @@ def test_folders_are_made_and_a_fault_names_the_file_that_was_meant(tmp_path: Pa
     assert [path.name for path in place.parent.iterdir()] == ["file"]
 
 
+@pytest.mark.slow
 def test_windows_imports_what_loads_and_evaluates() -> None:
     """No module that only Unix has, and no call of `os` that Windows lacks, where a module is imported."""
     script = (

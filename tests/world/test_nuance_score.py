@@ -277,6 +277,7 @@ def one_rank(rank, folder):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The ``compute`` method of metric NuanceScore was called before")
 def test_two_ranks_give_the_scores_of_one_whatever_their_shares(tmp_path):
     maps, boxes = draw()
     alone = score_of(boxes)

@@ -26,6 +26,8 @@ from mpanet_pl.run.settings import plain
 from mpanet_pl.system.config_folders import config_folder as config_folder
 from mpanet_pl.system.keys import leaves
 
+hydra.core.config_store.ConfigStore.__deepcopy__ = lambda store, _: store  # type: ignore  # copying slows --help down
+
 
 class Checked(NamedTuple):
     """A command line in which nothing is wrong."""
