@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from mpanet_pl.errors import UserError
+from mpanet_pl.network.trunk import THIN
 from mpanet_pl.system import weights
 from mpanet_pl.system.targets import TARGET, named
 from mpanet_pl.system.trust import check, ran_here
@@ -115,7 +116,7 @@ def terms_of(dataset: str, config: Mapping[str, Any], what: str) -> str:
         dataset += " (people that this package draws)"
     model = config.get("model")
     network = model.get("network") if isinstance(model, Mapping) else None
-    if isinstance(network, Mapping) and network.get("pretrained"):
+    if isinstance(network, Mapping) and network.get("pretrained") and network.get("trunk") != THIN:  # ours, of nobody
         began = f"from pretrained {network.get('trunk')} weights"
         whose = "each" if " and " in dataset else "both"
         return f"Trained on {dataset} {began}: the terms of {whose} apply to {what}."

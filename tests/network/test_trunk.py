@@ -6,7 +6,7 @@ import torch
 import torchvision
 
 from mpanet_pl.errors import UserError
-from mpanet_pl.network.trunk import Trunk
+from mpanet_pl.network.trunk import DRAWN_WEIGHTS, Trunk
 
 
 def plain(name: str = "resnet18", **changes: object) -> Trunk:
@@ -29,8 +29,12 @@ def test_the_thin_one_is_light_and_keeps_its_map_large() -> None:
     assert sum(weight.numel() for weight in trunk.parameters()) == pytest.approx(0.7e6, rel=0.02)
     wide = plain("resnet18").state_dict()
     assert {key for key in trunk.state_dict() if "alleviation" not in key} == wide.keys()
-    with pytest.raises(UserError, match="no ImageNet weights"):
-        plain("resnet18_thin", pretrained=True)
+
+
+def test_the_thin_one_begins_with_the_weights_that_come_with_the_package() -> None:
+    begun = plain("resnet18_thin", pretrained=True, alleviation=["layer3"]).state_dict()
+    kept = torch.load(DRAWN_WEIGHTS, weights_only=True)
+    assert len(kept) == 100 and all(torch.equal(value, begun[name].half()) for name, value in kept.items())
 
 
 def test_without_alleviation_it_is_the_resnet_of_torchvision() -> None:

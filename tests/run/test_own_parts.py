@@ -13,7 +13,9 @@ import torch
 from commands import SMALL, type_in
 from lab import MY_LAB, stand_in_a_lab
 
+from mpanet_pl.embed import embed
 from mpanet_pl.evaluate import evaluate
+from mpanet_pl.gallery.store import Gallery
 from mpanet_pl.train import train
 
 PROJECT = (
@@ -78,6 +80,9 @@ def test_own_parts_go_all_the_way(
     assert (tmp_path / "notes.txt").read_text().split() == ["0", "1"]
     mine = [f"ckpt={run / last}", "trainer=cpu", f"run_dir={tmp_path / 'tested'}"]
     assert type_in("evaluate", evaluate, mine, monkeypatch) == 0, capsys.readouterr().err
+    small = [f"ckpt={run / last}", f"images={folder}", f"out={tmp_path / 'people'}", "compact=4", "trainer=cpu"]
+    assert type_in("embed", embed, small, monkeypatch) == 0, capsys.readouterr().err
+    assert Gallery.open(tmp_path / "people").dimension == 4
 
     handed = tmp_path / "handed over"
     shutil.copytree(run, handed, ignore=shutil.ignore_patterns(".*"))

@@ -1,7 +1,8 @@
 """The trunk: a torchvision ResNet up to its last feature map, with modality alleviation after chosen stages.
 
 `resnet18_thin` is a ResNet for small images and small machines: a quarter of ResNet-18's widths, no pooling behind a
-3 × 3 stem, 0.7 million weights.
+3 × 3 stem, 0.7 million weights. What ImageNet is to the others, drawn people in colour are to it: its weights come
+with the package (`scripts/pretrain_thin.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,12 +25,13 @@ STEM = "stem"
 PARTS = (STEM, *STAGES)
 PREFIXES = {"timm": "mpanet_pl.trunks.timm_trunk.timm_trunk"}  # kinds of trunks by the first part of their names
 THIN, THIN_WIDTHS = "resnet18_thin", (16, 32, 64, 128)
+DRAWN_WEIGHTS = Path(__file__).with_name("resnet18_thin.pt")
 
 
 class Trunk(nn.Module):
     """A ResNet without its classifier. Keys are torchvision's and `alleviation.<stage>`.
 
-    `pretrained`: True for ImageNet's weights, a path to a state dict, or False. `last_stride` is that of layer4.
+    `pretrained`: True for ImageNet's weights (the thin one's: drawn people's), a path to a state dict, or False. `last_stride` is that of layer4.
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class Trunk(nn.Module):
         resnet = _thin() if name == THIN else torchvision.models.get_model(name, weights=None)
         self.conv1, self.bn1, self.relu, self.maxpool = resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool
         self.layer1, self.layer2, self.layer3, self.layer4 = resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4
-        source = _imagenet_file(name) if pretrained is True else pretrained
+        source = _weights_of(name) if pretrained is True else pretrained
         if isinstance(source, str | Path):
             _load(self, source)
         _set_stride(self.layer4[0], last_stride)
@@ -123,10 +125,10 @@ def _load(trunk: nn.Module, path: str | Path) -> None:
     weights.load_exactly(trunk, counters | given, str(path))  # files from before torch 0.4.1 have no counters
 
 
-def _imagenet_file(name: str) -> Path:
-    """Where torchvision's first weights lie, downloaded if need be."""
+def _weights_of(name: str) -> Path:
+    """Where torchvision's first weights lie, downloaded if need be; the thin ones came with the package."""
     if name == THIN:
-        raise UserError(f"There are no ImageNet weights for {THIN}: set model.network.pretrained=false, or a path.")
+        return DRAWN_WEIGHTS
     url = torchvision.models.get_model_weights(name).IMAGENET1K_V1.url
     path = Path(torch.hub.get_dir(), "checkpoints", Path(url).name)
     if not path.exists():
