@@ -34,7 +34,8 @@ def test_the_thin_one_is_light_and_keeps_its_map_large() -> None:
 def test_the_thin_one_begins_with_the_weights_that_come_with_the_package() -> None:
     begun = plain("resnet18_thin", pretrained=True, alleviation=["layer3"]).state_dict()
     kept = torch.load(DRAWN_WEIGHTS, weights_only=True)
-    assert len(kept) == 100 and all(torch.equal(value, begun[name].half()) for name, value in kept.items())
+    assert len(kept) == 100
+    assert all(torch.equal(value, begun[name].half()) for name, value in kept.items())
 
 
 def test_without_alleviation_it_is_the_resnet_of_torchvision() -> None:

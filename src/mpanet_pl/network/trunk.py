@@ -31,7 +31,8 @@ DRAWN_WEIGHTS = Path(__file__).with_name("resnet18_thin.pt")
 class Trunk(nn.Module):
     """A ResNet without its classifier. Keys are torchvision's and `alleviation.<stage>`.
 
-    `pretrained`: True for ImageNet's weights (the thin one's: drawn people's), a path to a state dict, or False. `last_stride` is that of layer4.
+    `pretrained`: True for ImageNet's weights (the thin one's: drawn people's), a path to a state dict, or False.
+    `last_stride` is that of layer4.
     """
 
     def __init__(
