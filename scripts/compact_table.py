@@ -22,7 +22,7 @@ from mpanet_pl.evaluation.outcomes import NAMES
 from mpanet_pl.evaluation.pairing import Answers
 from mpanet_pl.gallery.compact import learn_each
 from mpanet_pl.gallery.embedder import load
-from mpanet_pl.gallery.projection import training_embeddings
+from mpanet_pl.gallery.projection import Teaching, training_embeddings
 from mpanet_pl.run.datasets import build_data, build_protocol
 
 WIDTHS = (4096, 2048, 1024, 512, 256, 128, 64, 32)
@@ -52,7 +52,7 @@ def rows(run: Path, setting: str, whiten: bool) -> Iterator[tuple[str, int, str,
     data.setup("test")
     images = data.images(data.test)
     full = embedder.embed(images[torch.arange(len(images))], infrared=data.test.infrared)
-    learning = training_embeddings(embedder, build=build_data)
+    learning = training_embeddings(embedder, Teaching(build_data))
     protocol = build_protocol(cfg.protocol, data.dataset)
     most = min(full.shape[1], len(learning) - 1)
     widths = [width for width in WIDTHS if width <= most]

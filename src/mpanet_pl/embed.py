@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +23,7 @@ def embed(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
     from mpanet_pl.gallery.embedder import OF_A_CHECKPOINT, load
     from mpanet_pl.gallery.embedding import embed_images
     from mpanet_pl.gallery.launching import launched
-    from mpanet_pl.gallery.projection import settled
+    from mpanet_pl.gallery.projection import Teaching, projection_for
     from mpanet_pl.run.datasets import build_data
 
     out = Path(cfg.out).expanduser()
@@ -34,7 +33,7 @@ def embed(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
     with launched(**trainer, save_config=lambda path: OmegaConf.save(cfg, path)) as place:
         asked = {key: cfg[key] for key in OF_A_CHECKPOINT}
         embedder = load(**asked, device=place.device, precision=place.precision)
-        taught = {"build": build_data, "whiten": cfg.whiten, "data_dir": cfg.data_dir, "trust": cfg.trust}
+        how = Teaching(build_data, cfg.whiten, cfg.data_dir, cfg.trust)
         done = embed_images(
             embedder,
             _table(cfg, out, place.ranks.rank) if cfg.video is not None else cfg.images,
@@ -47,7 +46,7 @@ def embed(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
             batch_size=cfg.batch_size,
             shard_size=cfg.shard_size,
             workers=cfg.workers,
-            compact=partial(settled, cfg.compact, embedder, **taught),
+            compact=lambda folder: projection_for(folder, cfg.compact, embedder, how),
             ranks=place.ranks,
         )
         if place.ranks.rank == 0:

@@ -20,11 +20,11 @@ def export(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
 
     embedder = load(**{key: cfg[key] for key in OF_A_CHECKPOINT}, device="cpu")
     if cfg.compact is not None:
-        from mpanet_pl.gallery.projection import projection_of
+        from mpanet_pl.gallery.projection import Teaching, projection_of
         from mpanet_pl.run.datasets import build_data
 
-        taught = {"build": build_data, "whiten": cfg.whiten, "data_dir": cfg.data_dir, "trust": cfg.trust}
-        embedder.projection = projection_of(cfg.compact, embedder, **taught)
+        how = Teaching(build_data, cfg.whiten, cfg.data_dir, cfg.trust)
+        embedder.projection = projection_of(cfg.compact, embedder, how)
 
     def people(folder: Path, identities: int) -> Synthetic:
         return Synthetic(folder, identities=identities, images_per_camera=2, hardness=0.5)

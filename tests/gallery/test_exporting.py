@@ -15,8 +15,7 @@ from mpanet_pl.export import export as door
 from mpanet_pl.gallery import exporting, graphs
 from mpanet_pl.gallery.compact import learn
 from mpanet_pl.gallery.embedder import Embedder, load
-from mpanet_pl.gallery.exporting import Graph, metadata_of
-from mpanet_pl.gallery.graphs import metadata
+from mpanet_pl.gallery.graphs import Graph, metadata, metadata_of
 
 export = partial(exporting.export, people=drawn_people)
 

@@ -15,7 +15,7 @@ from mpanet_pl.gallery import generations
 from mpanet_pl.gallery.copies import Copy, copies_of, note_answers, write_copies
 from mpanet_pl.gallery.embedder import Embedder
 from mpanet_pl.gallery.embedding import embed_images
-from mpanet_pl.gallery.forgetting import forget, moment, names_of
+from mpanet_pl.gallery.forgetting import forget, moment
 from mpanet_pl.gallery.settling import resembling
 from mpanet_pl.gallery.store import Gallery
 from mpanet_pl.search import search as search_door
@@ -179,7 +179,6 @@ def test_by_age_by_list_and_by_likeness(
     assert [row[0] for row in _rows(tmp_path / "dated")] == [f"2_{now - 86_400}.png"]
     assert "Rows removed: 1" in (tmp_path / "report.txt").read_text()
     (tmp_path / "who.txt").write_text("1_1000.png\n./2_1010.png\n")
-    assert names_of(tmp_path / "who.txt") == ["1_1000.png", "./2_1010.png"]
     assert type_in("forget", door, [f"gallery={people}", f"path_list={tmp_path}/who.txt"], monkeypatch) == 0
     assert len(Gallery(people)) == 10
     vector = embedder.embed([tmp_path / "crops/3_1020.png"])

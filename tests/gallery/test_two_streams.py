@@ -11,7 +11,8 @@ from gallery.served import client_of
 from mpanet_pl.errors import UserError
 from mpanet_pl.gallery.embedder import Embedder, load
 from mpanet_pl.gallery.embedding import embed_images
-from mpanet_pl.gallery.exporting import SUFFIXES, export, metadata_of
+from mpanet_pl.gallery.exporting import SUFFIXES, export
+from mpanet_pl.gallery.graphs import metadata_of
 from mpanet_pl.gallery.searching import open_queries
 from mpanet_pl.gallery.store import Gallery
 

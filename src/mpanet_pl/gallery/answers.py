@@ -121,7 +121,7 @@ def page(gallery: Gallery, queries: Queries, table: pa.Table, most: int, remark:
         f"{'; ' * bool(remark)}{html.escape(remark)}"
     )
     template = Template((Path(__file__).parent / "sheet.html").read_text(encoding="utf-8"))
-    return template.substitute(about=about, sections="\n".join(sections))
+    return template.substitute(about=about[0].upper() + about[1:], sections="\n".join(sections))
 
 
 def _section(

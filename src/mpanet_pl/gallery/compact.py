@@ -39,9 +39,14 @@ class Projection:
         mean, components = self.mean.to(embeddings.device), self.components.to(embeddings.device)
         return normalize((embeddings - mean) @ components)
 
-    def translated(self, cosine: float) -> float | None:
+    def translated(self, cosine: float, *, back: bool = False) -> float:
         """The cosine of small vectors that as many pairs of training images reach as reach this one of whole ones."""
-        return float(np.interp(cosine, *self.cosines)) if self.cosines.size else None
+        whole, small = reversed(self.cosines) if back else self.cosines
+        if not whole.size or cosine > whole[-1]:
+            raise UserError(
+                f"A cosine of {cosine:.3f} is above all from which the gallery's small vectors were learnt."
+            )
+        return float(np.interp(cosine, whole, small))
 
     def save(self, path: Path) -> None:
         with written_aside(path) as aside, aside.open("wb") as file:

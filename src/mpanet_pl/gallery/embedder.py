@@ -27,16 +27,7 @@ from mpanet_pl.system.hub import local
 from mpanet_pl.system.trust import packages
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-OF_A_CHECKPOINT = (
-    "ckpt",
-    "trust",
-    "flip",
-    "embedding",
-    "height",
-    "width",
-    "last_stride",
-    "method",
-)  # what commands hand on to `load`
+OF_A_CHECKPOINT = ("ckpt", "trust", "flip", "embedding", "height", "width", "last_stride", "method")  # keys for `load`
 RELEASED = "a dataset that the released checkpoint does not name"
 
 

@@ -33,8 +33,6 @@ from mpanet_pl.gallery.graphs import (
     write_onnx,
     write_torch,
 )
-from mpanet_pl.gallery.graphs import Graph as Graph
-from mpanet_pl.gallery.graphs import metadata_of as metadata_of
 from mpanet_pl.system.files import written_aside
 
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}

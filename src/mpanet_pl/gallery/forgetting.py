@@ -124,17 +124,6 @@ def moment(gallery: Gallery, age: str) -> float:
     return time.time() - float(found[1]) * UNITS[found[2]]
 
 
-def names_of(source: str | Path) -> list[str]:
-    """The paths that a text file lists, a line each."""
-    try:
-        names = [line.strip() for line in Path(source).expanduser().read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{source} is no list of paths: {error}.") from error
-    if not any(names):
-        raise UserError(f"{source} lists no path.")
-    return [name for name in names if name]
-
-
 def _within(root: Path, name: str) -> str:
     """A path as the gallery has it: `./a.jpg` and the whole path of a file below its root are `a.jpg`."""
     normal = os.path.normpath(name)

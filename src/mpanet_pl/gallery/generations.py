@@ -26,9 +26,8 @@ from mpanet_pl.gallery.shards import (
     columns_of,
     footer,
     open_shard,
-    read_file,
+    read_vectors,
     skipped_of,
-    vectors_of,
     write_rows,
 )
 from mpanet_pl.system.files import sweep_up, written_aside
@@ -125,8 +124,8 @@ def rewrite(folder: Path, record: Mapping[str, Any], manifest: Manifest, edit: E
     """Ask `edit` of every shard (its columns without vectors, its skipped images); None leaves it as it is."""
     changes: dict[Shard, Shard | None] = {}
     for shard in manifest.shards:
-        opened = open_shard(folder / shard.name, shard, record)
         path = folder / shard.name
+        opened = open_shard(path, shard, record)
         change = edit(columns_of(opened, path, list(STORED)), skipped_of(path, footer(path, opened, record)))
         if change is not None:
             refuse_link(path)
@@ -140,13 +139,24 @@ def rewrite(folder: Path, record: Mapping[str, Any], manifest: Manifest, edit: E
 def _replaced(folder: Path, record: Mapping[str, Any], shard: Shard, opened: Any, change: Change) -> Shard | None:
     if not len(change.rows) and not change.skipped:
         return None
-    column = read_file(folder / shard.name, lambda: opened.read(["embedding"]))["embedding"].combine_chunks()
-    vectors = vectors_of(column, record["dtype"])[change.rows]
+    vectors = read_vectors(opened, folder / shard.name, record)[change.rows]
+    return _written(folder, shard.number, change.columns, vectors, record, change.skipped)
+
+
+def _written(
+    folder: Path,
+    number: int,
+    columns: pa.Table,
+    vectors: np.ndarray,
+    record: Mapping[str, Any],
+    skipped: Sequence[Skipped],
+) -> Shard:
+    """A shard that takes others' place, named by its content."""
 
     def name(digest: str) -> Path:
-        return folder / f"part-{shard.number:06d}-{digest[:8]}.parquet"
+        return folder / f"part-{number:06d}-{digest[:8]}.parquet"
 
-    return Shard.of(write_rows(name, change.columns, vectors, record, change.skipped), record)
+    return Shard.of(write_rows(name, columns, vectors, record, skipped), record)
 
 
 def merged(folder: Path, record: Mapping[str, Any], manifest: Manifest, size: int, few: int = 8) -> Manifest:
@@ -173,14 +183,9 @@ def _together(folder: Path, record: Mapping[str, Any], group: Sequence[Shard]) -
         path = folder / shard.name
         opened = open_shard(path, shard, record)
         columns.append(columns_of(opened, path, list(STORED)))
-        raw = read_file(path, lambda: opened.read(["embedding"]))  # noqa: B023 - called at once
-        vectors.append(vectors_of(raw["embedding"].combine_chunks(), record["dtype"]))
+        vectors.append(read_vectors(opened, path, record))
         skipped += skipped_of(path, footer(path, opened, record))
-
-    def name(digest: str) -> Path:
-        return folder / f"part-{group[0].number:06d}-{digest[:8]}.parquet"
-
-    return Shard.of(write_rows(name, pa.concat_tables(columns), np.concatenate(vectors), record, skipped), record)
+    return _written(folder, group[0].number, pa.concat_tables(columns), np.concatenate(vectors), record, skipped)
 
 
 def of_one_generation(opened: Callable[[], T], work: Callable[[T], Any]) -> Any:

@@ -107,16 +107,16 @@ class Guard:
     async def _refused(self, scope: Scope) -> JSONResponse | None:
         headers = Headers(scope=scope)
         if _is_of_another_site(headers):
-            return _refusal(403, "This gallery answers its own page alone, not other sites'.")
+            return refusal(403, "This gallery answers its own page alone, not other sites'.")
         if scope["path"] in OPEN:
             return None
         if self.rate is not None and not await self._limiter.hit(self.rate, client_of(scope)):
             reset = (await self._limiter.get_window_stats(self.rate, client_of(scope))).reset_time
             wait = max(1, math.ceil(reset - time.time()))
-            return _refusal(429, f"Too many requests: {self.rate} are answered.", {"retry-after": str(wait)})
+            return refusal(429, f"Too many requests: {self.rate} are answered.", {"retry-after": str(wait)})
         if self.tokens and (name := self._name(scope)) is None:
             words = "This gallery wants its token, as Authorization: Bearer TOKEN."
-            return _refusal(401, words, {"www-authenticate": "Bearer"})
+            return refusal(401, words, {"www-authenticate": "Bearer"})
         scope.setdefault("state", {})["user"] = name if self.tokens else ""
         return None
 
@@ -148,7 +148,7 @@ def _is_of_another_site(headers: Headers) -> bool:
     return elsewhere and headers.get("sec-fetch-mode") != "navigate"  # a link from elsewhere may open the page
 
 
-def _refusal(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+def refusal(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     return JSONResponse({"detail": sentence}, status, headers)
 
 

@@ -94,14 +94,15 @@ def _columns(source: Path, notes: list[str]) -> Iterator[tuple[str, pa.Array]]:
     elif is_readable_name(source.name):
         yield "path", pa.array([str(source.absolute())], TEXT)
     elif source.suffix.lower() == ".txt":
-        yield "path", _absolute(pa.array(_lines(source), TEXT), source)
+        yield "path", _absolute(pa.array(lines_of(source), TEXT), source)
     else:
         raise UserError(f"{source} is no image, no .txt with a path a line, and no .csv with a column `path`.")
 
 
-def _lines(source: Path) -> list[str]:
+def lines_of(source: Path) -> list[str]:
+    """The paths that a text file lists, a line each."""
     try:
-        lines = [line.strip() for line in source.read_text(encoding="utf-8-sig").splitlines()]
+        lines = [line.strip() for line in source.expanduser().read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{source} is no list of images: {error}.") from error
     if not any(lines):

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -102,12 +101,7 @@ def _own(gallery: Gallery, queries: str | None, value: float | None = None) -> L
 
 def _translated(gallery: Gallery, cosine: float, *, back: bool = False) -> float:
     """The cosine of the gallery's vectors that stands for one of whole vectors, or `back`."""
-    if gallery.projection is None:
-        return cosine
-    whole, small = reversed(gallery.projection.cosines) if back else gallery.projection.cosines
-    if not whole.size or cosine > whole[-1]:
-        raise UserError(f"A cosine of {cosine:.3f} is above all from which the gallery's small vectors were learnt.")
-    return float(np.interp(cosine, whole, small))
+    return cosine if gallery.projection is None else gallery.projection.translated(cosine, back=back)
 
 
 def with_known(table: pa.Table, limit: float | None) -> pa.Table:

@@ -95,8 +95,29 @@ class Collection:
         """A row a hit, as `table_of` gives it; a query's own image is left out."""
         if not 1 <= k < MOST_ANSWERS:
             raise UserError(f"k is at least 1 and, in Milvus, below {MOST_ANSWERS}, got {k}.")
-        with _faults(self.uri):
-            return self._search(queries, k, only)
+        known = queries.columns.to_pylist()
+        at_once = 1 if only.other_camera or only.within is not None else QUERIES_AT_ONCE  # a filter for each query
+        found: list[dict[str, Any]] = []
+        for start in range(0, len(known), at_once):
+            some = known[start : start + at_once]
+            if (expression := _expression(only, some[0])) is None:
+                continue
+            with _faults(self.uri):
+                answers = self.client.search(
+                    self.name,
+                    data=queries.vectors[start : start + len(some)].numpy(),
+                    filter=expression,
+                    limit=k + 1,
+                    output_fields=list(COLUMNS),
+                )
+            for query, hits in zip(some, answers, strict=True):
+                others = [hit for hit in hits if str(self.gallery.root / hit["entity"]["path"]) != query["path"]]
+                found += [
+                    {"query": query["path"], "place": place, "score": hit["distance"], **_columns(hit["entity"])}
+                    for place, hit in enumerate(others[:k], start=1)
+                ]
+        kinds = {"query": TEXT, "place": pa.int32(), "score": pa.float32(), **COLUMNS}
+        return pa.Table.from_pylist(found, schema=pa.schema(kinds))
 
     def query(self, path: str) -> Queries:
         """A row as a query."""
@@ -107,31 +128,6 @@ class Collection:
         row = _columns(found[0]) | {"path": str(self.gallery.root / path)}
         vector = torch.tensor(np.asarray(found[0]["embedding"], np.float32))
         return Queries(pa.Table.from_pylist([row], schema=pa.schema(COLUMNS)), vector[None])
-
-    def _search(self, queries: Queries, k: int, only: Filter) -> pa.Table:
-        known = queries.columns.to_pylist()
-        each = only.other_camera or only.within is not None  # then every query has a filter of its own
-        found: list[dict[str, Any]] = []
-        for start in range(0, len(known), 1 if each else QUERIES_AT_ONCE):
-            some = known[start : start + (1 if each else QUERIES_AT_ONCE)]
-            expression = _expression(only, some[0])
-            if expression is None:
-                continue
-            answers = self.client.search(
-                self.name,
-                data=queries.vectors[start : start + len(some)].numpy(),
-                filter=expression,
-                limit=k + 1,
-                output_fields=list(COLUMNS),
-            )
-            for query, hits in zip(some, answers, strict=True):
-                others = [hit for hit in hits if str(self.gallery.root / hit["entity"]["path"]) != query["path"]]
-                found += [
-                    {"query": query["path"], "place": place, "score": hit["distance"], **_columns(hit["entity"])}
-                    for place, hit in enumerate(others[:k], start=1)
-                ]
-        kinds = {"query": TEXT, "place": pa.int32(), "score": pa.float32(), **COLUMNS}
-        return pa.Table.from_pylist(found, schema=pa.schema(kinds))
 
     def _create(self, index: str) -> None:
         schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,11 +108,11 @@ def search(
                 continue
             numbers = torch.from_numpy(_numbers(block, kept)).to(device)
             them = _on(device, block.vectors)  # (n, D)
-            refused = pairs.of(block.columns)
+            refuse = pairs.of(block.columns)
             for some in torch.arange(len(vectors)).split(max(1, SIMILARITIES_AT_ONCE // len(them))):
                 some = some.to(device)
                 similarity = vectors[some] @ them.T  # (q, n)
-                refused(similarity, some)
+                refuse(similarity, some)
                 values, places = largest(similarity, k)
                 both = torch.cat([scores[some], values], dim=1)
                 order = both.argsort(dim=1, descending=True, stable=True)[:, :k]
@@ -153,38 +153,30 @@ class _Pairs:
         self.camera = self._tensor(pc.index_in(queries.columns["camera"], self.cameras))
         self.time = self._tensor(queries.columns["time"], np.nan)
 
-    def of(self, columns: pa.Table) -> _Refusal:
-        path = self._tensor(pc.index_in(columns["path"], self.paths))
-        camera = self._tensor(pc.index_in(columns["camera"], self.cameras)) if self.only.other_camera else None
-        unknown = self._tensor(pc.is_null(columns["camera"])) if self.only.other_camera else None
-        time = self._tensor(columns["time"], np.nan) if self.only.within is not None else None
-        return _Refusal(self, path, camera, unknown, time)
+    def of(self, columns: pa.Table) -> Callable[[Tensor, Tensor], None]:
+        """For a block: called on the similarities (q, n) of some queries, which it marks."""
+        only = self.only
+        path = self._tensor(pc.index_in(columns["path"], self.paths))  # (n,)
+        own = (path >= 0).nonzero().flatten()  # few
+        camera = self._tensor(pc.index_in(columns["camera"], self.cameras)) if only.other_camera else path
+        unknown = self._tensor(pc.is_null(columns["camera"])) if only.other_camera else path
+        time = path if only.within is None else self._tensor(columns["time"], np.nan)
+
+        def refuse(similarity: Tensor, some: Tensor) -> None:
+            same = self.path[some][:, None] == path[own]
+            similarity[:, own] = similarity[:, own].masked_fill(same, -torch.inf)
+            if only.other_camera:
+                theirs = self.camera[some][:, None]
+                similarity.masked_fill_((theirs == camera) | unknown | (theirs < 0), -torch.inf)
+            if only.within is not None:
+                near = (self.time[some][:, None] - time).abs() <= only.within  # NaN is not near
+                similarity.masked_fill_(~near, -torch.inf)
+
+        return refuse
 
     def _tensor(self, column: pa.ChunkedArray, null: float = -1) -> Tensor:
         filled = pc.fill_null(column, null) if column.null_count else column
         return torch.tensor(np.asarray(filled)).to(self.device)
-
-
-class _Refusal(NamedTuple):
-    """Of one block; called on the similarities (q, n) of some queries, which it marks."""
-
-    pairs: _Pairs
-    path: Tensor  # (n,)
-    camera: Tensor | None
-    unknown: Tensor | None
-    time: Tensor | None
-
-    def __call__(self, similarity: Tensor, some: Tensor) -> None:
-        pairs, within = self.pairs, self.pairs.only.within
-        own = (self.path >= 0).nonzero().flatten()  # few
-        same = pairs.path[some][:, None] == self.path[own]
-        similarity[:, own] = similarity[:, own].masked_fill(same, -torch.inf)
-        if self.camera is not None and self.unknown is not None:
-            camera = pairs.camera[some][:, None]
-            similarity.masked_fill_((camera == self.camera) | self.unknown | (camera < 0), -torch.inf)
-        if self.time is not None and within is not None:
-            near = (pairs.time[some][:, None] - self.time).abs() <= within  # NaN is not near
-            similarity.masked_fill_(~near, -torch.inf)
 
 
 def _on(device: torch.device, vectors: np.ndarray | Tensor) -> Tensor:

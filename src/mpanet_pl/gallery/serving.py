@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import pyarrow.compute as pc
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse
 from fastapi.security import HTTPBearer
 from limits import RateLimitItem
 from pydantic import ValidationError
@@ -27,7 +28,7 @@ from mpanet_pl.gallery.access import AccessLog
 from mpanet_pl.gallery.bounded_images import LONGEST
 from mpanet_pl.gallery.embedder import Embedder
 from mpanet_pl.gallery.engines import Live
-from mpanet_pl.gallery.guard import LOOPBACK, MOST_BYTES, guarded
+from mpanet_pl.gallery.guard import LOOPBACK, MOST_BYTES, guarded, refusal
 from mpanet_pl.gallery.handling import Handler, Question
 from mpanet_pl.gallery.known import AUTO, said
 from mpanet_pl.gallery.replies import (
@@ -110,17 +111,12 @@ def create_app(
 def _say_mistakes(app: FastAPI) -> None:
     """Errors are sentences, under `detail`."""
 
-    @app.exception_handler(UserError)
-    async def mistake(request: Request, error: UserError) -> Response:
-        return _refused(400, str(error))
-
-    @app.exception_handler(RunStopped)
-    async def fault(request: Request, error: RunStopped) -> Response:
-        return _refused(503, str(error))
+    for kind, status in ((UserError, 400), (RunStopped, 503)):
+        app.exception_handler(kind)(partial(_refused_for, status))
 
     @app.exception_handler(RequestValidationError)
     async def misfit(request: Request, error: RequestValidationError) -> Response:
-        return _refused(422, _sentence(error.errors()))
+        return refusal(422, _sentence(error.errors()))
 
     @app.exception_handler(ClientDisconnect)
     async def gone(request: Request, error: ClientDisconnect) -> Response:
@@ -256,8 +252,8 @@ def _values(column: Any) -> list[str]:
     )
 
 
-def _refused(status: int, sentence: str) -> Response:
-    return JSONResponse({"detail": sentence}, status_code=status)
+async def _refused_for(status: int, request: Request, error: Exception) -> Response:
+    return refusal(status, str(error))
 
 
 def _sentence(errors: Sequence[Mapping[str, Any]]) -> str:

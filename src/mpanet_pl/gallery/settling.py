@@ -10,7 +10,8 @@ import torch
 
 from mpanet_pl.errors import UserError
 from mpanet_pl.gallery.copies import Copy, copies_of
-from mpanet_pl.gallery.forgetting import NAMED, Forgotten, moment, names_of
+from mpanet_pl.gallery.forgetting import NAMED, Forgotten, moment
+from mpanet_pl.gallery.image_table import lines_of
 from mpanet_pl.gallery.known import limit_of
 from mpanet_pl.gallery.searching import open_queries
 from mpanet_pl.gallery.store import Gallery
@@ -20,7 +21,7 @@ def whom_of(gallery: Gallery, cfg: Mapping[str, Any]) -> dict[str, Any]:
     """The keywords of `forget` that the command's keys mean."""
     asked: dict[str, Any] = {name: list(cfg[name]) for name in NAMED}
     if cfg["path_list"] is not None:
-        asked["path"] += names_of(cfg["path_list"])
+        asked["path"] += lines_of(Path(cfg["path_list"]))
     if cfg["older_than"] is not None and cfg["before"] is not None:
         raise UserError("Give before or older_than, not both.")
     asked["before"] = cfg["before"] if cfg["older_than"] is None else moment(gallery, str(cfg["older_than"]))

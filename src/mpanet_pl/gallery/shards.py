@@ -112,6 +112,15 @@ def skipped_of(path: Path, stored: Mapping[str, Any]) -> list[Skipped]:
     return found
 
 
+def read_vectors(opened: Any, path: Path, record: Mapping[str, Any], groups: Sequence[int] | None = None) -> np.ndarray:
+    """(n, D) of a shard, or of some of its row groups, as they are stored."""
+    chosen = range(opened.num_row_groups) if groups is None else groups
+    column = read_file(path, lambda: opened.read_row_groups(list(chosen), ["embedding"]))["embedding"].combine_chunks()
+    kind, width = np.dtype(record["dtype"]).newbyteorder("<"), column.type.byte_width
+    raw = np.frombuffer(column.buffers()[1], np.uint8, len(column) * width, column.offset * width)  # without a copy
+    return raw.view(kind).reshape(len(column), width // kind.itemsize)
+
+
 def columns_of(opened: Any, path: Path, names: Sequence[str]) -> pa.Table:
     """These columns of a shard, null where an older one does not have them."""
     there = [name for name in names if name in opened.schema_arrow.names]
@@ -195,14 +204,6 @@ def tracklets(images: pa.Table) -> pa.Table:
         {name: found[f"{name}_first"] for name in names}
         | {"size": found["size_sum"], "modified": found["modified_max"], "frames": found["count_all"].cast(pa.int32())}
     )
-
-
-def vectors_of(column: pa.Array, dtype: str) -> np.ndarray:
-    """(n, D) of a column of raw bytes, without a copy."""
-    kind = np.dtype(dtype).newbyteorder("<")
-    width = column.type.byte_width
-    raw = np.frombuffer(column.buffers()[1], np.uint8, len(column) * width, column.offset * width)
-    return raw.view(kind).reshape(len(column), width // kind.itemsize)
 
 
 def _opened(path: Path) -> Any:

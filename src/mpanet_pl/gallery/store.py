@@ -31,8 +31,8 @@ from mpanet_pl.gallery.shards import (
     footer,
     open_shard,
     read_file,
+    read_vectors,
     skipped_of,
-    vectors_of,
 )
 from mpanet_pl.system.files import written_aside
 
@@ -121,10 +121,9 @@ class Gallery:
             opened, path = self._open(shard), self.folder / shard.name
             there = [name for name in columns if name in opened.schema_arrow.names]
             for group in range(opened.num_row_groups):
-                table = read_file(path, lambda: opened.read_row_group(group, [*there, "embedding"]))  # noqa: B023
-                vectors = vectors_of(table["embedding"].combine_chunks(), self.record["dtype"])
-                yield Block(int(start), completed(table, columns), vectors)
-                start += len(table)
+                table = read_file(path, lambda: opened.read_row_group(group, there))  # noqa: B023
+                yield Block(int(start), completed(table, columns), read_vectors(opened, path, self.record, [group]))
+                start += opened.metadata.row_group(group).num_rows
 
     def columns(self, *names: str) -> pa.Table:
         """Of every row; the vectors are not read."""
@@ -153,9 +152,7 @@ class Gallery:
                 end = start + opened.metadata.row_group(group).num_rows
                 inside = (wanted >= start) & (wanted < end)
                 if inside.any():
-                    table = read_file(path, lambda: opened.read_row_group(group, ["embedding"]))  # noqa: B023
-                    part = vectors_of(table["embedding"].combine_chunks(), self.record["dtype"])
-                    found[inside] = part[wanted[inside] - start]
+                    found[inside] = read_vectors(opened, path, self.record, [group])[wanted[inside] - start]
                 start = end
         return found
 
