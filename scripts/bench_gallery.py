@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from mpanet_pl.gallery.searching import Queries, search
 from mpanet_pl.gallery.shards import COLUMNS, COMPARABLE, write_shard
 from mpanet_pl.gallery.store import Gallery, write_record
 from mpanet_pl.module import MPANetModule
+from mpanet_pl.world import Synthetic
 
 Row = tuple[str, str, str]
 SHORT = {
@@ -109,7 +111,7 @@ def bench_search(folder: Path, rows: int, width: int, device: str) -> list[Row]:
     count = 1000
     columns = pa.table({name: pa.nulls(count, kind) for name, kind in COLUMNS.items()})
     queries = Queries(columns, normalize(torch.randn(count, width)))
-    block, vectors = torch.randn(16384, width, device=device), queries.vectors.to(device)
+    block, vectors = torch.randn(min(rows, 16384), width, device=device), queries.vectors.to(device)
 
     def product() -> None:
         for _ in range(rows // len(block)):
@@ -145,7 +147,7 @@ def bench_milvus(folder: Path, rows: int, width: int) -> list[Row]:
     with connected(str(folder / "people.db")) as client:
         for index in ("FLAT", "HNSW", "IVF_FLAT"):
             began = time.perf_counter()
-            collection = Collection(client, gallery, index=index)
+            collection = Collection(client, gallery, f"bench_{index}", index=index)
             collection.fill()
             filling = time.perf_counter() - began
             asking = best(lambda: collection.search(queries), 2)  # noqa: B023
@@ -165,7 +167,8 @@ def bench_export(folder: Path, embedder: Embedder) -> list[Row]:
 
     from mpanet_pl.gallery.exporting import export
 
-    parity = export(embedder, folder / "graph.onnx")
+    people = partial(Synthetic, images_per_camera=2, hardness=0.5)
+    parity = export(embedder, folder / "graph.onnx", people=lambda place, count: people(place, identities=count))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(folder / "graph.onnx", options, providers=["CPUExecutionProvider"])

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 
 def export(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
     from mpanet_pl.gallery.embedder import OF_A_CHECKPOINT, load
+    from mpanet_pl.gallery.exporting import checked_path
     from mpanet_pl.gallery.exporting import export as write
     from mpanet_pl.world import Synthetic
 
+    checked_path(cfg.out, cfg.format, cfg.quantize)
     embedder = load(**{key: cfg[key] for key in OF_A_CHECKPOINT}, device="cpu")
     if cfg.compact is not None:
         from mpanet_pl.gallery.projection import Teaching, projection_of

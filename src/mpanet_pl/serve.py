@@ -26,7 +26,7 @@ def serve(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
     from mpanet_pl.gallery.access import AccessLog
     from mpanet_pl.gallery.engines import Live
     from mpanet_pl.gallery.guard import names_of, rate_of, tokens_of
-    from mpanet_pl.gallery.listening import server_of
+    from mpanet_pl.gallery.listening import check_free, server_of
     from mpanet_pl.gallery.searching import embedder_of
     from mpanet_pl.gallery.serving import create_app
     from mpanet_pl.gallery.store import Gallery
@@ -35,6 +35,7 @@ def serve(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
     tokens = tokens_of(cfg.token_file)
     names, rate = names_of(cfg.host, cfg.hosts, tokens), rate_of(cfg.rate)
     log = AccessLog(cfg.access_log, cfg.access_file)
+    check_free(cfg.host, cfg.port)
     embedder = embedder_of(gallery, ckpt=cfg.ckpt, device=cfg.device, trust=cfg.trust)
 
     def opened(folder: Path) -> AbstractContextManager[Engine]:

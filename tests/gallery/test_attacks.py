@@ -65,6 +65,18 @@ def test_mistakes_are_sentences(
     assert sentence in capsys.readouterr().err
 
 
+def test_a_port_that_is_taken_is_told_before_anything_is_loaded(
+    people: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("mpanet_pl.gallery.searching.embedder_of", None)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert type_in("serve", serve, [f"gallery={people}", f"port={port}"], monkeypatch) == 2
+    told = capsys.readouterr()
+    assert f"Nobody can listen on host=127.0.0.1 port={port}: Address already in use." in told.err
+    assert "rows" not in told.out
+
+
 @contextmanager
 def command(people: Path, *words: str, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     with socket.socket() as free:

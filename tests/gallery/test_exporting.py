@@ -144,6 +144,14 @@ def test_a_network_that_fixes_its_batch_is_a_sentence(embedder: Embedder, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
+def test_a_name_that_does_not_fit_is_told_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.ckpt").write_bytes(b"")
+    assert type_in("export", door, [f"ckpt={tmp_path}/a.ckpt", f"out={tmp_path}/a.txt"], monkeypatch) == 2
+    assert "A file of format=onnx ends in .onnx" in capsys.readouterr().err
+
+
 def test_mistakes_are_sentences(ckpt: Path, embedder: Embedder, tmp_path: Path) -> None:
     for format, name, message in (("onnx", "a.pt2", "ends in .onnx"), ("tf", "a.tf", "format is one of onnx, torch")):
         with pytest.raises(UserError, match=message):

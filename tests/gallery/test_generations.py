@@ -102,6 +102,13 @@ def test_a_damaged_record_is_a_sentence(change: dict, tmp_path: Path) -> None:
         Gallery(tmp_path / "g")
 
 
+def test_a_runs_folder_is_no_gallery(tmp_path: Path) -> None:
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    (tmp_path / "run/record.json").write_text('{"dataset": "synthetic"}')
+    with pytest.raises(UserError, match=r"run is a run, not a gallery: embed ckpt=.*run/checkpoints/last\.ckpt"):
+        Gallery(tmp_path / "run")
+
+
 def test_what_changed_on_the_disk_changes_in_the_gallery(embedder: Embedder, tmp_path: Path) -> None:
     crops, folder = draw_crops(tmp_path / "crops", 9), tmp_path / "g"
     (crops / "2_1010.png").write_bytes(b"not yet")
@@ -117,6 +124,7 @@ def test_what_changed_on_the_disk_changes_in_the_gallery(embedder: Embedder, tmp
     close(after["1_1000.png"], before["2_1040.png"])
     close(after["2_1010.png"], before["1_1030.png"])
     assert after["3_1020.png"] == before["3_1020.png"]
+    assert len(again.notes) == 3, "each is said once"
     notes = " ".join(again.notes)
     assert "1 rows have files that changed or are new; they are embedded anew." in notes
     assert "1 images that could not be read changed; they are tried again." in notes

@@ -74,10 +74,11 @@ class Embedded(NamedTuple):
         speed = f" ({self.images / self.seconds:.0f} images/s)" if self.seconds else ""
         lines = [
             f"{self.images} image{'s' * (self.images != 1)} in {self.seconds:.1f} s{speed}; "
-            f"{100 * self.waited:.0f} % of it the network waited for images.",
-            f"{folder} holds {self.rows} rows of {self.dimension} numbers.",
+            f"{100 * self.waited:.0f} % of it the network waited for images."
+            if self.images
+            else "No image is new or changed."
         ]
-        lines += self.notes
+        lines += [f"{folder} holds {self.rows} rows of {self.dimension} numbers.", *self.notes]
         if self.skipped:
             lines.append(f"{self.skipped} image{'s' * (self.skipped != 1)} could not be read: {folder / SKIPPED}")
         lines.append(str(read_record(folder).get("terms", "")))
@@ -144,7 +145,7 @@ def embed_images(
         gallery = Gallery(folder)
         skipped = len(gallery.skipped())
     waited = work.waited / seconds if work.images else 0.0
-    return Embedded(work.images, len(gallery), gallery.dimension, skipped, seconds, waited, tuple(notes))
+    return Embedded(work.images, len(gallery), gallery.dimension, skipped, seconds, waited, tuple(dict.fromkeys(notes)))
 
 
 def _check_values(dtype: str, batch_size: int, shard_size: int) -> None:

@@ -90,15 +90,9 @@ def export(
     people: a dataset of so many drawn people in a folder, on whom the two are compared.
     quantize: "int8", convolutions in eight bits, whose ranges are those of drawn people; of format onnx alone.
     """
-    path = Path(out).expanduser()
-    if format not in SUFFIXES:
-        raise UserError(f"format is one of {', '.join(SUFFIXES)}, got {format}.")
-    if path.suffix != SUFFIXES[format]:
-        raise UserError(f"A file of format={format} ends in {SUFFIXES[format]}, got {path}.")
+    path = checked_path(out, format, quantize)
     if embedder.device.type != "cpu" or embedder.precision != "float32":
         raise UserError("A graph is made from a float32 network on the CPU.")
-    if quantize is not None and (quantize, format) != (INT8, "onnx"):
-        raise UserError(f"quantize={INT8} is for format=onnx, got quantize={quantize} and format={format}.")
     check_batches(embedder)
     drawn = _drawn(people, embedder, MANY if quantize else FEW)
     told = metadata(embedder)
@@ -110,6 +104,18 @@ def export(
         if quantize:
             return _quantised(embedder, aside, drawn)
     return parity
+
+
+def checked_path(out: str | Path, format: str, quantize: str | None) -> Path:
+    """Where the file goes; what cannot be written is told before anything is computed."""
+    path = Path(out).expanduser()
+    if format not in SUFFIXES:
+        raise UserError(f"format is one of {', '.join(SUFFIXES)}, got {format}.")
+    if path.suffix != SUFFIXES[format]:
+        raise UserError(f"A file of format={format} ends in {SUFFIXES[format]}, got {path}.")
+    if quantize is not None and (quantize, format) != (INT8, "onnx"):
+        raise UserError(f"quantize={INT8} is for format=onnx, got quantize={quantize} and format={format}.")
+    return path
 
 
 def _quantised(embedder: Embedder, path: Path, people: Drawn) -> Loss:
@@ -145,13 +151,11 @@ def _quantised(embedder: Embedder, path: Path, people: Drawn) -> Loss:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """The quantiser warns that a graph could have been prepared, which this one's exporter has done."""
-    root = logging.getLogger()
-    before = root.level
-    root.setLevel(logging.ERROR)
+    logging.disable(logging.WARNING)
     try:
         yield
     finally:
-        root.setLevel(before)
+        logging.disable(logging.NOTSET)
 
 
 def _drawn(people: Draw, embedder: Embedder, identities: int) -> Drawn:

@@ -170,22 +170,22 @@ class Uploads:
 
     @asynccontextmanager
     async def body(self, request: Request) -> AsyncIterator[bytes]:
-        content, size = bytearray(), 0  # one block, which goes back to the system
+        content = bytearray()  # one block, which goes back to the system
         try:
             try:
                 async with asyncio.timeout(self.seconds):
                     async for chunk in request.stream():
-                        if size + len(chunk) > MOST_BYTES:  # whatever its Content-Length says
+                        if len(content) + len(chunk) > MOST_BYTES:  # whatever its Content-Length says
                             raise HTTPException(413, f"An upload has at most {MOST_BYTES // 10**6} MB.")
                         if self.held + len(chunk) > self.most:
                             raise HTTPException(503, "Too many uploads at once: try again.", {"retry-after": "5"})
-                        self.held, size = self.held + len(chunk), size + len(chunk)
+                        self.held += len(chunk)
                         content += chunk
             except TimeoutError:
                 raise HTTPException(408, f"An upload takes at most {self.seconds:.0f} s.") from None
             yield bytes(content)
         finally:
-            self.held -= size
+            self.held -= len(content)
 
 
 def guarded(app: FastAPI, *, tokens: Mapping[str, str], names: Sequence[str], rate: RateLimitItem | None) -> None:

@@ -22,7 +22,7 @@ from mpanet_pl.gallery.embedder import Embedder
 from mpanet_pl.gallery.engines import Live
 from mpanet_pl.gallery.guard import Uploads, client_of
 from mpanet_pl.gallery.known import limit_of
-from mpanet_pl.gallery.replies import Answer, Browsed, Found, Generation, Result, Results, Row
+from mpanet_pl.gallery.replies import Answer, Browsed, Found, Result, Results, Row
 from mpanet_pl.gallery.searching import Filter
 from mpanet_pl.gallery.shards import GalleryChanged
 from mpanet_pl.gallery.store import COLUMNS, Gallery
@@ -73,9 +73,8 @@ class Handler:
     async def query(self, request: Request, id: str | None, image: bytes | None, infrared: bool | None) -> Question:
         if (id is None) == (not image):
             raise UserError("Give an image as the request's body, or the id of a row, and not both.")
-        if id is not None:
-            return Question(id, None, id)
-        assert image
+        if id is not None or not image:
+            return Question(str(id), None, str(id))
         if self.embedder.two_stream and infrared is None:
             raise UserError("This network has a stream of each modality: say infrared=true or infrared=false.")
         height, width = self.embedder.height, self.embedder.width
@@ -86,13 +85,13 @@ class Handler:
         gallery, (result,) = await self._answered(request, [query], k, only, thumbnails)
         if result.error is not None:
             raise UserError(result.error)
-        return Found(answers=result.answers, **_of(gallery))
+        return Found(answers=result.answers, **generation_of(gallery))
 
     async def results(
         self, request: Request, queries: Sequence[Question | UserError], k: int, only: Filter, thumbnails: bool
     ) -> Results:
         gallery, results = await self._answered(request, queries, k, only, thumbnails)
-        return Results(results=results, **_of(gallery))
+        return Results(results=results, **generation_of(gallery))
 
     async def browsed(self, request: Request, only: Filter, offset: int, k: int, thumbnails: bool) -> Browsed:
         for _ in range(ATTEMPTS):
@@ -101,9 +100,9 @@ class Handler:
                 matching, rows = await asyncio.to_thread(_some, gallery, only, offset, k)
                 if thumbnails:
                     await self._picture(request, gallery, rows)
-                if await asyncio.to_thread(lambda: gallery.current):  # noqa: B023 - called at once
+                if await _is_current(gallery):
                     self._log(request, "browse", gallery, [], only, rows)
-                    return Browsed(matching=matching, answers=[Row(**row) for row in rows], **_of(gallery))
+                    return Browsed(matching=matching, answers=[Row(**row) for row in rows], **generation_of(gallery))
             except GalleryChanged:
                 continue
         raise RunStopped(CHANGING)
@@ -116,7 +115,7 @@ class Handler:
         if rows >= 0:
             arguments = (str(gallery.root), id, PICTURE)
             made = await self.decoder.run(client_of(request.scope), thumbnail_below, *arguments)
-        if made is None or not await asyncio.to_thread(lambda: gallery.current):
+        if made is None or not await _is_current(gallery):
             raise HTTPException(404, "The gallery has no picture of that name below its root.")
         self._log(request, "picture", gallery, [], Filter(), [{"path": id}])
         return made
@@ -134,7 +133,7 @@ class Handler:
             if thumbnails:
                 await self._picture(request, gallery, rows)
             one = all(outcome.gallery.generation == gallery.generation for outcome in answered)
-            if one and await asyncio.to_thread(lambda: gallery.current):  # noqa: B023 - called at once
+            if one and await _is_current(gallery):
                 names = [query.name for query in queries if isinstance(query, Question)]
                 self._log(request, "search", gallery, names, only, rows)
                 limit = await asyncio.to_thread(self.limit, gallery)
@@ -187,9 +186,12 @@ def _result(outcome: Answered | BaseException, limit: float | None) -> Result:
     )
 
 
-def _of(gallery: Gallery) -> dict[str, Any]:
-    told = Generation(generation=gallery.generation, rows=len(gallery), unfinished=gallery.unfinished)
-    return told.model_dump()
+async def _is_current(gallery: Gallery) -> bool:
+    return await asyncio.to_thread(lambda: gallery.current)
+
+
+def generation_of(gallery: Gallery) -> dict[str, Any]:
+    return {"generation": gallery.generation, "rows": len(gallery), "unfinished": gallery.unfinished}
 
 
 def _some(gallery: Gallery, only: Filter, offset: int, k: int) -> tuple[int, list[dict[str, Any]]]:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import multiprocessing
 import os
+import socket
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +19,8 @@ import h11
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from mpanet_pl.errors import UserError
 
 HEADER_SECONDS = 10.0  # to send a request's headers
 END_SECONDS = 2  # to finish what is being answered
@@ -90,6 +93,16 @@ def _end() -> None:
     for child in multiprocessing.active_children():
         child.kill()
     os._exit(1)
+
+
+def check_free(host: str, port: int) -> None:
+    """That this port can be listened on, before anything is loaded."""
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            pass
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error
+        raise UserError(f"Nobody can listen on host={host} port={port}: {reason}.") from error
 
 
 def server_of(

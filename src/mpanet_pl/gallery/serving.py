@@ -29,7 +29,7 @@ from mpanet_pl.gallery.bounded_images import LONGEST
 from mpanet_pl.gallery.embedder import Embedder
 from mpanet_pl.gallery.engines import Live
 from mpanet_pl.gallery.guard import LOOPBACK, MOST_BYTES, guarded, refusal
-from mpanet_pl.gallery.handling import Handler, Question
+from mpanet_pl.gallery.handling import Handler, Question, generation_of
 from mpanet_pl.gallery.known import AUTO, said
 from mpanet_pl.gallery.replies import (
     MOST_ANSWERS,
@@ -229,9 +229,7 @@ def _about(handler: Handler) -> About:
     columns, limit = gallery.columns("camera", "modality", "time"), handler.limit(gallery)
     times = pc.min_max(columns["time"]).as_py()
     return About(
-        generation=gallery.generation,
-        rows=len(gallery),
-        unfinished=gallery.unfinished,
+        **generation_of(gallery),
         cameras=_values(columns["camera"]),
         modalities=_values(columns["modality"]),
         first=times["min"],

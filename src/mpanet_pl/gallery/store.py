@@ -177,6 +177,8 @@ def gallery_projection(folder: Path) -> Projection | None:
 
 
 def read_record(folder: str | Path) -> dict[str, Any]:
+    if Path(folder, "checkpoints").is_dir():  # a run has a record.json, too
+        raise UserError(f"{folder} is a run, not a gallery: embed ckpt={folder}/checkpoints/last.ckpt makes one.")
     try:
         record = json.loads((Path(folder) / RECORD).read_text(encoding="utf-8"))
         if not isinstance(record, dict) or not record.keys() >= {*SAME, "root", "trained_on"}:
