@@ -13,10 +13,10 @@ from torchmetrics import Metric
 
 from mpanet_pl.data.catalogue import Catalogue
 from mpanet_pl.errors import UserError
+from mpanet_pl.evaluation.among import Among
 from mpanet_pl.evaluation.outcomes import NAMES
-from mpanet_pl.evaluation.retrieval import any_match
 from mpanet_pl.evaluation.scoring import Scores, check_embeddings, check_matches, evaluate
-from mpanet_pl.interfaces import Reranker, RetrievalProtocol, Search
+from mpanet_pl.interfaces import Reranker, RetrievalProtocol
 
 
 class ReIDMetric(Metric):
@@ -120,7 +120,9 @@ class ReIDMetric(Metric):
         if not partial:
             return self._evaluate(self._in_order(), self.protocol)
         seen = self._seen()
-        among = Among(seen, self.protocol, self.catalogue)
+        searches = self.protocol.searches(self.catalogue)
+        draw = f"of which {int(seen.sum())} of {len(seen)} test images were seen"
+        among = Among(self.protocol, self.catalogue, searches, asked=seen, kept=seen, draw=draw)
         return self._evaluate(self._filled(seen), among) if among.found else {}
 
     def _evaluate(self, embeddings: Tensor, protocol: RetrievalProtocol) -> dict[str, Scores]:
@@ -192,32 +194,6 @@ class ReIDScore(ReIDMetric):
     def compute(self, partial: bool = False) -> Tensor:  # type: ignore[override]
         """Percent; NaN where none of the images that were seen has a true match."""
         return super().compute(partial).get(self.name, torch.tensor(nan, device=self.device))
-
-
-class Among(RetrievalProtocol):
-    """A protocol among the images that were seen; `found` is what can be searched."""
-
-    def __init__(self, seen: Tensor, protocol: RetrievalProtocol, catalogue: Catalogue) -> None:
-        """`seen` (N,) bool of the catalogue's images."""
-        self.protocol, self.version = protocol, protocol.version
-        self.cmc, self.similarity = protocol.cmc, protocol.similarity
-        self.draw = f"{protocol.draw}, of which {int(seen.sum())} of {len(seen)} test images were seen"
-        self.found: list[Search] = []
-        for search in protocol.searches(catalogue):
-            queries = search.queries[seen[search.queries]]
-            galleries = {}
-            for setting, trials in search.galleries.items():
-                seen_trials = [images[seen[images]] for images in trials]
-                if any_matches := [images for images in seen_trials if any_match(catalogue, self, queries, images)]:
-                    galleries[setting] = any_matches
-            if galleries:
-                self.found.append(Search(queries, galleries, search.measured_by))
-
-    def searches(self, catalogue: Catalogue) -> list[Search]:
-        return self.found
-
-    def ignored(self, queries: Catalogue, gallery: Catalogue) -> Tensor | None:
-        return self.protocol.ignored(queries, gallery)
 
 
 def _as_list(state: Sequence[Tensor] | Tensor) -> Sequence[Tensor]:

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from mpanet_pl.data.catalogue import Catalogue
 from mpanet_pl.errors import UserError
-from mpanet_pl.evaluation.retrieval import any_match
+from mpanet_pl.evaluation.among import Among
 from mpanet_pl.evaluation.scoring import Scores, evaluate
 from mpanet_pl.evaluation.tables import COLUMNS, HEADLINES, Grid, score_values, shown
-from mpanet_pl.interfaces import RetrievalProtocol, Search
+from mpanet_pl.interfaces import RetrievalProtocol
 
 Labels = Mapping[str, Mapping[str, Tensor]]  # kind -> name -> (N,) bool, images of the catalogue; they may overlap
 
@@ -89,39 +89,13 @@ def table(found: Sequence[Slice], *, narrow: bool = False) -> Grid:
     return ["slice", "setting", "people", "queries", *(COLUMNS[name] for name in HEADLINES)], rows
 
 
-class _OfCameras(RetrievalProtocol):
-    """A protocol's searches from one camera to another; `found` holds those where something can be found."""
-
-    def __init__(
-        self, protocol: RetrievalProtocol, catalogue: Catalogue, searches: Sequence[Search], asked: int, kept: int
-    ) -> None:
-        self.protocol, self.version = protocol, protocol.version
-        self.cmc, self.similarity = protocol.cmc, protocol.similarity
-        self.draw = f"{protocol.draw}, from camera {asked} to camera {kept} alone"
-        self.found: list[Search] = []
-        for search in searches:
-            queries = search.queries[catalogue.cameras[search.queries] == asked]
-            galleries = {}
-            for setting, trials in search.galleries.items():
-                kept_trials = [images[catalogue.cameras[images] == kept] for images in trials]
-                if met := [images for images in kept_trials if any_match(catalogue, protocol, queries, images)]:
-                    galleries[setting] = met
-            if galleries:
-                self.found.append(Search(queries, galleries, search.measured_by))
-
-    def searches(self, catalogue: Catalogue) -> list[Search]:
-        return self.found
-
-    def ignored(self, queries: Catalogue, gallery: Catalogue) -> Tensor | None:
-        return self.protocol.ignored(queries, gallery)
-
-
 def _by_cameras(embeddings: Tensor, catalogue: Catalogue, protocol: RetrievalProtocol) -> Iterator[Slice]:
     searches = protocol.searches(catalogue)
     cameras = catalogue.cameras.unique().tolist()
     for asked in cameras:
         for kept in cameras:
-            pair = _OfCameras(protocol, catalogue, searches, asked, kept)
+            sides = {"asked": catalogue.cameras == asked, "kept": catalogue.cameras == kept}
+            pair = Among(protocol, catalogue, searches, **sides, draw=f"from camera {asked} to camera {kept} alone")
             for setting, scores in evaluate(embeddings, catalogue, pair).items() if pair.found else ():
                 yield Slice("camera", f"{asked} → {kept}", setting, scores)
 
