@@ -113,9 +113,12 @@ class MPANetModule(pl.LightningModule):
             raise UserError(f"embedding is one of {', '.join(FIELDS)}, got {field}.")
         self.scored = field
 
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """The loss terms of the batch, together with the batches of the other ranks, and their weighted `total`."""
-        return terms_of(self, batch)[0]
+    def losses(self, batch: Batch | tuple[Any, ...]) -> dict[str, Tensor]:
+        """The loss terms of the batch, together with the batches of the other ranks, and their weighted `total`.
+
+        A plain tuple has `Batch`'s fields in their order. What follows the weights moves by `criterion.follow(epoch)`.
+        """
+        return terms_of(self, batch if hasattr(batch, "images") else Batch(*batch))[0]
 
     def on_fit_start(self) -> None:
         self.criterion.to(at_least_float32(next(self.network.parameters()).dtype))  # under true half precision, too

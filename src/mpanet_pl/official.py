@@ -1,7 +1,8 @@
 """Checkpoints of released code, by method: their keys renamed to this package's, and back.
 
-A released file is a state dict, bare or under `net`, sometimes with every key behind `module.`. It stores neither the
-last stride nor the size of the images. A method's file, `methods/NAME.py`, says what its release calls things:
+A released file is a state dict, bare or under `net`, `state_dict` or `model`, an epoch or scores beside it, sometimes
+with every key behind `module.`. It stores neither the last stride nor the size of the images. A method's file,
+`methods/NAME.py`, says what its release calls things:
 
 - `RELEASED`: pairs (released prefix, our prefix), of which the first that fits counts, either way;
 - `DROPPED`, where there are any: prefixes of weights that the release stores and never uses;
@@ -41,7 +42,7 @@ PREFIXES = [  # MPANet's
     ("visible_classifier_.", "criterion.visible_twin."),
     ("infrared_classifier_.", "criterion.infrared_twin."),
 ]
-NESTED = "net"  # what a release stores its state dict under, beside its scores
+NESTED = ("net", "state_dict", "model")  # what trainers store a state dict under, beside an epoch and scores
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,9 @@ class Release:
     def ours(self, state: Mapping[str, Any]) -> dict[str, Any]:
         bare = {key.removeprefix("module."): value for key, value in _bare(state).items()}
         dropped = (*self.dropped, *self.unused(bare))
-        used = {key: value for key, value in bare.items() if not key.startswith(dropped)}
+        known = tuple(released for released, _ in self.prefixes)
+        weights = {key: value for key, value in bare.items() if isinstance(value, Tensor) or key.startswith(known)}
+        used = {key: value for key, value in weights.items() if not key.startswith(dropped)}
         return {_renamed(key, self.prefixes): value for key, value in used.items()}
 
     def released_name(self, key: str) -> str:
@@ -65,11 +68,17 @@ class Release:
     def names(self, state: Mapping[str, Any]) -> bool:
         """Whether every key of a file is one that the release might write."""
         known = tuple(released for released, _ in self.prefixes) + self.dropped
-        return all(key.removeprefix("module.").startswith(known) for key in _bare(state))
+        return all(
+            key.removeprefix("module.").startswith(known)
+            for key, value in _bare(state).items()
+            if isinstance(value, Tensor)
+        )
 
 
 def from_official(state: Mapping[str, Any], method: str = MPANET) -> dict[str, Any]:
-    """A released state dict under this package's keys; the values are the same objects, unknown keys stay as they are.
+    """A released state dict under this package's keys; the values are the same objects.
+
+    Tensors under unknown keys stay as they are; anything else under such a key, like an epoch, is left out.
 
     Examples:
         >>> from_official({"module.backbone.conv1.weight": 1, "visible_classifier_.weight": 2})
@@ -112,8 +121,7 @@ def _renamed(key: str, prefixes: Sequence[tuple[str, str]]) -> str:
 
 
 def _bare(state: Mapping[str, Any]) -> Mapping[str, Any]:
-    nested = state.get(NESTED)
-    return nested if isinstance(nested, Mapping) else state
+    return next((state[name] for name in NESTED if isinstance(state.get(name), Mapping)), state)
 
 
 def is_official(state: Mapping[str, object]) -> bool:

@@ -101,6 +101,11 @@ def everyone(module: Any, batch: Batch) -> tuple[Embedding, Tensor, Tensor]:
             f"{type(module.network).__name__} gives {rows} rows for {len(batch.images)} images where "
             f"{type(module.criterion).__name__} expects {expected}: let its `branches` say how many each image has."
         )
+    if (width := seen.embedding.shape[1]) != module.network.dimension:
+        raise UserError(
+            f"{type(module.network).__name__} gives {width} numbers a row, its `dimension` is "
+            f"{module.network.dimension}: losses are of a network in training (module.train())."
+        )
     everyones = (_by_branch(gather(of), len(of), _branches(module) if len(of) == rows else 1) for of in seen)
     return type(seen)(*everyones), _labels(module, batch.identities), _labels(module, batch.infrared)
 

@@ -9,17 +9,20 @@ import pytest
 import torch
 from commands import compose
 from golden.methods import recipe_methods as recipe
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
+from mpanet_pl.data import Batch
 from mpanet_pl.errors import UserError
 from mpanet_pl.interfaces import Embedding
 from mpanet_pl.methods.agw import AGW, AGWLoss, NonLocal, generalised_mean, weighted_triplet
 from mpanet_pl.methods.caj import CAJ, CAJLoss, adaptive_triplet, divergence
 from mpanet_pl.methods.deen import DEEN, DEENLoss, centre_pairs
+from mpanet_pl.methods.saai import SAAILoss
 from mpanet_pl.methods.triplet import triplet
 from mpanet_pl.module import MPANetModule
-from mpanet_pl.official import module_from_official, to_official
+from mpanet_pl.official import from_official, module_from_official, to_official
 from mpanet_pl.optim import Span, build_schedule
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "methods"
@@ -200,15 +203,15 @@ def test_an_identity_of_one_modality_has_no_pairs_and_no_partner() -> None:
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: AGW(**SMALL, pooling="max"), "pooling is mean or gem, got max"),
-        (lambda: DEEN(**SMALL, stages=2), "stages is 3 or 4, got 2"),
+        (lambda: AGW(**SMALL, pooling="max"), "pooling must be mean or gem, got 'max'"),
+        (lambda: DEEN(**SMALL, stages=2), "stages must be 3 or 4, got 2"),
         (
             lambda: AGWLoss(8, 3, weighted_triplet=-1.0),
             "weighted_triplet must be at least 0, got -1",
         ),
         (lambda: AGWLoss(8, 3, identity=0, weighted_triplet=0), "every loss weight is 0"),
         (lambda: CAJLoss(8, 3, alpha=-1.0), "alpha must be at least 0, got -1"),
-        (lambda: DEENLoss(8, 3, pairs=-1.0), "pairs_1 must be at least 0, got -1"),
+        (lambda: DEENLoss(8, 3, pairs=-1.0), "pairs must be at least 0, got -1"),
     ],
 )
 def test_what_is_wrong_is_said(make: Any, sentence: str) -> None:
@@ -262,3 +265,41 @@ def test_by_one_recipe_methods_differ_in_network_and_losses_alone() -> None:
     usual = composed("mpanet")
     for method in ("agw", "caj", "deen", "saai"):
         assert composed(method) == usual, method
+
+
+@pytest.mark.parametrize("wrapper", ["net", "state_dict", "model", None])
+def test_a_state_dict_is_found_among_what_a_trainer_stores(wrapper: str | None) -> None:
+    """Half as precise as the module, behind `module.`, an epoch beside it; strictly loaded."""
+    cfg = compose("train", ["method=agw", "data_dir=/none", "model.network.trunk=resnet18_thin"])
+    module = instantiate(cfg.model, num_identities=3).double()
+    weights = {f"module.{key}": value.float() for key, value in to_official(module.state_dict(), "agw").items()}
+    state = {"epoch": 3, "cmc": [0.5], **({wrapper: weights} if wrapper else weights)}
+    instantiate(cfg.model, num_identities=3).double().load_state_dict(from_official(state, method="agw"))
+    odd = from_official(state | {"left.over": torch.zeros(1)}, method="agw")
+    assert ("left.over" in odd) == (wrapper is None), "a tensor is never dropped in silence"
+
+
+def test_losses_are_of_a_network_in_training() -> None:
+    settings = {"_target_": "mpanet_pl.methods.deen.DEEN", **SMALL}
+    criterion = {"_target_": "mpanet_pl.methods.deen.DEENLoss"}
+    module = MPANetModule(2, network=settings, criterion=criterion, optimizer={}, schedule=None).double()
+    images, identities, infrared = batch()
+    fields = (images, identities, identities, infrared, identities)  # a plain tuple
+    module.network.dropout.p = 0.0
+    assert module.losses(fields)["total"].item() == pytest.approx(module.losses(Batch(*fields))["total"].item())
+    with pytest.raises(UserError, match=r"DEEN gives 768 numbers a row, its `dimension` is 128: .*module.train\(\)"):
+        module.eval().losses(fields)
+
+
+def test_saais_maps_kept_apart_by_products() -> None:
+    """The release's other choice, whose weight counts once."""
+    maps = torch.rand(2, 3, 4, 2, dtype=torch.float64)
+    pairs = [(image[one] * image[other]).sum() for image in maps for one in range(3) for other in range(one)]
+    expected = (sum(pairs) / len(pairs) + 1 - maps.mean()).item()
+    criterion = SAAILoss(4, 2, diversity=0.3, diversity_by="product").double()
+    seen = Embedding(maps, torch.randn(2, 4).double(), torch.randn(2, 4).double())
+    terms = criterion(seen, torch.tensor([0, 1]), torch.tensor([False, True]))
+    assert terms["diversity"].item() == pytest.approx(expected)
+    rest = sum(criterion.weights[name] * term.item() for name, term in terms.items() if name in criterion.weights)
+    assert terms["total"].item() == pytest.approx(rest)
+    assert criterion.weights["diversity"] == 0.3

@@ -195,9 +195,9 @@ def test_what_it_needs_is_said() -> None:
         network(torch.zeros(2, 3, 48, 32))
     with pytest.raises(UserError, match=r"each of \(3, 2\) positions, and images of this size have \(4, 2\)"):
         network(torch.zeros(2, 3, 64, 32), torch.tensor([True, False]))
-    with pytest.raises(UserError, match="patterns are at least 1, got 0"):
+    with pytest.raises(UserError, match="patterns must be at least 1, got 0"):
         SAAI(height=48, width=32, trunk="resnet18_thin", pretrained=False, patterns=0)
-    with pytest.raises(UserError, match="mean_rate is between 0 and 1, got 2"):
+    with pytest.raises(UserError, match="mean_rate must be between 0 and 1, got 2"):
         SAAILoss(4, 3, mean_rate=2)
     with pytest.raises(UserError, match="slack must be at least 0, got -1"):
         SAAILoss(4, 3, slack=-1)

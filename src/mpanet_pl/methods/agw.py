@@ -4,9 +4,9 @@ Two stems and a shared trunk with non-local blocks, generalised-mean pooling, a 
 regularised triplet.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from mpanet_pl.errors import UserError
 from mpanet_pl.interfaces import Embedding
 from mpanet_pl.losses.functional import distances, distinct
-from mpanet_pl.losses.terms import Terms, check_amounts, top_choice
+from mpanet_pl.losses.terms import Extra, Terms, top_choice
 from mpanet_pl.methods.triplet import triplet
 from mpanet_pl.network.architecture import resnet_of
 from mpanet_pl.network.stages import STAGES
-from mpanet_pl.network.trunk import STEM
+from mpanet_pl.network.trunk import STEM, Trunk
 from mpanet_pl.system.precision import precise
+from mpanet_pl.system.ranges import Count, Place, Weight, checked
 from mpanet_pl.trunks.two_streams import TwoStreams
 
 LOOKING = {"layer2": 2, "layer3": 3}  # stage -> how many of its last blocks a non-local block follows
@@ -61,6 +62,7 @@ def architecture(ours: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
+@checked
 class AGW(nn.Module):
     """In training descriptors and embeddings as the losses see them; in evaluation both have unit length."""
 
@@ -70,44 +72,45 @@ class AGW(nn.Module):
         self,
         *,
         trunk: str = "resnet50",
-        pretrained: bool | str | Path = True,
-        last_stride: int = 1,
+        pretrained: bool | Place | Path = True,
+        last_stride: Count = 1,
         non_local: bool = True,
-        pooling: str = "gem",
+        pooling: Literal["mean", "gem"] = "gem",
     ) -> None:
         super().__init__()
-        if pooling not in ("mean", "gem"):
-            raise UserError(f"pooling is mean or gem, got {pooling}")
         self.trunk = TwoStreams(trunk, pretrained=pretrained, last_stride=last_stride)
         self.pooling = generalised_mean if pooling == "gem" else mean
-        self.non_local = nn.ModuleDict(self._blocks() if non_local else {})
+        self.non_local = looking(self.trunk, NonLocal) if non_local else nn.ModuleDict()
         self.dimension = self.trunk.channels
         self.neck = neck(self.dimension)
-
-    def _blocks(self) -> dict[str, nn.ModuleList]:
-        return {
-            stage: nn.ModuleList(
-                NonLocal(self.trunk.channels_after(stage)) for _ in getattr(self.trunk, stage)[-count:]
-            )
-            for stage, count in LOOKING.items()
-        }
 
     def forward(self, images: Tensor, infrared: Tensor | None = None) -> Embedding:
         features = self.trunk.through([STEM], images, infrared)
         for stage in STAGES:
-            features = self._through(stage, features)  # (B, C, h, w)
+            features = through(self.trunk, stage, self.non_local, features)  # (B, C, h, w)
         descriptor = self.pooling(precise(features))  # (B, C)
         embedding = self.neck(descriptor)
         if not self.training:
             descriptor, embedding = F.normalize(descriptor), F.normalize(embedding)
         return Embedding(features[:, :0], descriptor, embedding)
 
-    def _through(self, stage: str, features: Tensor) -> Tensor:
-        blocks = getattr(self.trunk, stage)
-        looking: list[nn.Module] = [*self.non_local[stage].children()] if stage in self.non_local else []
-        for block, after in zip(blocks, [nn.Identity()] * (len(blocks) - len(looking)) + looking, strict=True):
-            features = after(block(features))
-        return features
+
+def looking(trunk: Trunk, block: Callable[[int], nn.Module]) -> nn.ModuleDict:
+    """A block of so many channels for each of the last blocks of the stages of `LOOKING`."""
+    counts = {stage: len(getattr(trunk, stage)[-count:]) for stage, count in LOOKING.items()}
+    return nn.ModuleDict(
+        {stage: nn.ModuleList(block(trunk.channels_after(stage)) for _ in range(n)) for stage, n in counts.items()}
+    )
+
+
+def through(trunk: Trunk, stage: str, after: nn.ModuleDict, features: Tensor, *more: Any) -> Tensor:
+    """Through a stage, whose last blocks are followed by those that `after` has: they get (features, *more)."""
+    blocks, looks = getattr(trunk, stage), [*after[stage].children()] if stage in after else []
+    for place, block in enumerate(blocks, start=len(looks) - len(blocks)):
+        features = block(features)
+        if place >= 0:
+            features = looks[place](features, *more)
+    return features
 
 
 class NonLocal(nn.Module):
@@ -127,18 +130,13 @@ class NonLocal(nn.Module):
 
 
 class Classified(Terms):
-    """Weighted terms, `identity` among them: the cross-entropy of a classifier without bias, behind the neck."""
+    """Weighted terms. `identity`, the cross-entropy of a classifier behind the neck, and `triplet` are the base's."""
 
     def __init__(
-        self,
-        dimension: int,
-        num_identities: int,
-        weights: Mapping[str, float],
-        extra: Mapping[str, Mapping[str, Any]] | None,
+        self, dimension: int, num_identities: int, extra: Extra | None, triplet_margin: float, **weights: float
     ) -> None:
         super().__init__(dimension, num_identities, extra)
-        check_amounts(weights)
-        self.weights = dict(weights)
+        self.weights, self.triplet_margin = dict(weights), triplet_margin
         self.classifies = bool(weights["identity"])
         if self.classifies:
             self.classifier = nn.Linear(dimension, num_identities, bias=False)
@@ -147,10 +145,24 @@ class Classified(Terms):
         if not any(self.weights.values()):
             raise UserError("every loss weight is 0: there is nothing to learn from")
 
+    def own_terms(self, seen: Embedding, identities: Tensor, infrared: Tensor) -> dict[str, Tensor]:
+        terms = {}
+        if self.weights["identity"]:
+            logits = self.classifier(seen.embedding)
+            terms = {"identity": F.cross_entropy(logits, identities), **self.of_logits(logits, identities, infrared)}
+        if self.weights["triplet"]:
+            terms["triplet"] = triplet(seen.descriptor, identities, self.triplet_margin)
+        return terms
+
+    def of_logits(self, logits: Tensor, identities: Tensor, infrared: Tensor) -> dict[str, Tensor]:
+        """Further terms of the classifier's logits (N, num_identities)."""
+        return {}
+
     def accuracy(self, embedding: Tensor, identities: Tensor) -> Tensor | None:
         return top_choice(self.classifier, embedding, identities) if self.weights["identity"] else None
 
 
+@checked
 class AGWLoss(Classified):
     """Cross-entropy and the weighted regularised triplet; `triplet` weighs the batch-hard one of its baseline.
 
@@ -163,27 +175,21 @@ class AGWLoss(Classified):
     def __init__(
         self,
         dimension: int,
-        num_identities: int,
+        num_identities: Count,
         *,
-        identity: float = 1.0,
-        weighted_triplet: float = 1.0,
-        triplet: float = 0.0,
-        triplet_margin: float = 0.3,
-        extra: Mapping[str, Mapping[str, Any]] | None = None,
+        identity: Weight = 1.0,
+        weighted_triplet: Weight = 1.0,
+        triplet: Weight = 0.0,
+        triplet_margin: Weight = 0.3,
+        extra: Extra | None = None,
     ) -> None:
         weights = {"identity": identity, "weighted_triplet": weighted_triplet, "triplet": triplet}
-        super().__init__(dimension, num_identities, weights, extra)
-        check_amounts({"triplet_margin": triplet_margin})
-        self.triplet_margin = triplet_margin
+        super().__init__(dimension, num_identities, extra, triplet_margin, **weights)
 
     def own_terms(self, seen: Embedding, identities: Tensor, infrared: Tensor) -> dict[str, Tensor]:
-        terms = {}
-        if self.weights["identity"]:
-            terms["identity"] = F.cross_entropy(self.classifier(seen.embedding), identities)
+        terms = super().own_terms(seen, identities, infrared)
         if self.weights["weighted_triplet"]:
             terms["weighted_triplet"] = weighted_triplet(seen.descriptor, identities)
-        if self.weights["triplet"]:
-            terms["triplet"] = triplet(seen.descriptor, identities, self.triplet_margin)
         return terms
 
 

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from mpanet_pl.interfaces import Embedding
 from mpanet_pl.losses.functional import distinct
-from mpanet_pl.losses.terms import check_amounts
+from mpanet_pl.losses.terms import Extra
 from mpanet_pl.methods import agw
 from mpanet_pl.methods.agw import AGW, Classified, softplus, weighted_distances
 from mpanet_pl.methods.agw import DROPPED as DROPPED
 from mpanet_pl.methods.agw import RELEASED as RELEASED
-from mpanet_pl.methods.triplet import triplet
+from mpanet_pl.system.ranges import Count, Weight, checked
 
 LARGEST_SQUARE = 88.0  # above, the release's float32 exponential overflows; the gradient is 0 there
 TEMPERATURE = 3.0
@@ -43,6 +43,7 @@ class CAJ(AGW):
         return Embedding(seen.maps, *(F.normalize((one + other) / 2) for one, other in both))
 
 
+@checked
 class CAJLoss(Classified):
     """Cross-entropy and the adaptive triplet of all rows; `kl` weighs a term that is logged at weight 0, too.
 
@@ -52,36 +53,32 @@ class CAJLoss(Classified):
     def __init__(
         self,
         dimension: int,
-        num_identities: int,
+        num_identities: Count,
         *,
-        identity: float = 1.0,
-        adaptive_triplet: float = 1.0,
-        alpha: float = 1.0,
-        gamma: float = 1.0,
+        identity: Weight = 1.0,
+        adaptive_triplet: Weight = 1.0,
+        alpha: Weight = 1.0,
+        gamma: Weight = 1.0,
         square: bool = True,
-        triplet: float = 0.0,
-        triplet_margin: float = 0.3,
-        kl: float = 0.0,
-        extra: Mapping[str, Mapping[str, Any]] | None = None,
+        triplet: Weight = 0.0,
+        triplet_margin: Weight = 0.3,
+        kl: Weight = 0.0,
+        extra: Extra | None = None,
     ) -> None:
         weights = {"identity": identity, "adaptive_triplet": adaptive_triplet, "triplet": triplet, "kl": kl}
-        super().__init__(dimension, num_identities, weights, extra)
-        check_amounts({"alpha": alpha, "gamma": gamma, "triplet_margin": triplet_margin})
-        self.alpha, self.gamma, self.square, self.triplet_margin = alpha, gamma, square, triplet_margin
+        super().__init__(dimension, num_identities, extra, triplet_margin, **weights)
+        self.alpha, self.gamma, self.square = alpha, gamma, square
 
     def own_terms(self, seen: Embedding, identities: Tensor, infrared: Tensor) -> dict[str, Tensor]:
-        terms = {}
-        if self.weights["identity"]:
-            logits = self.classifier(seen.embedding)
-            terms["identity"] = F.cross_entropy(logits, identities)
-            terms["kl"] = divergence(logits if self.weights["kl"] else logits.detach(), identities, infrared)
+        terms = super().own_terms(seen, identities, infrared)
         if self.weights["adaptive_triplet"]:
             terms["adaptive_triplet"] = adaptive_triplet(
                 seen.descriptor, identities, alpha=self.alpha, gamma=self.gamma, square=self.square
             )
-        if self.weights["triplet"]:
-            terms["triplet"] = triplet(seen.descriptor, identities, self.triplet_margin)
         return terms
+
+    def of_logits(self, logits: Tensor, identities: Tensor, infrared: Tensor) -> dict[str, Tensor]:
+        return {"kl": divergence(logits if self.weights["kl"] else logits.detach(), identities, infrared)}
 
 
 def adaptive_triplet(

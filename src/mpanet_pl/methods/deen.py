@@ -6,7 +6,7 @@ stage a diverse embedding expansion (DEE) that triples the rows of the batch.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from mpanet_pl.errors import UserError
 from mpanet_pl.interfaces import Embedding
 from mpanet_pl.losses.functional import SMALLEST_SQUARE, distances, distinct, mean_where
-from mpanet_pl.losses.terms import check_amounts
+from mpanet_pl.losses.terms import Extra
 from mpanet_pl.methods.agw import DROPPED as DROPPED
 from mpanet_pl.methods.agw import HEAD_KEYS, STEM_KEYS, TRUNK_KEYS, Classified, neck, silent
-from mpanet_pl.methods.triplet import triplet
 from mpanet_pl.network.architecture import resnet_of
 from mpanet_pl.network.stages import STAGES
 from mpanet_pl.network.trunk import STEM
 from mpanet_pl.system.precision import precise
+from mpanet_pl.system.ranges import Count, Place, Weight, checked
 from mpanet_pl.trunks.two_streams import TwoStreams
 
 BRANCHES = 3
@@ -52,6 +52,7 @@ def architecture(ours: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
+@checked
 class DEEN(nn.Module):
     """In training three rows an image, branch by branch; in evaluation one vector, six times as wide.
 
@@ -67,13 +68,11 @@ class DEEN(nn.Module):
         self,
         *,
         trunk: str = "resnet50",
-        pretrained: bool | str | Path = True,
-        last_stride: int = 1,
-        stages: int = 4,
+        pretrained: bool | Place | Path = True,
+        last_stride: Count = 1,
+        stages: Literal[3, 4] = 4,
     ) -> None:
         super().__init__()
-        if stages not in (3, 4):
-            raise UserError(f"stages is 3 or 4, got {stages}")
         self.trunk = TwoStreams(trunk, pretrained=pretrained, last_stride=last_stride)
         *self.before, self.last = STAGES[:stages]
         for stage in STAGES[stages:]:
@@ -179,34 +178,29 @@ class Branch(nn.Module):
         return self.widen(torch.stack([layer(features) for layer in self.narrow]).mean(0).relu())
 
 
+@checked
 class DEENLoss(Classified):
     """Cross-entropy and batch-hard triplet of all rows, centre-guided pairs and orthogonality of the branches."""
 
     def __init__(
         self,
         dimension: int,
-        num_identities: int,
+        num_identities: Count,
         *,
-        identity: float = 1.0,
-        triplet: float = 1.0,
-        triplet_margin: float = 0.3,
-        pairs: float = 0.8,
-        orthogonality: float = 0.01,
-        extra: Mapping[str, Mapping[str, Any]] | None = None,
+        identity: Weight = 1.0,
+        triplet: Weight = 1.0,
+        triplet_margin: Weight = 0.3,
+        pairs: Weight = 0.8,
+        orthogonality: Weight = 0.01,
+        extra: Extra | None = None,
     ) -> None:
         weights = {"identity": identity, "triplet": triplet, "orthogonality": orthogonality}
         weights |= {f"pairs_{branch}": pairs for branch in range(1, BRANCHES)}
-        super().__init__(dimension, num_identities, weights, extra)
-        check_amounts({"triplet_margin": triplet_margin})
-        self.triplet_margin = triplet_margin
+        super().__init__(dimension, num_identities, extra, triplet_margin, **weights)
 
     def own_terms(self, seen: Embedding, identities: Tensor, infrared: Tensor) -> dict[str, Tensor]:
-        weights, terms = self.weights, {}
+        weights, terms = self.weights, super().own_terms(seen, identities, infrared)
         original, *branches = seen.descriptor.chunk(BRANCHES)
-        if weights["identity"]:
-            terms["identity"] = F.cross_entropy(self.classifier(seen.embedding), identities)
-        if weights["triplet"]:
-            terms["triplet"] = triplet(seen.descriptor, identities, self.triplet_margin)
         rows = identities[: len(original)], infrared[: len(original)]
         for number, branch in enumerate(branches, 1):
             if weights[f"pairs_{number}"]:

@@ -15,17 +15,17 @@ from torch import Tensor, nn
 
 from mpanet_pl.errors import UserError
 from mpanet_pl.losses.functional import mean_where
-from mpanet_pl.losses.terms import Terms, top_choice
+from mpanet_pl.losses.terms import Extra, Terms, top_choice
+from mpanet_pl.methods.agw import LOOKING, POWER, SMALLEST_MEAN, looking, through
 from mpanet_pl.network.architecture import resnet_of
 from mpanet_pl.network.mpanet import neck
 from mpanet_pl.network.stages import STAGES
 from mpanet_pl.network.trunk import STEM, Trunk
 from mpanet_pl.system.precision import precise
+from mpanet_pl.system.ranges import Count, Place, checked
 
 VIEWS = ("hw", "tw", "th")  # which two of a tracklet's three axes the losses compare masks over
 HEADS = 2
-LOOKING = {"layer2": 2, "layer3": 3}  # stage -> how many of its last blocks a non-local block follows
-POWER, SMALLEST_MEAN = 3, 1e-12
 RELEASED = [
     *((f"NL_{stage[-1]}.", f"network.trunk.non_local.{stage}.") for stage in LOOKING),
     ("backbone.", "network.trunk."),
@@ -51,12 +51,13 @@ class TrackletEmbedding(NamedTuple):
     place: Tensor  # (B·T, T), 1 at the frame's own number
 
 
+@checked
 class M3ReID(nn.Module):
     """Frames (B·T, 3, H, W) to rows of `dimension` = 6 · channels, by masks that nothing of the modality goes into."""
 
     asks = ("frames",)
 
-    def __init__(self, *, trunk: str = "resnet50", pretrained: bool | str = True, last_stride: int = 2) -> None:
+    def __init__(self, *, trunk: str = "resnet50", pretrained: bool | Place = True, last_stride: Count = 2) -> None:
         super().__init__()
         self.trunk = TrackletTrunk(trunk, pretrained=pretrained, last_stride=last_stride)
         self.views = nn.ModuleDict({view: nn.Conv2d(self.trunk.channels, HEADS, 1) for view in VIEWS})
@@ -79,30 +80,14 @@ class TrackletTrunk(Trunk):
 
     def __init__(self, name: str, **keywords: Any) -> None:
         super().__init__(name, **keywords)
-        blocks = {stage: getattr(self, stage)[-count:] for stage, count in LOOKING.items()}
-        self.non_local = nn.ModuleDict(
-            {
-                stage: nn.ModuleList(NonLocal(self.channels_after(stage)) for _ in those)
-                for stage, those in blocks.items()
-            }
-        )
-
-    def _looking(self, stage: str) -> list[nn.Module]:
-        """The non-local blocks after the last blocks of a stage."""
-        return [*self.non_local[stage].children()] if stage in self.non_local else []
+        self.non_local = looking(self, NonLocal)
 
     def of_tracklets(self, images: Tensor, frames: int) -> Tensor:
         if len(images) % frames:
             raise UserError(f"{len(images)} images are no whole number of tracklets of {frames} frames.")
         features = self.through((STEM,), images)
         for stage in STAGES:
-            blocks, looking = getattr(self, stage), self._looking(stage)
-            for number, block in enumerate(blocks, start=len(looking) - len(blocks)):
-                features = block(features)
-                if number >= 0:
-                    features = looking[number](features, frames)
-            if stage in self.alleviation:
-                features = self.alleviation[stage](features)
+            features = through(self, stage, self.non_local, features, frames)
         return features
 
 
@@ -129,14 +114,13 @@ class NonLocal(nn.Module):
         return features + changed.flatten(0, 1)
 
 
+@checked
 class M3ReIDLoss(Terms):
     """Identities and `alignment` of modalities, for tracklets and for frames; frames and heads of a view lie apart."""
 
     classifies = True
 
-    def __init__(
-        self, dimension: int, num_identities: int, *, extra: Mapping[str, Mapping[str, Any]] | None = None
-    ) -> None:
+    def __init__(self, dimension: int, num_identities: Count, *, extra: Extra | None = None) -> None:
         super().__init__(dimension, num_identities, extra)
         names = ("identity", "identity_frame", "alignment", "alignment_frame", "frames_apart")
         self.weights = dict.fromkeys((*names, *(f"heads_apart_{view}" for view in VIEWS)), 1.0)

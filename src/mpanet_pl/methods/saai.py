@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from mpanet_pl.errors import UserError
 from mpanet_pl.interfaces import Embedding
-from mpanet_pl.losses.functional import cross_entropy_where, distances, distinct, mean_where
-from mpanet_pl.losses.terms import Terms, check_amounts, top_choice
+from mpanet_pl.losses.functional import cross_entropy_where, distances, distinct, mean_where, separation
+from mpanet_pl.losses.terms import Extra, Terms, top_choice
 from mpanet_pl.network.architecture import alleviated, resnet_of, rows
 from mpanet_pl.network.mpanet import MPANet, neck
 from mpanet_pl.system.precision import precise
+from mpanet_pl.system.ranges import Count, Share, Weight, checked
 
 RELEASED = [
     *(
@@ -53,16 +54,15 @@ def architecture(ours: Mapping[str, Tensor]) -> dict[str, Any]:
     return {"network": network, "criterion": {"_target_": f"{__name__}.SAAILoss"}}
 
 
+@checked
 class SAAI(MPANet):
     """MPANet whose maps come from prototypes, with a neck for each modality, for images of `height` x `width`.
 
     Its other keywords are MPANet's; `dimension` is channels · (patterns + 1).
     """
 
-    def __init__(self, *, height: int, width: int, patterns: int = 7, **keywords: Any) -> None:
+    def __init__(self, *, height: Count, width: Count, patterns: Count = 7, **keywords: Any) -> None:
         super().__init__(patterns=0, **keywords)
-        if patterns < 1:
-            raise UserError(f"patterns are at least 1, got {patterns}")
         self.patterns = Prototypes(patterns, self.trunk.channels, _grid(self.trunk, height, width))
         self.dimension = self.trunk.channels * (patterns + 1)
         self.neck = Necks(self.dimension)  # type: ignore[assignment]  # one a modality
@@ -156,6 +156,7 @@ def diversity(maps: Tensor) -> Tensor:
     return apart.mean() / flat.shape[2] ** 0.5
 
 
+@checked
 class SAAILoss(Terms):
     """SAAI's terms: classifiers, `exchange` with the other modality's twins, centres, and the `diversity` of the maps.
 
@@ -163,6 +164,8 @@ class SAAILoss(Terms):
         center_cluster: weight of the centres' term; rows within `slack` of their centre are not pulled, centres of two
             identities want to be `margin` apart.
         diversity: weight of the maps' term, which the term itself holds once more, as released.
+        diversity_by: `distance`, or the release's other choice, `product`: the maps' mean inner product (see
+            `mpanet_pl.losses.functional.separation`) + 1 − the maps' mean, which holds the weight once.
         mean_rate: rate at which the twins follow the modality classifiers until epoch 99, then falling.
         extra: terms of your own by name (see `mpanet_pl.losses.terms.Terms`).
     """
@@ -172,22 +175,20 @@ class SAAILoss(Terms):
     def __init__(
         self,
         dimension: int,
-        num_identities: int,
+        num_identities: Count,
         *,
-        center_cluster: float = 1.0,
-        slack: float = 0.01,
-        margin: float = 0.7,
-        diversity: float = 0.5,
-        mean_rate: float = 0.02,
-        extra: Mapping[str, Mapping[str, Any]] | None = None,
+        center_cluster: Weight = 1.0,
+        slack: Weight = 0.01,
+        margin: Weight = 0.7,
+        diversity: Weight = 0.5,
+        diversity_by: Literal["distance", "product"] = "distance",
+        mean_rate: Share = 0.02,
+        extra: Extra | None = None,
     ) -> None:
         super().__init__(dimension, num_identities, extra)
         self.weights = dict.fromkeys(("identity", "identity_visible", "identity_infrared", "exchange"), 1.0)
         self.weights |= {"center_cluster": center_cluster, "diversity": diversity}
-        check_amounts(self.weights | {"slack": slack, "margin": margin})
-        if not 0 <= mean_rate <= 1:
-            raise UserError(f"mean_rate is between 0 and 1, got {mean_rate}")
-        self.slack, self.margin, self.mean_rate = slack, margin, mean_rate
+        self.slack, self.margin, self.mean_rate, self.diversity_by = slack, margin, mean_rate, diversity_by
         self.identity_classifier, self.visible_classifier, self.infrared_classifier = (
             nn.Linear(dimension, num_identities, bias=False) for _ in range(3)
         )
@@ -206,8 +207,13 @@ class SAAILoss(Terms):
             "identity_infrared": cross_entropy_where(of_infrared, identities, infrared),
             "exchange": F.cross_entropy(own, other.detach().softmax(1)),
             "center_cluster": center_cluster(seen.descriptor, identities, self.slack, self.margin),
-            "diversity": -self.weights["diversity"] * diversity(seen.maps),
+            "diversity": self._diversity(seen.maps),
         }
+
+    def _diversity(self, maps: Tensor) -> Tensor:
+        if self.diversity_by == "distance":
+            return -self.weights["diversity"] * diversity(maps)
+        return separation(maps) + 1 - maps.mean()
 
     @torch.no_grad()
     def follow(self, epoch: int) -> None:
