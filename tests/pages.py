@@ -121,7 +121,7 @@ class Desk:
         for block in blocks(page):
             if block.language == "python":
                 self._python(block, names)
-            elif block.language == "yaml" and (named := re.match(r"# (my_\S+\.yaml)", block.text)):
+            elif block.language == "yaml" and (named := re.match(r"(?:# @package \S+\n)?# (my_\S+\.yaml)", block.text)):
                 (place / named[1]).parent.mkdir(parents=True, exist_ok=True)
                 (place / named[1]).write_text(block.text)
             for words, here in lines(block):
