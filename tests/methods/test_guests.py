@@ -19,6 +19,7 @@ from mpanet_pl.interfaces import Embedding
 from mpanet_pl.methods.agw import AGW, AGWLoss, NonLocal, generalised_mean, weighted_triplet
 from mpanet_pl.methods.caj import CAJ, CAJLoss, adaptive_triplet, divergence
 from mpanet_pl.methods.deen import DEEN, DEENLoss, centre_pairs
+from mpanet_pl.methods.m3reid import M3ReID
 from mpanet_pl.methods.saai import SAAILoss
 from mpanet_pl.methods.triplet import triplet
 from mpanet_pl.module import MPANetModule
@@ -303,3 +304,15 @@ def test_saais_maps_kept_apart_by_products() -> None:
     rest = sum(criterion.weights[name] * term.item() for name, term in terms.items() if name in criterion.weights)
     assert terms["total"].item() == pytest.approx(rest)
     assert criterion.weights["diversity"] == 0.3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [lambda: DEEN(**SMALL), lambda: M3ReID(**SMALL)])
+def test_an_exported_graph_takes_batches_of_any_size(make: Any) -> None:
+    """`len` of a tensor in a forward would make a number of its rows."""
+    network = awake(make()).eval()
+    images, _, infrared = batch()
+    rows = {0: torch.export.Dim("batch", min=1, max=64)}
+    with torch.no_grad():
+        graph = torch.export.export(network, (images[:2], infrared[:2]), dynamic_shapes=(rows, rows)).module()
+        torch.testing.assert_close(graph(images[1:6], infrared[1:6])[2], network(images[1:6], infrared[1:6])[2])

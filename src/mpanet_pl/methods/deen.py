@@ -92,11 +92,11 @@ class DEEN(nn.Module):
             return Embedding(features[:, :0], descriptor, embedding)
         mirrored = self._see(images.flip(3), infrared)[1:]
         pairs = zip((descriptor, embedding), mirrored, strict=True)
-        both = [(F.normalize(one) + F.normalize(other)).chunk(BRANCHES) for one, other in pairs]
+        both = [(F.normalize(one) + F.normalize(other)).unflatten(0, (BRANCHES, -1)) for one, other in pairs]
         six = [vector for branch in zip(*both, strict=True) for vector in branch]  # each branch's descriptor, embedding
         shares = [0.1, 0.9] * BRANCHES
         weighted = [share**0.5 * vector for share, vector in zip(shares, six, strict=True)]
-        return Embedding(features[: len(images), :0], torch.cat(weighted, 1), torch.cat(six, 1))
+        return Embedding(features.unflatten(0, (BRANCHES, -1))[0, :, :0], torch.cat(weighted, 1), torch.cat(six, 1))
 
     def _see(self, images: Tensor, infrared: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         features = self.trunk.through([STEM], images, infrared)
@@ -149,7 +149,7 @@ class ByPositions(nn.Module):
         theta, phi, g = (_halved(seen) for seen in (self.theta(high), self.phi(low), self.g(low)))  # (B, l, h·w / 2)
         alike = theta.transpose(1, 2) @ phi / phi.shape[2]  # (B, high's, low's)
         seen = g @ alike.transpose(1, 2)  # (B, l, high's)
-        return high + self.W(seen.reshape(len(high), -1, *high.shape[2:]))
+        return high + self.W(seen.unflatten(1, (-1, 2)).flatten(2).unflatten(2, high.shape[2:]))
 
 
 def _halved(features: Tensor) -> Tensor:

@@ -71,7 +71,7 @@ class M3ReID(nn.Module):
             cubes, shares = (precise(values).pow(POWER).flatten(2) for values in (features, maps))
             means = shares @ cubes.transpose(1, 2) / cubes.shape[2]  # (B·T, 6, C)
             descriptor = (means + SMALLEST_MEAN).pow(1 / POWER).flatten(1)
-        place = torch.eye(frames, device=images.device).repeat(len(images) // frames, 1)
+        place = torch.eye(frames, device=images.device).repeat(images.shape[0] // frames, 1)
         return TrackletEmbedding(maps, descriptor, self.neck(descriptor), place)
 
 
@@ -83,7 +83,7 @@ class TrackletTrunk(Trunk):
         self.non_local = looking(self, NonLocal)
 
     def of_tracklets(self, images: Tensor, frames: int) -> Tensor:
-        if len(images) % frames:
+        if images.shape[0] % frames:
             raise UserError(f"{len(images)} images are no whole number of tracklets of {frames} frames.")
         features = self.through((STEM,), images)
         for stage in STAGES:
