@@ -118,7 +118,8 @@ class MPANetModule(pl.LightningModule):
 
         A plain tuple has `Batch`'s fields in their order. What follows the weights moves by `criterion.follow(epoch)`.
         """
-        return terms_of(self, batch if hasattr(batch, "images") else Batch(*batch))[0]
+        whole: Any = batch if hasattr(batch, "images") else Batch(*batch)
+        return terms_of(self, whole)[0]
 
     def on_fit_start(self) -> None:
         self.criterion.to(at_least_float32(next(self.network.parameters()).dtype))  # under true half precision, too
