@@ -314,5 +314,6 @@ def test_an_exported_graph_takes_batches_of_any_size(make: Any) -> None:
     images, _, infrared = batch()
     rows = {0: torch.export.Dim("batch", min=1, max=64)}
     with torch.no_grad():
-        graph = torch.export.export(network, (images[:2], infrared[:2]), dynamic_shapes=(rows, rows)).module()
-        torch.testing.assert_close(graph(images[1:6], infrared[1:6])[2], network(images[1:6], infrared[1:6])[2])
+        program = torch.export.export(network, (images[:2], infrared[:2]), dynamic_shapes=(rows, rows))
+        found = program.module()(images[1:6], infrared[1:6])
+    torch.testing.assert_close(found[2], network(images[1:6], infrared[1:6])[2])

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mpanet_pl.data.draws import draw_any_modality
 from mpanet_pl.errors import UserError
-from mpanet_pl.methods.m3reid import M3ReID, alignment, apart
+from mpanet_pl.methods.m3reid import M3ReID, NonLocal, alignment, apart
 from mpanet_pl.module import MPANetModule
 from mpanet_pl.official import from_official, module_from_official, to_official
 from mpanet_pl.optim import Span, build_optimizer, build_schedule
@@ -206,3 +206,9 @@ def test_a_run_of_tracklets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_cannot_be_is_said() -> None:
     with pytest.raises(UserError, match="3 images are no whole number of tracklets of 2 frames"):
         M3ReID(trunk="resnet18_thin", pretrained=False)(torch.zeros(3, 3, 32, 32), frames=2)
+
+
+@pytest.mark.slow
+def test_onnx_knows_the_attention() -> None:
+    pytest.importorskip("onnxscript")
+    assert torch.onnx.export(NonLocal(8).eval(), (torch.zeros(2, 8, 4, 2), 1), dynamo=True, verbose=False) is not None

@@ -107,9 +107,9 @@ class NonLocal(nn.Module):
     def forward(self, features: Tensor, frames: int) -> Tensor:  # (B·T, C, h, w) -> the same
         tracklets = features.unflatten(0, (-1, frames)).transpose(1, 2)  # (B, C, T, h, w)
         query, key, value = (
-            layer(tracklets).flatten(2).transpose(1, 2) for layer in (self.theta, self.phi, self.g)
-        )  # (B, T·h·w, C/4)
-        seen = F.scaled_dot_product_attention(query, key, value, scale=1.0).transpose(1, 2)
+            layer(tracklets).flatten(2).mT[:, None] for layer in (self.theta, self.phi, self.g)
+        )  # (B, 1, T·h·w, C/4): ONNX knows attention by heads alone
+        seen = F.scaled_dot_product_attention(query, key, value, scale=1.0)[:, 0].mT
         changed = self.W(seen.unflatten(2, tracklets.shape[2:])).transpose(1, 2)
         return features + changed.flatten(0, 1)
 
