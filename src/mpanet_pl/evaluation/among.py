@@ -24,7 +24,7 @@ class Among(RetrievalProtocol):
         kept: Tensor,
         draw: str,
     ) -> None:
-        """`searches` are the protocol's; `asked` and `kept` (N,) bool choose queries and gallery images; `draw` says how."""
+        """`searches` are the protocol's; `asked` and `kept` (N,) bool choose queries and gallery; `draw` says how."""
         self.protocol, self.version, self.draw = protocol, protocol.version, f"{protocol.draw}, {draw}"
         self.cmc, self.similarity = protocol.cmc, protocol.similarity
         self.found: list[Search] = []
