@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 def test_synchronised_batch_norm_takes_over_parameters_and_keys() -> None:
     """Lightning converts by torch's own function, after the module is made and before its optimiser is."""
-    module = tiny()
+    module = tiny("cpu")
     norms = {name: layer for name, layer in module.named_modules() if isinstance(layer, BatchNorm1d | BatchNorm2d)}
     keys = list(module.state_dict())
     parameters = dict(module.named_parameters())
@@ -38,7 +38,7 @@ def test_gradients_lie_as_ddp_s_buckets_do(tmp_path: Path) -> None:
     """DDP lays its buckets out by the weights' strides; a gradient of other strides costs a copy, and a warning."""
     dist.init_process_group("gloo", f"file://{tmp_path}/meeting", rank=0, world_size=1)
     try:
-        module = tiny()
+        module = tiny("cpu")
         ddp = DistributedDataParallel(Losses(module))
         batch = eight_rows()
         batch = batch._replace(images=batch.images.contiguous(memory_format=torch.channels_last))
@@ -56,7 +56,7 @@ def test_gradients_lie_as_ddp_s_buckets_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize("finite", [True, False], ids=["finite", "infinite"])
 def test_a_fused_optimiser_unscales_and_leaves_out_steps_by_itself(finite: bool) -> None:
     """So that no step asks the GPU whether its gradients were finite."""
-    module = tiny()
+    module = tiny("cpu")
     adam = module.configure_optimizers()["optimizer"]  # type: ignore[index, call-overload]
     assert adam.defaults["fused"]
     assert _optimizer_handles_unscaling(adam)

@@ -82,7 +82,7 @@ def test_own_parts_go_all_the_way(
     assert type_in("evaluate", evaluate, mine, monkeypatch) == 0, capsys.readouterr().err
     small = [f"ckpt={run / last}", f"images={folder}", f"out={tmp_path / 'people'}", "compact=4", "trainer=cpu"]
     assert type_in("embed", embed, small, monkeypatch) == 0, capsys.readouterr().err
-    assert Gallery.open(tmp_path / "people").dimension == 4
+    assert Gallery(tmp_path / "people").dimension == 4
 
     handed = tmp_path / "handed over"
     shutil.copytree(run, handed, ignore=shutil.ignore_patterns(".*"))
