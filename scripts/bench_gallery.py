@@ -214,9 +214,7 @@ def bench_serve(folder: Path, embedder: Embedder, seconds: int) -> list[Row]:
         return took
 
     with ThreadPoolExecutor(50) as pool:
-        list(
-            pool.map(client, range(50))
-        )  # the processes that decode start with the first pictures, and import this file
+        list(pool.map(client, range(50)))  # processes that decode start with the first pictures
         end = time.perf_counter() + seconds
         times = np.concatenate(list(pool.map(lambda number: client(number, end), range(50))))
     server.should_exit = True

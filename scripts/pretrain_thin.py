@@ -8,7 +8,7 @@
     python scripts/pretrain_thin.py runs/thin480/checkpoints/last.ckpt
 
 A classifier of people alone, without a term of the method: first of half of them, for it finds no beginning among all.
-World 1000 is its own, and another seed draws other people. It takes twenty minutes on a core of an AMD EPYC.
+World 1000 is its own, and another seed draws other people. It takes half an hour on a core of an AMD EPYC.
 """
 
 import sys

@@ -189,6 +189,14 @@ def test_every_experiment_composes(name: str) -> None:
     assert compose("train", [f"experiment={name}"]).model.network.patterns == 6
 
 
+@pytest.mark.parametrize("method", ["agw", "caj", "deen", "saai"])
+def test_the_hard_world_leaves_a_method_its_recipe(method: str) -> None:
+    hard, plain = (compose("train", [f"method={method}", *more]) for more in (["experiment=hard"], []))
+    assert hard.data.dataset.siblings == 0.5
+    assert hard.model == plain.model
+    assert hard.trainer.max_epochs == plain.trainer.max_epochs
+
+
 def of_sysu(group: str) -> dict[str, DictConfig]:
     return {name: compose("train", ["dataset=sysu", f"{group}={name}"]).model for name in choices(group)}
 

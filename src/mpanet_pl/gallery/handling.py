@@ -73,8 +73,9 @@ class Handler:
     async def query(self, request: Request, id: str | None, image: bytes | None, infrared: bool | None) -> Question:
         if (id is None) == (not image):
             raise UserError("Give an image as the request's body, or the id of a row, and not both.")
-        if id is not None or not image:
-            return Question(str(id), None, str(id))
+        if id is not None:
+            return Question(id, None, id)
+        assert image
         if self.embedder.two_stream and infrared is None:
             raise UserError("This network has a stream of each modality: say infrared=true or infrared=false.")
         height, width = self.embedder.height, self.embedder.width

@@ -1,8 +1,8 @@
 """The trunk: a torchvision ResNet up to its last feature map, with modality alleviation after chosen stages.
 
 `resnet18_thin` is a ResNet for small images and small machines: a quarter of ResNet-18's widths, no pooling behind a
-3 × 3 stem, 0.7 million weights. What ImageNet is to the others, drawn people in colour are to it: its weights come
-with the package (`scripts/pretrain_thin.py`).
+3 × 3 stem, 0.7 million weights. What ImageNet is to the others, drawn people are to it: its weights come with the
+package (`scripts/pretrain_thin.py`).
 """
 
 from collections.abc import Mapping, Sequence
