@@ -8,6 +8,8 @@ import torch
 from evaluation import made
 from scipy import stats
 
+from mpanet_pl.data.catalogue import Catalogue
+from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import FolderProtocol, SYSUProtocol, evaluate
 from mpanet_pl.evaluation.intervals import ratio_interval, share_and_variance, share_interval
 from mpanet_pl.evaluation.outcomes import NAMES, by_person
@@ -170,6 +172,21 @@ def test_what_people_add_is_the_score(protocol: SYSUProtocol | FolderProtocol) -
         assert people.sizes.sum().item() == pytest.approx(1)
         sums = dict(zip(NAMES, (100 * people.sums.sum(0)).tolist(), strict=True))
         assert sums == pytest.approx({name: getattr(score, name) for name in NAMES})
+
+
+def test_intervals_over_other_units_than_people() -> None:
+    """Of pairs of people, who answer alike here: wider than of people; of one unit alone there is none."""
+    rows = [(f"c{side}/{person}.jpg", person, side, side == 2) for person in range(40) for side in (1, 2)]
+    catalogue = Catalogue.from_rows(rows)
+    pairs = catalogue.identities // 2
+    own, wrong = torch.eye(42)[catalogue.identities], torch.eye(42)[41]
+    lost = (pairs % 3 == 0) & catalogue.infrared
+    scores = evaluate(torch.where(lost[:, None], wrong, own), catalogue, FolderProtocol())["infrared_to_visible"]
+    assert scores.interval(catalogue.identities) == scores.ci
+    (low, high), (wide_low, wide_high) = scores.ci["r1"], scores.interval(pairs)["r1"]
+    assert wide_low < low < scores.r1 < high < wide_high
+    with pytest.raises(UserError, match="at least two"):
+        scores.interval(torch.zeros(len(catalogue), dtype=torch.int64))
 
 
 def test_intervals_cover_in_small() -> None:

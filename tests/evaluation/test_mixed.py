@@ -137,3 +137,10 @@ def test_a_gap_lets_strangers_overtake_and_lowers_similarity_across() -> None:
 def test_one_person_is_too_few() -> None:
     with pytest.raises(UserError, match="too few people"):
         evaluate_mixed(*people(0.0, count=1), FolderProtocol())
+
+
+def test_what_is_no_number_is_named() -> None:
+    embeddings, catalogue = people(0.0)
+    embeddings[3] = torch.nan
+    with pytest.raises(UserError, match=r"1 of .* not finite numbers.*row 3 \("):
+        evaluate_mixed(embeddings, catalogue, FolderProtocol())

@@ -157,6 +157,8 @@ def test_people_without_likeness_keep_the_promised_rate() -> None:
     for rate in FALSE_ALARMS:
         assert np.mean(score.real[rate]) == pytest.approx(rate, abs=0.3 * rate + 0.005)
     assert "200 enrolled" in score.measured
+    assert score.non_mated == 400  # 4, 20 and 40 of them are false alarms at 1, 5 and 10 %
+    assert "rule of 30: too few searches to measure 1 %, 5 % within 30 %;" in score.measured
 
 
 def test_order_changes_nothing() -> None:

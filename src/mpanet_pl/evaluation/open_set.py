@@ -35,6 +35,7 @@ from mpanet_pl.evaluation.verification import Verification
 from mpanet_pl.interfaces import RetrievalProtocol, Search
 from mpanet_pl.system.precision import full_precision
 
+ENOUGH = 30  # false alarms
 OF_TEST_PEOPLE = "people neither enrolled nor tested"
 
 Shares = Mapping[float, Sequence[float]]  # rate -> by draw
@@ -200,8 +201,8 @@ def _setting(
     who = f"{calibrating} {strangers.who if strangers else OF_TEST_PEOPLE}"
     measured = (
         f"open set: {DISTANCES[protocol.similarity]}; {draws} draws of people, {enrolled} enrolled in the first, with "
-        f"{non_mated} non-mated searches; thresholds calibrated on {who}{_unkept(calibrating)}; {protocol.draw}; "
-        f"{type(protocol).__name__} version {protocol.version}"
+        f"{non_mated} non-mated searches; thresholds calibrated on {who}{_unkept(calibrating)}{_few(non_mated)}; "
+        f"{protocol.draw}; {type(protocol).__name__} version {protocol.version}"
     )
     best = Best.of(retrieval, evenly(search.queries, SEARCHES), trials[0])
     return OpenSetScores(
@@ -224,6 +225,12 @@ def _unkept(people: int) -> str:
     """Which rates so few cannot promise."""
     told = [f"{percent(rate)} needs {least_people(rate)}" for rate in FALSE_ALARMS if people < least_people(rate)]
     return f" (too few for a promise: {', '.join(told)})" if told else ""
+
+
+def _few(searches: int) -> str:
+    """The rule of 30 (Doddington): from 30 false alarms on, a rate is known within 30 % with 90 % confidence."""
+    few = [percent(rate) for rate in FALSE_ALARMS if rate * searches < ENOUGH]
+    return f"; rule of {ENOUGH}: too few searches to measure {', '.join(few)} within 30 %" if few else ""
 
 
 def _pairs(retrieval: Retrieval, queries: Tensor, images: Tensor) -> Verification:

@@ -41,11 +41,14 @@ class People(NamedTuple):
 
 def by_person(outcomes: Outcomes) -> People:
     """Each trial counts alike, and in each trial each of its queries."""
-    identities, place = outcomes.identities.unique(return_inverse=True)
+    return by_unit(outcomes, outcomes.identities)
+
+
+def by_unit(outcomes: Outcomes, units: Tensor) -> People:
+    """The same of whatever `units` (M,) int64 numbers, query by query: cameras, tracklets, days in place of people."""
+    numbers, place = units.unique(return_inverse=True)
     matched = (outcomes.first > 0).double()  # (T, M)
     share = matched / matched.sum(1, keepdim=True) / len(matched)
-    sums = torch.zeros(len(identities), len(NAMES), dtype=torch.float64)
+    sums = torch.zeros(len(numbers), len(NAMES), dtype=torch.float64)
     sums.index_add_(0, place, (outcomes.values() * share[..., None]).sum(0))
-    return People(
-        identities, sums, torch.zeros(len(identities), dtype=torch.float64).index_add_(0, place, share.sum(0))
-    )
+    return People(numbers, sums, torch.zeros(len(numbers), dtype=torch.float64).index_add_(0, place, share.sum(0)))

@@ -12,7 +12,7 @@ from mpanet_pl.data.catalogue import Catalogue
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.digests import Met
 from mpanet_pl.evaluation.intervals import ratio_interval
-from mpanet_pl.evaluation.outcomes import NAMES, RANKS, RERANKED, Outcomes, by_person
+from mpanet_pl.evaluation.outcomes import NAMES, RANKS, RERANKED, Outcomes, People, by_person, by_unit
 from mpanet_pl.evaluation.ranking import cumulative_matches
 from mpanet_pl.evaluation.retrieval import AllPlacements, Retrieval, any_match, lengths_of
 from mpanet_pl.interfaces import Reranker, RetrievalProtocol, Search
@@ -90,9 +90,19 @@ class Scores:
         """95 % intervals, as other people would have it; computed when first asked for."""
         if self.outcomes is None:
             return {}
-        people = by_person(self.outcomes)
-        low, high = ratio_interval(people.sums, people.sizes)
-        return dict(zip(NAMES, zip((100 * low).tolist(), (100 * high).tolist(), strict=True), strict=True))
+        return _intervals(by_person(self.outcomes))
+
+    def interval(self, units: Tensor) -> dict[str, tuple[float, float]]:
+        """95 % intervals, as other units would have it: `units` (N,) int64 numbers the catalogue's images.
+
+        `catalogue.cameras`, its tracks or the days of its times; at least two of them have queries.
+        """
+        if self.outcomes is None:
+            return {}
+        found = by_unit(self.outcomes, units[self.outcomes.queries])
+        if len(found.sizes) < 2:
+            raise UserError("An interval over units needs at least two of them among the queries.")
+        return _intervals(found)
 
     @property
     def r1(self) -> float:
@@ -117,6 +127,11 @@ class Scores:
     @property
     def mINP(self) -> float:
         return fmean(self.trials["mINP"])
+
+
+def _intervals(people: People) -> dict[str, tuple[float, float]]:
+    low, high = ratio_interval(people.sums, people.sizes)
+    return dict(zip(NAMES, zip((100 * low).tolist(), (100 * high).tolist(), strict=True), strict=True))
 
 
 @torch.no_grad()
