@@ -70,3 +70,13 @@ def test_a_size_that_is_none_is_told(size: object, tmp_path: Path) -> None:
     path = save_checkpoint(tmp_path / "some.ckpt", height=size)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="says that its images' height is"):
         _ = open_checkpoint(path).size
+
+
+@pytest.mark.parametrize(("name", "kept"), [("mean", [0.5, 0.5, 0.5]), ("std", [1.0, 1.0, 1.0])])
+def test_another_normalisation_is_refused(name: str, kept: list[float], tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path / "some.ckpt")
+    content = torch.load(path)
+    content["images"] = {"height": 24, "width": 16, name: kept}
+    torch.save(content, path)
+    with pytest.raises(UserError, match=f"normalised by a {name} of .*; this package normalises by"):
+        load(path)

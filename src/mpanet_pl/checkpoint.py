@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mpanet_pl import official
+from mpanet_pl.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from mpanet_pl.errors import UserError
 from mpanet_pl.module import MPANetModule
 from mpanet_pl.stored import restored
@@ -67,4 +68,16 @@ def open_checkpoint(
     given = {"method": method, "last_stride": last_stride}
     if typed := [name for name, value in given.items() if value is not None]:
         raise UserError(f"{' and '.join(typed)} is for released checkpoints: {path} says its own.")
+    _check_normalisation(content.get("images"), path)
     return Opened(restored(MPANetModule, content, path, trust=trust), str(path), content)
+
+
+def _check_normalisation(images: object, path: str | Path) -> None:
+    """Whoever opens a checkpoint normalises by ImageNet's statistics; a data module of one's own may say others."""
+    for name, ours in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
+        theirs = images.get(name, ours) if isinstance(images, Mapping) else ours
+        if theirs not in (ours, list(ours)):
+            raise UserError(
+                f"{path} was trained on images normalised by a {name} of {theirs}; this package normalises by "
+                f"{list(ours)}. Scale the network's first layer accordingly, or score features (evaluate features=…)."
+            )
