@@ -52,6 +52,17 @@ def test_a_single_trial_shows_no_spread() -> None:
     assert "±" not in one.markdown()
 
 
+def test_what_spread_and_interval_are_is_said() -> None:
+    embeddings, catalogue = made.small(2)
+    found = evaluate(embeddings, catalogue, SYSUProtocol(trials=3))
+    text = Results.of({"last": {"all/single": found["all/single"]}}, {}, {}).markdown()
+    assert "- ± is the sample standard deviation over trials" in text
+    assert "- a–b is the 95 % interval over other people like these, whose queries count together" in text
+    same = Results.of({"last": {"all/multi": found["all/multi"]}}, {}, {}).markdown()
+    assert ("it is 0.00 where all trials agree" in same) == ("± 0.00" in same)
+    assert "0.00 where" not in results().markdown()
+
+
 def test_the_file_holds_what_was_promised_and_reads_back(tmp_path: Path) -> None:
     results().write(tmp_path)
     stored = json.loads((tmp_path / "results.json").read_text(), parse_constant=pytest.fail)

@@ -94,7 +94,7 @@ def test_a_step_that_gives_no_embeddings_is_told(output: Any, llcm: Path, tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true", "16-true"])
 def test_true_precisions_train_and_test(precision: str, sysu: Path, tmp_path: Path) -> None:
     trainer, module, data = trainer_of(tmp_path, precision=precision), module_of(None), data_of(SYSU(sysu), tmp_path)
     trainer.fit(module, datamodule=data)

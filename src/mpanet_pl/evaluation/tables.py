@@ -28,7 +28,8 @@ ORIGIN = ("dataset", "trial", "seed", "overrides", "device", "ranks", "precision
 SELECTED_ON = {"test": "the test set", "held_out": "held-out training people"}
 PUBLISHED = "published (MPANet, CVPR 2021)"
 TRIALS = "± is the sample standard deviation over trials"
-INTERVALS = "a–b is the 95 % interval over other people like these: bootstrap over the queries' identities"
+ALIKE = "; it is 0.00 where all trials agree, as they do where every gallery holds the same images"
+INTERVALS = "a–b is the 95 % interval over other people like these, whose queries count together"
 
 Value = dict[str, Any]  # in percent: mean, std (None with one trial), trials, and ci (low, high), which 0.1 had not
 Grid = tuple[Sequence[str], Sequence[Sequence[str]]]  # header, rows of cells
@@ -152,7 +153,8 @@ class Results:
         for setting, way in self.measured.items():
             settings.setdefault(way, []).append(setting)
         ways = [f"{', '.join(measured)}: {way}" for way, measured in settings.items()]
-        notes = [TRIALS] if self._any(lambda value: value["std"] is not None) else []
+        alike = ALIKE if self._any(lambda value: value["std"] == 0) else ""
+        notes = [TRIALS + alike] if self._any(lambda value: value["std"] is not None) else []
         notes += [INTERVALS] if self._any(lambda value: value.get("ci") is not None) else []
         return ways + notes
 
