@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 from golden import recipe
 
-from mpanet_pl.evaluation import LLCMProtocol, RegDBProtocol, SYSUProtocol
+from mpanet_pl.evaluation import (
+    BUPTCampusProtocol,
+    LLCMProtocol,
+    ORBenchProtocol,
+    RegDBProtocol,
+    RetrievalProtocol,
+    SYSUProtocol,
+    VCMProtocol,
+)
 from mpanet_pl.evaluation.published import across, mpanet, others, records
 
 SYSU = {"similarity": "cosine", "gallery": "official permutations", "trials": 10}
@@ -79,6 +87,30 @@ def test_a_row_says_its_edition_and_what_is_not_known() -> None:
     assert {row["not said"] for row in told} == {"query, flip, normalised, selected"}
 
 
+@pytest.mark.parametrize(
+    ("dataset", "protocol", "expected"),
+    [
+        ("vcm", VCMProtocol(), ["M3-ReID (2025)", "SAADG (quoted)", "CST (quoted)", "TCC-VPReID (quoted)"]),
+        ("buptcampus", BUPTCampusProtocol("m3"), ["M3-ReID (2025)", "TCC-VPReID (quoted)"]),
+        ("buptcampus", BUPTCampusProtocol(), ["TCC-VPReID (quoted)"]),
+        ("orbench", ORBenchProtocol(), ["ReID5o (NeurIPS 2025, weights of 2026-01)"]),
+    ],
+)
+def test_tracklets_rows_stand_beside_the_rules_that_they_were_measured_by(
+    dataset: str, protocol: RetrievalProtocol, expected: list[str]
+) -> None:
+    found = others(
+        dataset,
+        ["infrared_to_visible"],
+        similarity=protocol.similarity,
+        gallery=protocol.gallery,
+        trials=protocol.trials,
+        flip=False,
+    )
+    assert found is not None
+    assert [row[1] for row in found[1]] == expected
+
+
 def test_what_a_pair_scorer_or_a_re_ranking_reached_stands_beside_no_embedding() -> None:
     alike = next(record for record in records() if record.method == "MPANet again")
     for scorer in ("pair", "re-ranked", None):
@@ -91,7 +123,7 @@ def test_every_record_is_of_a_kind_that_is_known() -> None:
         assert all(0 < value <= 100 for value in record.scores.values())
         assert record.source
         assert record.scorer in ("embedding", "pair", "re-ranked", None)
-        assert record.gallery in ("official permutations", "random.seed", "all images", None)
+        assert record.gallery in ("official permutations", "random.seed", "all images", "M3-ReID's rules", None)
         assert record.query in ("visible", "infrared", None)
 
 

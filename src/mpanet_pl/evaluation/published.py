@@ -32,7 +32,7 @@ class Record(NamedTuple):
     scorer: str | None  # embedding; pair: sees both images at once; re-ranked
     flip: bool | None  # embeddings averaged with those of the mirror images
     normalised: bool | None  # cosine, or Euclidean distance of embeddings as they are
-    gallery: str | None  # official permutations, random.seed, all images
+    gallery: str | None  # official permutations, random.seed, all images; whose rules, where there are several
     trials: int | None  # galleries
     selected: str | None  # how the checkpoint was
     source: str

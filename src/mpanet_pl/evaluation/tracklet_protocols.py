@@ -48,6 +48,7 @@ class BUPTCampusProtocol(RetrievalProtocol):
         if rules not in ("official", "official_all", "m3"):
             raise UserError(f"protocol.rules is one of official, official_all, m3, got {rules!r}.")
         self.rules = rules
+        self.gallery = "M3-ReID's rules" if rules == "m3" else None
         self.draw = f"query.txt searches gallery.txt ({rules})"
         self.title = f"BUPTCampusProtocol {rules}"
 
