@@ -114,6 +114,16 @@ def test_folders_of_repeats_are_compared_on_both_levels(tmp_path: Path, capsys: 
     assert "do not repeat one another" in refused(capsys, tmp_path / "b", tmp_path / "b" / "1")
 
 
+def test_how_embeddings_are_compared_is_a_methods_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """DEEN is scored by inner products, MPANet by cosines: two methods, and the answer says which is which."""
+    one = write_run(tmp_path / "one", 1.0)
+    other = write_run(tmp_path / "other", 1.0, seed=2, protocol=FolderProtocol(similarity="product"))
+    out = said(capsys, one, other)
+    assert "B − A" in out
+    assert "compared its own way: A: cosine similarity; B: inner product of un-normalised embeddings" in out
+    assert "its own way" not in said(capsys, one, write_run(tmp_path / "third", 1.0, seed=3))
+
+
 def test_what_cannot_be_compared_is_refused_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = write_run(tmp_path / "one", 1.0)
     raw = write_run(tmp_path / "raw", 1.0, protocol=RegDBProtocol())

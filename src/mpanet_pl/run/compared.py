@@ -54,6 +54,11 @@ class Method:
     def measured(self, setting: str) -> set[str]:
         return {LEFT_OUT.sub("", results.measured[setting]) for results in self.runs}
 
+    @property
+    def ways(self) -> set[str]:
+        """How any of its settings was measured."""
+        return {way for setting in self.settings for way in self.measured(setting)}
+
 
 class Reranking(Method):
     """One of several re-rankings, or none, of the same embeddings: they are alike but for that."""

@@ -11,6 +11,7 @@ from string import ascii_uppercase
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.differences import Difference, compare, holm
 from mpanet_pl.evaluation.outcomes import NAMES
+from mpanet_pl.evaluation.scoring import DISTANCES
 from mpanet_pl.evaluation.tables import COLUMNS, HEADLINES, Grid, as_csv, latex, markdown, shown
 from mpanet_pl.features import holds_features
 from mpanet_pl.features.queries import QUERIES
@@ -116,7 +117,8 @@ class Comparison:
         margins = [one.margin_sentence for one in shown_ones if one.margin is not None and one.score in ("r1", "mAP")]
         older = [] if all(method.has_digests for method in self.methods) else [OLDER]
         copies = [line for method in self.methods for line in method.copies]
-        lines = [*map(str, self.methods), *copies, *self.sentences(), *margins, *several, *repeats]
+        ways = _by_their_own(self.methods)
+        lines = [*map(str, self.methods), *copies, *ways, *self.sentences(), *margins, *several, *repeats]
         return [*lines, self.power(), self.moves(), *older, *missing]
 
     def power(self) -> str:
@@ -206,10 +208,11 @@ def comparison(methods: Sequence[Method], margin: float | None = None) -> Compar
 
 
 def _check_alike(first: Method, other: Method, setting: str) -> None:
-    ways = first.measured(setting) | other.measured(setting)
-    if len(ways) > 1:
-        parts = [way.split("; ") for way in (min(first.measured(setting)), min(other.measured(setting)))]
-        apart = [[part for part in ours if part not in theirs] for ours, theirs in (parts, parts[::-1])]
+    """How embeddings are compared is a method's own; everything else has to be the same."""
+    ours, theirs = (_conditions(method, setting) for method in (first, other))
+    if len(ours | theirs) > 1:
+        parts = [min(ways).split("; ") for ways in (ours, theirs)]
+        apart = [[part for part in own if part not in others] for own, others in (parts, parts[::-1])]
         differ = "; ".join(
             f"{method.letter}: {', '.join(own)}" for method, own in zip((first, other), apart, strict=True)
         )
@@ -217,6 +220,20 @@ def _check_alike(first: Method, other: Method, setting: str) -> None:
             f"{first.path} and {other.path} were measured in two ways, and cannot be compared in {setting}. "
             f"{differ or 'Runs of one method differ among themselves.'}"
         )
+
+
+def _conditions(method: Method, setting: str) -> set[str]:
+    ways = (way.split("; ") for way in method.measured(setting))
+    return {"; ".join(part for part in way if part not in DISTANCES.values()) for way in ways}
+
+
+def _by_their_own(methods: Sequence[Method]) -> list[str]:
+    """Which method's embeddings are compared how, where that is not the same."""
+    parts = {method.letter: [part for way in method.ways for part in way.split("; ")] for method in methods}
+    own = {letter: ", ".join(way for way in DISTANCES.values() if way in ways) for letter, ways in parts.items()}
+    if len(set(own.values())) < 2:
+        return []
+    return ["each method's embeddings are compared its own way: " + "; ".join(map(": ".join, own.items()))]
 
 
 def _told(found: Sequence[tuple[str, str, Difference]], margin: float | None) -> Iterator[Told]:
