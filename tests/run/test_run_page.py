@@ -5,6 +5,7 @@ import re
 import warnings
 from html import unescape
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 from PIL import Image
@@ -14,11 +15,12 @@ from mpanet_pl.evaluation import Results
 from mpanet_pl.run.logbook import LOG, logged, say
 from mpanet_pl.run.run_page import PICTURES, cost_of, write_run_page
 from mpanet_pl.run.summary import summarize
+from mpanet_pl.run.summary_page import costs
 from mpanet_pl.system.processes import CHILD_CONFIG
 
-TIMING = """epoch,train_seconds,images_per_second,validation_seconds,gpu_memory_gib
-1,10.0,100.0,0.0,2.0
-2,30.0,200.0,5.0,3.0
+TIMING = """epoch,train_seconds,images_per_second,validation_seconds,gpu_memory_gib,processor_seconds
+1,10.0,100.0,0.0,2.0,20.0
+2,30.0,200.0,5.0,3.0,70.0
 """
 
 
@@ -34,6 +36,7 @@ def write_run(folder: Path, r1: float, seed: int, method: str = "mpanet", **conf
             "seed": seed,
             "epochs": 2,
             "device": "CPU, 2 cores",
+            "weights": 1_500_000,
             "date": f"2026-01-01T00:00:0{seed}",
             "overrides": ["dataset=sysu"],
             "config": {"dataset": "sysu", "method": method, "seed": seed, **config},
@@ -92,6 +95,10 @@ def test_a_folder_of_runs_has_a_leaderboard_best_first_with_seeds_cost_and_links
     assert 'href="mpanet%201/index.html"' in rows[0][6]
     assert "href" not in rows[1][6], "a run without a page"
     assert rows[2][2] == "70.58"
+    assert (tmp_path / "summary.md").read_text().count("| 45 s | 1.5 | 1.50 |") == 2, "minutes of a processor"
+    for timing in tmp_path.rglob("timing.csv"):
+        timing.unlink()
+    assert costs(found.groups) == (ANY, [["sysu agw", "", "", "1.50"], ["sysu mpanet", "", "", "1.50"]])
 
 
 def test_the_log_holds_lines_warnings_and_how_it_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

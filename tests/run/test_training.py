@@ -21,10 +21,15 @@ from mpanet_pl.errors import RunStopped, UserError
 from mpanet_pl.network.trunk import Trunk
 from mpanet_pl.run import record
 from mpanet_pl.run.callbacks import FiniteGuard
+from mpanet_pl.run.callbacks.records import Timing
+from mpanet_pl.run.run_page import cost_of
 from mpanet_pl.run.trainer import build_trainer, quiet
 from mpanet_pl.run.training import build_module
+from mpanet_pl.system.cores import usable_cores
 from mpanet_pl.system.files import alone_in, written_aside
 from mpanet_pl.train import train
+
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def small(world: Path, folder: Path, *more: str) -> list[str]:
@@ -53,9 +58,25 @@ def test_a_run_leaves_its_files(finished: Path) -> None:
     assert not list(finished.rglob("*.part"))
 
 
+def test_what_a_run_cost_is_kept(finished: Path) -> None:
+    cost = cost_of(finished)
+    assert cost is not None
+    assert 0 < cost.processor <= 1.1 * cost.seconds * usable_cores()
+
+
+def test_a_run_of_an_older_release_keeps_its_columns(tmp_path: Path) -> None:
+    (tmp_path / "timing.csv").write_text("epoch,train_seconds\n1,2.0\n")
+    timing = Timing(tmp_path)
+    timing._append(["2", "3.0", "4.0"])
+    assert (tmp_path / "timing.csv").read_text().splitlines() == ["epoch,train_seconds", "1,2.0", "2,3.0"]
+
+
 def test_results_say_where_they_come_from(finished: Path) -> None:
     results = json.loads((finished / "results.json").read_text())
     assert results["provenance"].keys() >= {"versions", "seed", "config", "device", "commit", "trial", "dataset"}
+    state = torch.load(finished / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    learnt = [value for key, value in state.items() if key.startswith("network.") and not key.endswith(STATISTICS)]
+    assert results["provenance"]["weights"] == sum(value.numel() for value in learnt)
     assert results["scores"]["last"]["all/single"]["r1"].keys() >= {"mean", "std"}
     assert "random.seed(trial)" in results["measured"]["all/single"]
     assert results["published"] == {}, "drawn people have no published numbers"

@@ -40,6 +40,7 @@ class Record:
     precision: str = ""
     epochs: int = 0  # done
     max_epochs: int = 0
+    weights: int = 0  # of the network; 0: not known
     loggers: Mapping[str, Any] = field(default_factory=dict)  # by which each knows the run
     changes: tuple[str, ...] = ()  # what became another run while it was continued, in words
     versions: Mapping[str, str] = field(default_factory=dict)

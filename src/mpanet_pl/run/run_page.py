@@ -55,6 +55,7 @@ class Cost(NamedTuple):
     seconds: float
     images_per_second: float
     gib: float
+    processor: float = 0.0  # seconds of all cores; 0: not known
 
     def __str__(self) -> str:
         """
@@ -87,7 +88,8 @@ def cost_of(folder: Path) -> Cost | None:
         trained = sum(row["train_seconds"] for row in rows)
         images = sum(row["images_per_second"] * row["train_seconds"] for row in rows)
         seconds = trained + sum(row["validation_seconds"] for row in rows)
-        return Cost(seconds, images / trained, max(row["gpu_memory_gib"] for row in rows))
+        processor = sum(row.get("processor_seconds", 0.0) for row in rows)
+        return Cost(seconds, images / trained, max(row["gpu_memory_gib"] for row in rows), processor)
     except (OSError, ValueError, TypeError, KeyError, ZeroDivisionError, csv.Error):
         return None
 

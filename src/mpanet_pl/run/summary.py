@@ -31,7 +31,7 @@ from mpanet_pl.run.compared import Method, method_of
 from mpanet_pl.run.comparing import Comparison, comparison
 from mpanet_pl.run.repeats import Group, Run, grouped
 from mpanet_pl.run.run_folder import CONFIG
-from mpanet_pl.run.summary_page import write_summary_page
+from mpanet_pl.run.summary_page import costs, write_summary_page
 from mpanet_pl.run.sweep_ranking import rankings
 from mpanet_pl.system.files import written_aside
 
@@ -54,7 +54,8 @@ class Summary:
         scores = (header, [row for group in self.groups for row in _score_rows(group, narrow)])
         nuances = _nuance_tables([group for group in self.groups if group.nuances()])
         ranked = [ranking.table() for ranking in rankings(self.groups)]
-        return [scores, *ranked, *(found.table() for found in self.comparisons), *nuances]
+        cost = costs(self.groups)
+        return [scores, *ranked, *(found.table() for found in self.comparisons), *([cost] if cost else []), *nuances]
 
     @cached_property
     def comparisons(self) -> list[Comparison]:

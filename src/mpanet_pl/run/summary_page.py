@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mpanet_pl.evaluation.tables import COLUMNS as SCORES
 from mpanet_pl.evaluation.tables import HEADLINES, PUBLISHED, Grid, published_cells, shown
 from mpanet_pl.run.pages import PAGE, Markup, link, pictures, remarks, section, table, write_page
-from mpanet_pl.run.run_page import cost_of, duration
+from mpanet_pl.run.run_page import Cost, cost_of, duration
 
 if TYPE_CHECKING:
     from mpanet_pl.run.repeats import Group
@@ -76,8 +76,26 @@ def _seeds(group: Group) -> str:
     return "\n".join([str(len(group.runs)), *told])
 
 
+def costs(groups: Sequence[Group]) -> Grid | None:
+    """What a run of each takes; None where no run says it."""
+    header = ["runs", "epochs took", "processor minutes", "weights, millions"]
+    rows = []
+    for group in groups:
+        found, weights = _costs(group), group.runs[0].provenance.get("weights")
+        took = duration(fmean(cost.seconds for cost in found)) if found else ""
+        processor = fmean(cost.processor for cost in found) / 60 if found else 0
+        rows.append(
+            [group.name, took, f"{processor:.1f}" if processor else "", f"{weights / 1e6:.2f}" if weights else ""]
+        )
+    return (header, rows) if any(cell for row in rows for cell in row[1:]) else None
+
+
+def _costs(group: Group) -> list[Cost]:
+    return [cost for run in group.runs if (cost := cost_of(run.folder))]
+
+
 def _cost(group: Group) -> str:
-    costs = [cost for run in group.runs if (cost := cost_of(run.folder))]
+    costs = _costs(group)
     device = str(group.runs[0].provenance.get("device") or "")
     return "\n".join(filter(None, [duration(fmean(cost.seconds for cost in costs)) if costs else "", device]))
 

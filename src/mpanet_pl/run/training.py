@@ -142,12 +142,14 @@ def fit_and_test(
         root=folder,
     )
     record = Record.of(trainer, dataset=cfg.dataset, trial=cfg.trial, seed=cfg.seed)
-    record = replace(record, changes=tuple(cfg.get("changes", ())), loggers=_versions(loggers)).following(earlier)
+    weights = sum(weight.numel() for weight in module.network.parameters())
+    record = replace(record, weights=weights, changes=tuple(cfg.get("changes", ())), loggers=_versions(loggers))
+    record = record.following(earlier)
     checkpoints.record = record
     checkpoints.seen = Seen.of(examiner.data.train, examiner.data.files(examiner.data.train, every=True))
     if trainer.is_global_zero:
         replace(record, epochs=done).write(folder)
-        logger.info("%s", _first_lines(record, examiner, module))
+        logger.info("%s", _first_lines(record, examiner))
     trainer.fit(
         module,
         datamodule=examiner.data,
@@ -184,14 +186,13 @@ def fit_and_test(
     return score
 
 
-def _first_lines(record: Record, examiner: Examiner, module: MPANetModule) -> str:
+def _first_lines(record: Record, examiner: Examiner) -> str:
     """What runs where, for the log."""
     train, test = examiner.data.train, examiner.data.test
-    weights = sum(weight.numel() for weight in module.network.parameters())
     versions = ", ".join(f"{name} {number}" for name, number in record.versions.items())
     return (
         f"{record.dataset}: {len(train)} images of {train.num_identities} people to train on, {len(test)} of "
-        f"{test.num_identities} to test; {weights} weights; {record.device}, {record.ranks} ranks, "
+        f"{test.num_identities} to test; {record.weights} weights; {record.device}, {record.ranks} ranks, "
         f"{record.precision}; {versions}"
     )
 

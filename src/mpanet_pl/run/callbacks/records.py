@@ -102,15 +102,23 @@ class Reopened(pl.Callback):
 class Timing(pl.Callback):
     """Appends an epoch's times to timing.csv, and tells them to the loggers that are not the record of the run."""
 
-    COLUMNS = ("epoch", "train_seconds", "images_per_second", "validation_seconds", "gpu_memory_gib")
+    COLUMNS = (
+        "epoch",
+        "train_seconds",
+        "images_per_second",
+        "validation_seconds",
+        "gpu_memory_gib",
+        "processor_seconds",  # of all cores, in this process
+    )
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "timing.csv"
-        self.began = self.validated = 0.0
+        self.began = self.validated = self.processed = 0.0
         self.images = 0
 
     def on_train_epoch_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         self.began, self.validated, self.images = time.perf_counter(), 0.0, 0
+        self.processed = time.process_time()
         for logger in trainer.loggers:
             if isinstance(logger, RunLogger):
                 logger.epoch = trainer.current_epoch + 1
@@ -134,14 +142,20 @@ class Timing(pl.Callback):
         seconds = time.perf_counter() - self.began - self.validated
         device = trainer.strategy.root_device
         memory = torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else 0.0
-        values = (trainer.current_epoch + 1, seconds, self.images / seconds, self.validated, memory)
-        new = not self.path.exists()
-        with self.path.open("a", newline="") as file:
-            writer = csv.writer(file)
-            if new:
-                writer.writerow(self.COLUMNS)
-            writer.writerow([values[0], *(f"{value:.3f}" for value in values[1:])])
+        processed = time.process_time() - self.processed
+        values = (trainer.current_epoch + 1, seconds, self.images / seconds, self.validated, memory, processed)
+        self._append([str(values[0]), *(f"{value:.3f}" for value in values[1:])])
         timing = {f"timing/{name}": value for name, value in zip(self.COLUMNS[1:], values[1:], strict=True)}
         for logger in trainer.loggers:
             if not isinstance(logger, RunLogger):
                 logger.log_metrics(timing, step=trainer.global_step)
+
+    def _append(self, cells: list[str]) -> None:
+        """In the file's own columns: a run that an older release began has fewer."""
+        columns = len(self.COLUMNS)
+        if self.path.exists():
+            with self.path.open(newline="") as file:
+                columns = len(next(csv.reader(file), self.COLUMNS))
+        with self.path.open("a", newline="") as file:
+            rows = [cells] if file.tell() else [self.COLUMNS, cells]
+            csv.writer(file).writerows(row[:columns] for row in rows)
