@@ -1,6 +1,7 @@
 """The numbers of README and docs: measured into `docs/results/`, and put from there into the pages.
 
     python scripts/measure_docs.py first_run      # measures into docs/results/first_run.json; started again, it goes on
+    python scripts/measure_docs.py methods        # likewise: 50 runs, some hours
     python scripts/measure_docs.py --write        # the pages say what the files say
     python scripts/measure_docs.py --check        # do they? 1 where a page says something else
 
@@ -32,13 +33,15 @@ WORLDS, SEEDS = (1, 2), (1, 2)
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=["first_run"])
+    parser.add_argument("what", nargs="?", choices=["first_run", "methods"])
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--folder", type=Path, default=Path("measured"), help="where runs go")
     typed = parser.parse_args()
-    if typed.what:
+    if typed.what == "first_run":
         measure_first_run(typed.folder)
+    if typed.what == "methods":
+        measure_methods(Path("runs"))
     differing = [
         page for page in PAGES if (said := rendered(page)) != page.read_text("utf-8") and put(page, said, typed)
     ]
@@ -99,7 +102,7 @@ def measure_first_run(folder: Path) -> None:
         seconds = round(time.perf_counter() - start)
         scores = json.loads((run / "results.json").read_text("utf-8"))["scores"]["last"]["all/single"]
         runs.append({"world": world, "seed": seed, "seconds": seconds, **{key: cell(scores[key]) for key in SCORES}})
-        write_first_run(path, runs, release)
+        write_first_run(path, runs)
 
 
 SCORES = ("r1", "mAP", "mINP")
@@ -110,14 +113,11 @@ def cell(score: Mapping[str, Any]) -> str:
     return f"{score['mean']:.1f} ({low:.1f} to {high:.1f})"
 
 
-def write_first_run(path: Path, runs: list[dict[str, Any]], release: str) -> None:
+def write_first_run(path: Path, runs: list[dict[str, Any]]) -> None:
     rows = [[f"{run['world']}, {run['seed']}", *(run[key] for key in SCORES), f"{run['seconds']} s"] for run in runs]
     result = {
         "command": "python scripts/measure_docs.py first_run",
-        "release": release,
-        "machine": machine(),
-        "versions": {name: version(name) for name in ("torch", "torchvision", "pytorch-lightning")},
-        "date": time.strftime("%Y-%m-%d"),
+        **where_and_when(),
         "runs": runs,
         "table": {
             "columns": ["world, seed", "R1 (95 % over people)", "mAP", "mINP", "from command to table"],
@@ -125,6 +125,52 @@ def write_first_run(path: Path, runs: list[dict[str, Any]], release: str) -> Non
         },
     }
     path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def measure_methods(runs: Path) -> None:
+    """Five methods, each by its own recipe and all by ours: two sweeps, and what their runs are summarised to."""
+    found = {}
+    for experiment in ("methods", "methods_one_recipe"):
+        subprocess.run([sys.executable, "-m", "mpanet_pl.train", f"experiment={experiment}"], check=True)
+        found[experiment] = tables_of(runs / experiment)
+    result = {"command": "python scripts/measure_docs.py methods", **where_and_when(), **found}
+    (RESULTS / "methods.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def tables_of(runs: Path, setting: str = "all/single") -> dict[str, Any]:
+    """A row a method, of its runs that differ by seed; stars by Holm over all settings and scores."""
+    from mpanet_pl.run.summary import summarize
+    from mpanet_pl.run.summary_page import costs
+
+    summary = summarize([runs])
+    (compared,) = summary.comparisons
+    _, cells = compared.table()
+    _, spent = costs(summary.groups) or ((), [])
+    cost = {name.removeprefix("synthetic "): row for name, *row in spent}
+    rows, more = [], []
+    for _, what, *scores in (row for row in cells if row[0] == setting):
+        name = what.replace("synthetic ", "")
+        if name in cost:
+            _, minutes, weights = cost[name]
+            rows.append([name, weights, minutes, *scores])
+        else:
+            more.append([name, *scores])
+    head = ["R1", "mAP", "mINP"]
+    return {
+        "scores": {"columns": ["method", "weights, millions", "processor minutes", *head], "rows": rows},
+        "differences": {"columns": ["difference", *head], "rows": more},
+        "remarks": [line for line in compared.remarks() if "told four times" in line or "standard errors" in line],
+        "seeds": sorted({len(group.runs) for group in summary.groups}),
+    }
+
+
+def where_and_when() -> dict[str, Any]:
+    return {
+        "release": version("mpanet_pl"),
+        "machine": machine(),
+        "versions": {name: version(name) for name in ("torch", "torchvision", "pytorch-lightning")},
+        "date": time.strftime("%Y-%m-%d"),
+    }
 
 
 def machine() -> str:
