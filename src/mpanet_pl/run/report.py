@@ -19,6 +19,7 @@ from mpanet_pl.run import pictures
 from mpanet_pl.run.callbacks.checkpoints import LAST
 from mpanet_pl.run.examination import Examiner, Tested
 from mpanet_pl.run.logbook import say
+from mpanet_pl.run.pictures.diagram import evenly
 from mpanet_pl.run.pictures.embeddings import Cut
 from mpanet_pl.run.pictures.rank_list import SPREAD, WORST
 from mpanet_pl.system.shell import typed
@@ -98,10 +99,8 @@ def _pictures(
 
 def _both_modalities(test: Catalogue) -> Tensor:
     """Rows of the first visible and the first infrared image of a few people, spread over the test set."""
-    people = test.identities.unique()
-    people = people[torch.linspace(0, len(people) - 1, min(PEOPLE, len(people))).long()]
     rows = []
-    for person in people:
+    for person in evenly(test.identities.unique(), PEOPLE):
         for modality in (~test.infrared, test.infrared):
             rows += ((test.identities == person) & modality).nonzero().flatten()[:1].tolist()
     return torch.tensor(rows)

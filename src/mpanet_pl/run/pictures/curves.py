@@ -18,7 +18,7 @@ from mpanet_pl.evaluation.gallery_sizes import Trade
 from mpanet_pl.evaluation.outcomes import RANKS
 from mpanet_pl.evaluation.scoring import Scores
 from mpanet_pl.evaluation.verification import Verification
-from mpanet_pl.run.pictures.diagram import COLOURS, INK, MARKERS, figure, label_ends, save, tidy
+from mpanet_pl.run.pictures.diagram import COLOURS, INK, MARKERS, diagram, figure, label_ends, save, tidy
 
 LOSSES = "loss terms and their weighted total"
 SCORES = "validation: R1 (solid, ●), mAP (dashed, ▲), percent"
@@ -102,9 +102,7 @@ def _line(axes: Axes, curve: Curve, **style: Any) -> Line2D:
 
 def draw_roc(pairs: Mapping[str, Verification], path: Path) -> None:
     """Same-person pairs accepted over different-person pairs accepted, by setting; the latter on a logarithmic axis."""
-    drawn = figure(6.4, 3.6)
-    axes = drawn.subplots()
-    tidy(axes, "same-person pairs accepted, percent", "different-person pairs accepted, percent")
+    drawn, axes = diagram("same-person pairs accepted, percent", "different-person pairs accepted, percent")
     for colour, (setting, told) in zip(COLOURS, pairs.items(), strict=False):
         rates = torch.logspace(-4, 0, 121, dtype=torch.float64).tolist()
         accepted = [100 * told.at(rate) for rate in rates]
@@ -138,9 +136,7 @@ def draw_trades(by_size: Mapping[str, Mapping[int, Trade]], path: Path) -> None:
 
 def draw_distributions(counts: Mapping[str, Tensor], path: Path) -> None:
     """Cosines of pairs of images: {kind of pair: (bins,) counts from -1 to 1}, each with an area of its own."""
-    drawn = figure(6.4, 3.6)
-    axes = drawn.subplots()
-    tidy(axes, "pairs of images, by what they share", "cosine")
+    drawn, axes = diagram("pairs of images, by what they share", "cosine")
     for colour, (kind, found) in zip(COLOURS, counts.items(), strict=False):
         middles = ((torch.arange(len(found)) + 0.5) / len(found) * 2 - 1).tolist()
         _line(axes, (middles, (found / found.sum() * len(found) / 2).tolist()), label=kind, color=colour)
@@ -151,9 +147,7 @@ def draw_distributions(counts: Mapping[str, Tensor], path: Path) -> None:
 
 def draw_cmc(scores: Mapping[str, Scores], path: Path) -> None:
     """How many queries find their identity among the first k, by setting, up to rank 20; bars are 95 % intervals."""
-    drawn = figure(6.4, 3.6)
-    axes = drawn.subplots()
-    tidy(axes, "queries that find their identity among the first k, percent", "k")
+    drawn, axes = diagram("queries that find their identity among the first k, percent", "k")
     lines = []
     for number, (colour, (setting, score)) in enumerate(zip(COLOURS, scores.items(), strict=False)):
         curve = _to_rank_20(score.cmc)

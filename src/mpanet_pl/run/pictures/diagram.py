@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from scipy.optimize import isotonic_regression
+from torch import Tensor
 
 from mpanet_pl.system.files import written_aside
 
@@ -22,6 +25,14 @@ DOTS_PER_INCH = 150
 def figure(width: float, height: float) -> Figure:
     """An empty figure, in inches, of no global state."""
     return Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
+
+
+def diagram(title: str, across: str, *, width: float = 6.4, height: float = 3.6) -> tuple[Figure, Axes]:
+    """A figure of one panel."""
+    drawn = figure(width, height)
+    axes = drawn.subplots()
+    tidy(axes, title, across)
+    return drawn, axes
 
 
 def tidy(axes: Axes, title: str, across: str) -> None:
@@ -50,20 +61,15 @@ def spread(heights: Sequence[float], gap: float) -> list[float]:
     >>> spread([0.5, 0.1, 0.5], gap=0.2)
     [0.4, 0.1, 0.6]
     """
-    crowds: list[tuple[float, list[int]]] = []  # middle and members, from the lowest
-    for index in sorted(range(len(heights)), key=heights.__getitem__):
-        middle, members = heights[index], [index]
-        while crowds and middle - crowds[-1][0] < gap * (len(members) + len(crowds[-1][1])) / 2:
-            lower, others = crowds.pop()
-            middle = (lower * len(others) + middle * len(members)) / (len(others) + len(members))
-            members = others + members
-        crowds.append((middle, members))
-    placed = {
-        index: round(middle + gap * (position - (len(members) - 1) / 2), 6)
-        for middle, members in crowds
-        for position, index in enumerate(members)
-    }
-    return [placed[index] for index in range(len(heights))]
+    order, steps = np.argsort(heights, kind="stable"), gap * np.arange(len(heights))
+    placed = np.empty(len(heights))
+    placed[order] = isotonic_regression(np.array(heights)[order] - steps).x + steps
+    return [round(height, 6) for height in placed.tolist()]
+
+
+def evenly(rows: Tensor, most: int) -> Tensor:
+    """At most so many of the rows (N,), at equal distances."""
+    return rows[torch.linspace(0, len(rows) - 1, min(most, len(rows))).long()]
 
 
 def save(drawn: Figure, path: Path) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from mpanet_pl.data.catalogue import Catalogue
-from mpanet_pl.run.pictures.diagram import COLOURS, INK, figure, save, tidy
+from mpanet_pl.run.pictures.diagram import COLOURS, INK, diagram, evenly, figure, save
 from mpanet_pl.run.pictures.tsne import tsne
 
 HOLLOW = {"markerfacecolor": "none"}
@@ -56,15 +56,8 @@ def draw_embeddings(embeddings: Tensor, catalogue: Catalogue, path: Path) -> Non
 
 def _a_few(catalogue: Catalogue) -> Tensor:
     both = np.intersect1d(catalogue.identities[catalogue.infrared], catalogue.identities[~catalogue.infrared])
-    chosen = both[np.linspace(0, len(both) - 1, min(len(COLOURS), len(both))).astype(int)]
-    of_each = [(catalogue.identities == identity).nonzero().flatten() for identity in chosen.tolist()]
-    return torch.cat([rows[torch.linspace(0, len(rows) - 1, min(len(rows), MOST_IMAGES)).long()] for rows in of_each])
-
-
-def _some(chosen: Tensor) -> Tensor:
-    """Rows of the chosen images, at equal distances where they are many."""
-    rows = chosen.nonzero().flatten()
-    return rows[torch.linspace(0, len(rows) - 1, min(len(rows), MOST_PER_SIDE)).long()]
+    chosen = evenly(torch.from_numpy(both), len(COLOURS)).tolist()
+    return torch.cat([evenly((catalogue.identities == identity).nonzero()[:, 0], MOST_IMAGES) for identity in chosen])
 
 
 class Cut(NamedTuple):
@@ -81,13 +74,12 @@ def draw_similarities(embeddings: Tensor, catalogue: Catalogue, path: Path, cut:
     `MOST_PER_SIDE` images of a modality, those of as many at equal distances in the catalogue.
     """
     unit = normalize(embeddings.float(), dim=1).cpu()
-    visible, infrared = _some(~catalogue.infrared), _some(catalogue.infrared)
+    sides = (~catalogue.infrared, catalogue.infrared)
+    visible, infrared = (evenly(side.nonzero()[:, 0], MOST_PER_SIDE) for side in sides)
     similarity = unit[visible] @ unit[infrared].T
     same = catalogue.identities[visible, None] == catalogue.identities[infrared]
     cut = cut or Cut(equal_errors_at(similarity[same], similarity[~same]), "equal error")
-    drawn = figure(6.4, 3.6)
-    axes = drawn.subplots()
-    tidy(axes, "visible-infrared pairs, share of each kind per bin", "cosine similarity")
+    drawn, axes = diagram("visible-infrared pairs, share of each kind per bin", "cosine similarity")
     edges = torch.linspace(min(float(similarity.min()), cut.value), max(float(similarity.max()), cut.value), 61)
     for name, kind, colour, hatch in (("two people", ~same, COLOURS[1], "///"), ("one person", same, COLOURS[0], "")):
         found = similarity[kind]

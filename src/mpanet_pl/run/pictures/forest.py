@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from mpanet_pl.run.pictures.diagram import COLOURS, INK, MARKERS, figure, save, tidy
+from mpanet_pl.run.pictures.diagram import COLOURS, INK, MARKERS, diagram, save
 
 
 def draw_differences(rows: Mapping[str, Mapping[str, tuple[float, float, float]]], path: Path) -> None:
     """{label: {score: (difference, low, high)}} in percentage points, the first row on top."""
-    drawn = figure(6.4, 1.1 + 0.45 * len(rows))
-    axes = drawn.subplots()
-    tidy(axes, "difference and its 95 % interval", "percentage points")
+    drawn, axes = diagram("difference and its 95 % interval", "percentage points", height=1.1 + 0.45 * len(rows))
     axes.grid(visible=False)
     axes.axvline(0, color=INK, linewidth=0.8)
     names = list(dict.fromkeys(name for scores in rows.values() for name in scores))

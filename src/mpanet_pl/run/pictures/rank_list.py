@@ -8,12 +8,12 @@ from typing import NamedTuple, Protocol
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from mpanet_pl.data.catalogue import Catalogue
 from mpanet_pl.errors import UserError
-from mpanet_pl.evaluation import evaluate
+from mpanet_pl.evaluation.retrieval import Retrieval
 from mpanet_pl.interfaces import RetrievalProtocol, Search, Similarity
+from mpanet_pl.run.pictures.diagram import evenly
 from mpanet_pl.system.sheet import Note, lay_out, save, tile
 
 CHOICES = SPREAD, FIRST, WORST = "spread", "first", "worst"
@@ -59,34 +59,29 @@ def best_ranked(
     search = protocol.searches(catalogue)[0]
     setting, (gallery, *_) = next(iter(search.galleries.items()))
     findable = search.queries[torch.isin(catalogue.identities[search.queries], catalogue.identities[gallery])]
-    chosen = _chosen(choice, findable, queries, embeddings, catalogue, _One(protocol, search.queries, setting, gallery))
-    similarity = similarities(embeddings[chosen], embeddings[gallery], protocol.similarity)  # (Q, G)
-    ignored = protocol.ignored(catalogue[chosen], catalogue[gallery])
-    if ignored is not None:
-        similarity[ignored] = -torch.inf
-    best = similarity.topk(min(places, len(gallery)), dim=1)
+    retrieval = Retrieval(embeddings, catalogue, protocol)
+    chosen = _chosen(choice, findable, queries, retrieval, gallery)
+    best = retrieval.comparable(chosen, gallery).topk(min(places, len(gallery)), dim=1)
     right = catalogue.identities[gallery[best.indices]] == catalogue.identities[chosen, None]
     how = f"{setting}: {_in_words(choice, len(chosen), len(findable))}. Below an image: {KEY[protocol.similarity]}"
     return RankList(chosen, gallery[best.indices].where(best.values > -torch.inf, -1), right, best.values, how)
 
 
-def _chosen(
-    choice: str | int, findable: Tensor, count: int, embeddings: Tensor, catalogue: Catalogue, gallery: _One
-) -> Tensor:
-    few = min(count, len(findable))
+def _chosen(choice: str | int, findable: Tensor, count: int, retrieval: Retrieval, gallery: Tensor) -> Tensor:
     if choice == SPREAD:
-        return findable[torch.linspace(0, len(findable) - 1, few).long()]
+        return evenly(findable, count)
     if choice == FIRST:
-        return findable[:few]
+        return findable[:count]
     if choice == WORST:
-        (scores,) = evaluate(embeddings, catalogue, gallery).values()
-        assert scores.outcomes is not None
-        return scores.outcomes.queries[scores.outcomes.average_precision[0].argsort(stable=True)[:count]]
+        (placed,) = retrieval.rank(Search(findable, {"": [gallery]})).values()
+        matched = placed.first[0].cpu() > 0
+        precision = placed.average_precision[0].cpu()[matched]
+        return findable[matched][precision.argsort(stable=True)[:count]]
     if not isinstance(choice, int):
         raise UserError(
             f"A rank list is of {SPREAD}, {FIRST} or {WORST} queries or of a person's number, got '{choice}'."
         )
-    of_person = findable[catalogue.identities[findable] == choice]
+    of_person = findable[retrieval.catalogue.identities[findable] == choice]
     if len(of_person) == 0:
         raise UserError(f"A rank list of person {choice} has no query: nobody of that number can be found.")
     return of_person[:count]
@@ -99,31 +94,6 @@ def _in_words(choice: str | int, shown: int, findable: int) -> str:
         FIRST: f"the first {shown} {of_all}, whatever their result",
         WORST: f"the WORST {shown} {of_all}, by average precision: no picture of the score",
     }.get(str(choice), f"the first {shown} queries of person {choice}, whatever their result")
-
-
-class _One(RetrievalProtocol):
-    """One gallery of a protocol."""
-
-    def __init__(self, protocol: RetrievalProtocol, queries: Tensor, setting: str, gallery: Tensor) -> None:
-        self.protocol, self.version, self.draw = protocol, protocol.version, protocol.draw
-        self.cmc, self.similarity = protocol.cmc, protocol.similarity
-        self.search = Search(queries, {setting: [gallery]})
-
-    def searches(self, catalogue: Catalogue) -> list[Search]:
-        return [self.search]
-
-    def ignored(self, queries: Catalogue, gallery: Catalogue) -> Tensor | None:
-        return self.protocol.ignored(queries, gallery)
-
-
-def similarities(queries: Tensor, gallery: Tensor, similarity: Similarity) -> Tensor:
-    """(Q, G) float32, the largest the most similar."""
-    queries, gallery = queries.float().cpu(), gallery.float().cpu()
-    if similarity == "euclidean":
-        return -torch.cdist(queries, gallery)
-    if similarity == "cosine":
-        queries, gallery = normalize(queries, dim=1), normalize(gallery, dim=1)
-    return queries @ gallery.T
 
 
 def draw_rank_list(ranks: RankList, images: Images, catalogue: Catalogue, path: Path) -> None:
