@@ -84,7 +84,7 @@ TESTS = {  # the tests of a file's room
         "tests/run/test_checkpoints.py",
         "tests/run/test_story.py::test_best_is_the_highest_of_the_scored_epochs_from_start_on",
     ],
-    "run/comparing.py": ["tests/run/test_comparing.py"],
+    "run/comparison.py": ["tests/run/test_comparing.py"],
     "run/summary.py": ["tests/run/test_summary.py"],
     "run/own_hydra.py": ["tests/run/test_own_hydra.py"],
     "run/record.py": ["tests/run/test_record.py", "tests/run/test_training.py::test_the_commit_is_this_packages"],

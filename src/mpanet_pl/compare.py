@@ -12,7 +12,7 @@ from mpanet_pl.cli.mistakes import Arguments
 from mpanet_pl.errors import UserError
 
 if TYPE_CHECKING:
-    from mpanet_pl.run.compared import Method
+    from mpanet_pl.run.methods_compared import Method
 
 EXPLANATION = """
 Each path is a run's folder, an evaluation's, a folder of runs that repeat one another (seeds, RegDB's trials), or
@@ -65,7 +65,7 @@ def compare(
 ) -> None:
     """`words` are KEY=VALUE for `evaluate`, by which features are measured; `margin` is in points."""
     from mpanet_pl.evaluation.tables import print_tables
-    from mpanet_pl.run import comparing
+    from mpanet_pl.run import comparison
 
     measured: list[Path] = []
 
@@ -73,7 +73,7 @@ def compare(
         measured.append(path)
         return _of_features(letter, path, words)
 
-    found = comparing.compare_methods(paths, result, measure, margin)
+    found = comparison.compare_methods(paths, result, measure, margin)
     if words and not measured:
         raise UserError(f"{words[0]} says how features are measured, and there are none among these results.")
     if into:
@@ -84,8 +84,8 @@ def compare(
 def _of_features(letter: str, path: Path, words: Sequence[str]) -> Method:
     """Features scored by what `evaluate` would be told of them."""
     from mpanet_pl.cli.application import compose_and_run
-    from mpanet_pl.run.compared import method_of_scores
     from mpanet_pl.run.evaluating import ScoredFeatures, score_features
+    from mpanet_pl.run.methods_compared import method_of_scores
 
     scored: list[ScoredFeatures] = []
     compose_and_run(

@@ -23,7 +23,7 @@ from mpanet_pl.errors import UserError
 from mpanet_pl.evaluate import evaluate, main
 from mpanet_pl.evaluation import Results
 from mpanet_pl.official import to_official
-from mpanet_pl.run.repeats import Run
+from mpanet_pl.run.finished_run import Run
 from mpanet_pl.run.run_folder import reopen
 from mpanet_pl.run.settings import NOTHING_TYPED
 from mpanet_pl.run.subjects import read_checkpoint

@@ -55,11 +55,11 @@ def test_ten_trials_are_one_group_with_mean_and_sample_deviation(tmp_path: Path)
     ten_trials(tmp_path)
     (group,) = summarize([tmp_path]).groups
     assert group.name == "regdb"
-    value = group.scores()["visible_to_thermal"]["last"]["r1"]
+    value = group.scores["visible_to_thermal"]["last"]["r1"]
     assert value["mean"] == pytest.approx(75.5)
     assert value["std"] == pytest.approx(3.0277, abs=1e-4)
     assert len(value["runs"]) == 10
-    assert group.nuances()["siblings/shoe"]["mean"] == pytest.approx(75.5 / 2)
+    assert group.nuances["siblings/shoe"]["mean"] == pytest.approx(75.5 / 2)
     assert group.remarks() == []
 
 
@@ -70,7 +70,7 @@ def test_a_sweep_makes_a_group_of_each_of_its_points(tmp_path: Path) -> None:
             write_run(folder, 60 + patterns + seed, seed=seed, model={"network": {"patterns": patterns}})
     groups = summarize([tmp_path]).groups
     assert [group.name for group in groups] == ["regdb model.network.patterns=0", "regdb model.network.patterns=6"]
-    assert [group.scores()["thermal_to_visible"]["best"]["r1"]["mean"] for group in groups] == [61.5, 67.5]
+    assert [group.scores["thermal_to_visible"]["best"]["r1"]["mean"] for group in groups] == [61.5, 67.5]
 
 
 def test_a_named_choice_names_its_groups_in_the_order_they_were_run_in(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_last_and_best_of_one_run_evaluated_are_two_rows_and_not_there_twice(tmp
         stored = json.loads(path.read_text())
         path.write_text(json.dumps(stored | {"scores": {row: stored["scores"][row]}}))
     (group,) = summarize([tmp_path]).groups
-    rows = group.scores()["visible_to_thermal"]
+    rows = group.scores["visible_to_thermal"]
     assert {row: value["r1"]["runs"] for row, value in rows.items()} == {"last": [70.0], "best": [75.0]}
     assert not any("there 2 times" in remark for remark in group.remarks())
 
@@ -212,16 +212,16 @@ def test_intervals_are_of_people_and_of_runs(tmp_path: Path) -> None:
             kept = {row: dict.fromkeys(SETTINGS, scores) for row in ("last", "best")}
             write_queries(folder / "queries.npz", kept, [f"{n}.bmp" for n in range(600)])
         (group,) = summarize([tmp_path / name]).groups
-        low, high = group.scores()["visible_to_thermal"]["last"]["r1"]["ci"]
+        low, high = group.scores["visible_to_thermal"]["last"]["r1"]["ci"]
         width[name] = high - low
         if name == "one":
             assert (low, high) == pytest.approx(scores.ci["r1"])
     assert width["near"] < width["one"] < width["apart"]
-    low, high = group.scores()["visible_to_thermal"]["last"]["r10"]["ci"]  # all of 60 people are found by rank 9
+    low, high = group.scores["visible_to_thermal"]["last"]["r10"]["ci"]  # all of 60 people are found by rank 9
     assert (low, high) == pytest.approx((100 * 0.025 ** (1 / 60), 100))
     (tmp_path / "near" / "2" / "queries.npz").unlink()
     (group,) = summarize([tmp_path / "near"]).groups
-    assert group.scores()["visible_to_thermal"]["last"]["r1"]["ci"] is None
+    assert group.scores["visible_to_thermal"]["last"]["r1"]["ci"] is None
 
 
 def test_groups_are_compared_with_the_first_where_they_can_be(tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ def test_a_trial_that_is_there_twice_is_said(tmp_path: Path) -> None:
 def test_one_run_has_no_spread_and_overlapping_folders_count_once(tmp_path: Path) -> None:
     write_run(tmp_path / "one", 70)
     (group,) = summarize([tmp_path, tmp_path / "one"]).groups
-    assert group.scores()["visible_to_thermal"]["last"]["r1"] == {"mean": 70, "std": None, "runs": [70], "ci": None}
+    assert group.scores["visible_to_thermal"]["last"]["r1"] == {"mean": 70, "std": None, "runs": [70], "ci": None}
 
 
 def test_folders_without_results_are_a_sentence(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.outcomes import NAMES, RANKS
 from mpanet_pl.evaluation.published import Published
 from mpanet_pl.evaluation.scoring import Scores
-from mpanet_pl.system.files import written_aside
+from mpanet_pl.system.files import write_json, write_text
 
 JSON = "results.json"
 MARKDOWN = "results.md"
@@ -103,9 +103,8 @@ class Results:
             mapping.items()
 
     def write(self, folder: str | Path) -> None:
-        for name, text in ((MARKDOWN, self.markdown()), (JSON, json.dumps(asdict(self), indent=1, ensure_ascii=False))):
-            with written_aside(Path(folder) / name) as aside:
-                aside.write_text(text + "\n", encoding="utf-8")
+        write_text(Path(folder) / MARKDOWN, self.markdown())
+        write_json(Path(folder) / JSON, asdict(self))
 
     def print(self, console: Console | None = None, extra: Sequence[str] = ()) -> None:
         """The table of scores and how they were measured, with lines of the caller's own; the rest is in results.md."""
@@ -207,6 +206,19 @@ def shown(value: Value | None, *, narrow: bool = False) -> str:
     return ("\n" if narrow else " ").join(parts)
 
 
+def headline(values: Mapping[str, Value] | None) -> str:
+    """R1 with its interval, and mAP, where one cell has to do.
+
+    >>> headline({"r1": {"mean": 51.25, "ci": [40.0, 60.04]}, "mAP": {"mean": 47.0}}), headline(None)
+    ('51.2 (40.0–60.0) / 47.0', '')
+    """
+    if values is None:
+        return ""
+    r1, ends = values["r1"], values["r1"].get("ci")
+    between = f" ({ends[0]:.1f}–{ends[1]:.1f})" if ends else ""
+    return f"{r1['mean']:.1f}{between} / {values['mAP']['mean']:.1f}"
+
+
 def published_cells(published: Mapping[str, float]) -> list[str]:
     return [f"{published[name]:.2f}" if name in published else "" for name in COLUMNS]
 
@@ -241,8 +253,9 @@ def markdown(tables: Sequence[Grid], remarks: Sequence[str]) -> str:
     return "\n\n".join([*parts, "\n".join(f"- {line}" for line in remarks)]).rstrip()
 
 
-def as_csv(table: Grid) -> str:
-    """
+def as_csv(table: tuple[Sequence[str], Sequence[Sequence[Any]]]) -> str:
+    """Text, numbers or None, which is blank.
+
     >>> as_csv((["setting", "R1"], [["all, single", "70.58"]]))
     'setting,R1\\n"all, single",70.58'
     """

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,9 +16,9 @@ from mpanet_pl.evaluation import RetrievalProtocol, Scores
 from mpanet_pl.evaluation import evaluate as score
 from mpanet_pl.evaluation.outcomes import NAMES
 from mpanet_pl.evaluation.roles import ROLES, evaluate_by_role, over_draws
-from mpanet_pl.evaluation.tables import Grid
+from mpanet_pl.evaluation.tables import Grid, as_csv, headline, score_values
 from mpanet_pl.run.pictures.corrupted import draw_corrupted
-from mpanet_pl.system.files import written_aside
+from mpanet_pl.system.files import write_text
 
 EACH = "each"  # of the corruptions, at every severity
 DRAWS = {ALL: 10}  # a corruption of its own for each image is drawn so often, one for all images once
@@ -92,7 +91,7 @@ def report_corrupted(found: Found, clean: Mapping[str, Scores], asked: Asked, fo
     grid: Grid = (
         ["corruption", "severity", *settings],
         [
-            [name, _in_words(severity), *(_cell(scores[one]) for one in settings)]
+            [name, _in_words(severity), *(headline(score_values(scores[one])) for one in settings)]
             for (name, severity), scores in rows.items()
         ],
     )
@@ -105,17 +104,11 @@ def _in_words(severity: int) -> str:
     return {0: "", -1: "1 to 5, drawn"}.get(severity, str(severity))
 
 
-def _cell(scores: Scores) -> str:
-    low, high = scores.ci["r1"]
-    return f"{scores.r1:.1f} ({low:.1f}–{high:.1f}) / {scores.means['mAP']:.1f}"
-
-
 def _write_csv(rows: Found, path: Path) -> None:
-    with written_aside(path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["corruption", "severity", "setting", "score", "mean", "low", "high"])
-        for (name, severity), settings in rows.items():
-            for setting, scores in settings.items():
-                for kind in NAMES:
-                    ends: Sequence[float] = scores.ci[kind]
-                    writer.writerow([name, _in_words(severity), setting, kind, scores.means[kind], *ends])
+    lines = [
+        [name, _in_words(severity), setting, kind, scores.means[kind], *scores.ci[kind]]
+        for (name, severity), settings in rows.items()
+        for setting, scores in settings.items()
+        for kind in NAMES
+    ]
+    write_text(path, as_csv((["corruption", "severity", "setting", "score", "mean", "low", "high"], lines)))

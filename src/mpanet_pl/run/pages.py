@@ -13,7 +13,7 @@ from urllib.parse import quote
 from PIL import Image
 
 from mpanet_pl.evaluation.tables import Grid
-from mpanet_pl.system.files import written_aside
+from mpanet_pl.system.files import write_text
 
 PAGE = "index.html"
 BROAD = 1000  # pixels, from which on a picture has a row of its own
@@ -27,8 +27,7 @@ class Markup(str):
 def write_page(folder: Path, title: str, lead: str, sections: Iterable[str]) -> None:
     template = Template((Path(__file__).with_name(PAGE)).read_text(encoding="utf-8"))
     text = template.substitute(title=escape(title), lead=escape(lead), body="\n".join(filter(None, sections)))
-    with written_aside(folder / PAGE) as aside:
-        aside.write_text(text, encoding="utf-8")
+    write_text(folder / PAGE, text)
 
 
 def section(title: str, *parts: str) -> str:

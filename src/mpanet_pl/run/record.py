@@ -22,7 +22,7 @@ import torch
 from mpanet_pl.errors import UserError
 from mpanet_pl.stored import terms_of as terms_of
 from mpanet_pl.system.cores import usable_cores
-from mpanet_pl.system.files import written_aside
+from mpanet_pl.system.files import write_json
 
 FILE = "record.json"
 LIBRARIES = ("mpanet_pl", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "numpy", "pillow")
@@ -103,8 +103,7 @@ class Record:
         }
 
     def write(self, folder: Path) -> None:
-        with written_aside(folder / FILE) as aside:
-            aside.write_text(json.dumps(self.plain(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(folder / FILE, self.plain())
 
     @property
     def ended(self) -> str:

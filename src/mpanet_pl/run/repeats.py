@@ -10,120 +10,22 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+import torch
+
 from mpanet_pl.data.regdb import TRIALS as REGDB_TRIALS
 from mpanet_pl.data.regdb import RegDB
-from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.differences import interval_over_runs
 from mpanet_pl.evaluation.outcomes import NAMES
-from mpanet_pl.evaluation.pairing import Answers
-from mpanet_pl.evaluation.tables import Results, Value
-from mpanet_pl.features.queries import QUERIES, Queries, read_queries
-from mpanet_pl.run.copied_runs import without_copies
-from mpanet_pl.run.old_names import translated_provenance
-from mpanet_pl.system.files import sha256
+from mpanet_pl.evaluation.pairing import Answers, same_answers
+from mpanet_pl.evaluation.tables import Value
+from mpanet_pl.run.finished_run import Run
 
-REPEATED = ("trial", "seed")  # what the runs of one group may differ in
-RESOLVED = ("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "trainer.precision")
-OF_NO_MATTER = (
-    *("run_dir", "resume", "logger", "save_features", "data_dir"),
-    *("data.workers", "data.cache", "data.eval_batch_size"),
-)
 NAMED = ("name", *(f"{of}{name}" for of in ("", "trained.") for name in ("method", "rung", "experiment")))  # of keys
 NO_NAME = "none"
-LEFT_OUT = re.compile(r"; \d+ of \d+ queries have a true match")
 TRIALS = {RegDB.config: REGDB_TRIALS}  # over which results of a dataset are means
-
-
-@dataclass(frozen=True)
-class Run:
-    folder: Path
-    results: Results
-
-    @property
-    def config(self) -> Mapping[str, Any]:
-        return self.provenance.get("config", {})
-
-    @cached_property
-    def provenance(self) -> Mapping[str, Any]:
-        return translated_provenance(self.results.provenance)
-
-    @property
-    def dataset(self) -> str:
-        return str(self.results.provenance.get("dataset"))
-
-    @property
-    def kind(self) -> str:
-        """Only runs of one kind have the same keys, to be compared one by one."""
-        return f"{self.dataset} (evaluated)" if "ckpt" in self.config else self.dataset
-
-    @property
-    def ran(self) -> dict[str, str]:
-        """What it was resolved to: where it ran, in what precision, by which release. A run of 0.1 says less of it."""
-        origin = self.provenance
-        ranks, _, name = str(origin.get("device", "")).rpartition(" × ")
-        kind = "cpu" if name.startswith("CPU") else "cuda" if name else ""
-        return {
-            "accelerator": str(origin.get("accelerator") or kind),
-            "ranks": str(origin.get("ranks") or ranks or 1),
-            "precision": str(origin.get("precision", "")),
-            "mpanet_pl": str((origin.get("versions") or {}).get("mpanet_pl", "")),
-            "changes": "; ".join(map(str, origin.get("changes") or ())),
-        }
-
-    @cached_property
-    def queries(self) -> Queries | None:
-        """None of a run of 0.1, which kept none."""
-        try:
-            return read_queries(self.folder / QUERIES)
-        except UserError:
-            return None
-
-    @cached_property
-    def answers(self) -> dict[str, dict[str, Answers]]:
-        """Row of the results -> setting -> queries."""
-        if self.queries is None:
-            return {}
-        rows, paths, met, _, images = self.queries
-        return {
-            row: {
-                setting: Answers(outcomes, paths, self.network(row), met.get(row, {}).get(setting), images)
-                for setting, outcomes in settings.items()
-            }
-            for row, settings in rows.items()
-        }
-
-    def network(self, row: str) -> str:
-        """The digest of a row's network; of an earlier release its checkpoint's, or where that would lie."""
-        if self.queries and row in self.queries.networks:
-            return self.queries.networks[row]
-        kept = self.folder / "checkpoints" / f"{row}.ckpt"
-        return str(self.provenance.get("network") or (sha256(kept) if kept.is_file() else kept.absolute()))
-
-    @property
-    def repetition(self) -> dict[str, Any]:
-        """Its trial and its seed."""
-        return {key: self.results.provenance.get(key) for key in REPEATED}
-
-    @property
-    def date(self) -> str:
-        return str(self.results.provenance.get("date", ""))
-
-    @property
-    def configuration(self) -> dict[str, str]:
-        """Dotted key -> value of all that makes it another experiment; how it was measured is part of that."""
-        config, trained = flat(self.config), self.provenance.get("trained")
-        if trained:
-            for key in ("ckpt", "features"):  # the run that it came from counts, not its file
-                config.pop(key, None)
-        kept = _of_matter({key: value for key, value in config.items() if key not in RESOLVED}, self.config)
-        kept |= {f"trained.{key}": value for key, value in _of_matter(flat(trained or {}), trained or {}).items()}
-        kept |= {f"ran.{key}": value for key, value in self.ran.items()}
-        ways = {setting: LEFT_OUT.sub("", way) for setting, way in self.results.measured.items()}
-        return kept | {f"measured.{setting}": way for setting, way in ways.items()}
 
 
 @dataclass(frozen=True)
@@ -132,48 +34,28 @@ class Group:
     runs: Sequence[Run]
     copies: Sequence[str] = ()  # what was left out, in sentences
 
+    @cached_property
     def scores(self) -> dict[str, dict[str, dict[str, Value]]]:
         """Setting -> "last" or "best" -> score -> mean, std, interval and values over the runs that have it."""
-        values: dict[str, dict[str, dict[str, list[float]]]] = defaultdict(
-            lambda: defaultdict(lambda: defaultdict(list))
-        )
-        for run in self.runs:
-            for row, settings in run.results.scores.items():
-                for setting, scores in settings.items():
-                    for name, value in scores.items():
-                        values[setting][row][name].append(value["mean"])
-        return {
-            setting: {
-                row: {name: spread(v) | {"ci": self._interval(row, setting, name)} for name, v in scores.items()}
-                for row, scores in rows.items()
-            }
-            for setting, rows in values.items()
-        }
-
-    def _interval(self, row: str, setting: str, name: str) -> list[float] | None:
-        return self._intervals.get((row, setting), {}).get(name)
-
-    @cached_property
-    def _intervals(self) -> dict[tuple[str, str], dict[str, list[float]]]:
-        """Of every row and setting of which each run that has it kept its queries."""
-        found = {}
+        found: dict[str, dict[str, dict[str, Value]]] = defaultdict(dict)
         for row, setting in dict.fromkeys(
-            (r, s) for run in self.runs for r, of in run.results.scores.items() for s in of
+            (row, setting) for run in self.runs for row, of in run.results.scores.items() for setting in of
         ):
             having = [run for run in self.runs if setting in run.results.scores.get(row, {})]
             answers = [run.answers[row][setting] for run in having if setting in run.answers.get(row, {})]
-            if len(answers) == len(having):
-                low, high = interval_over_runs(answers)
-                ends = zip((100 * low).tolist(), (100 * high).tolist(), strict=True)
-                found[row, setting] = dict(zip(NAMES, map(list, ends), strict=True))
+            ends = intervals(answers) if len(answers) == len(having) else {}  # runs of 0.1 kept no queries
+            of_runs = [run.results.scores[row][setting] for run in having]
+            found[setting][row] = {
+                name: spread([scores[name]["mean"] for scores in of_runs if name in scores]) | {"ci": ends.get(name)}
+                for name in dict.fromkeys(name for scores in of_runs for name in scores)
+            }
         return found
 
+    @cached_property
     def nuances(self) -> dict[str, Value]:
-        values: dict[str, list[float]] = defaultdict(list)
-        for run in self.runs:
-            for name, value in run.results.nuances.items():
-                values[name].append(value)
-        return {name: spread(numbers) for name, numbers in values.items()}
+        of_runs = [run.results.nuances for run in self.runs]
+        names = dict.fromkeys(name for nuances in of_runs for name in nuances)
+        return {name: spread([nuances[name] for nuances in of_runs if name in nuances]) for name in names}
 
     def remarks(self) -> list[str]:
         """What a reader of the means has to know of the runs behind them."""
@@ -214,7 +96,7 @@ def grouped(runs: Iterable[Run]) -> list[Group]:
             members[frozenset(run.configuration.items())].append(run)
         labels = _labels([its_runs[0].configuration for its_runs in members.values()])
         for label, its_runs in zip(labels, members.values(), strict=True):
-            groups.append(Group(" ".join(filter(None, [kind, label])), *without_copies(its_runs)))
+            groups.append(Group(" ".join(filter(None, [kind, label])), *_without_copies(its_runs)))
     return groups
 
 
@@ -259,19 +141,36 @@ def _short(value: str) -> str:
     return f"{float(value):.6g}" if re.fullmatch(r"-?\d+\.\d{7,}(e-?\d+)?", value) else value
 
 
-def _of_matter(configuration: Mapping[str, str], composed: Mapping[str, Any]) -> dict[str, str]:
-    """
-    >>> of_a_run = {"seed": "2", "data.workers": "4", "data.root": "/data/sysu", "data.seed": "1"}
-    >>> _of_matter(of_a_run, {"data_dir": "/data/sysu"})
-    {'data.root': 'DATA', 'data.seed': '1'}
-    """
-    without = (*REPEATED, *OF_NO_MATTER)
-    mounted = str(composed.get("data_dir") or "")
-    return {
-        key: value.replace(mounted, "DATA") if mounted else value  # one dataset under two mount points
-        for key, value in configuration.items()
-        if not f"{key}.".startswith(tuple(f"{name}." for name in without))
-    }
+def _without_copies(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
+    """Each run once, and a sentence for each copy that is left out: copies of a run do not repeat it."""
+    kept: list[Run] = []
+    left_out = []
+    for run in runs:
+        original = next((other for other in kept if _is_copy(run, other)), None)
+        if original is None:
+            kept.append(run)
+        else:
+            left_out.append(
+                f"{run.folder} is a copy of {original.folder} (one network, or equal outcomes): not counted"
+            )
+    return kept, left_out
+
+
+def _is_copy(run: Run, other: Run) -> bool:
+    """Whether each row is of the same network, or has equal outcomes, over the same queries."""
+    pairs = [
+        (answers, other.answers[row][setting])
+        for row, settings in run.answers.items()
+        for setting, answers in settings.items()
+        if setting in other.answers.get(row, {})
+    ]
+    return bool(pairs) and all(same_answers(one, two) for one, two in pairs)
+
+
+def intervals(answers: Sequence[Answers]) -> dict[str, list[float]]:
+    """Score -> both ends, in percent, of the mean over these runs of one setting."""
+    low, high = interval_over_runs(answers)
+    return dict(zip(NAMES, (100 * torch.stack([low, high], 1)).tolist(), strict=True))
 
 
 def spread(values: Sequence[float]) -> Value:
@@ -280,16 +179,6 @@ def spread(values: Sequence[float]) -> Value:
     (71.0, None)
     """
     return {"mean": fmean(values), "std": stdev(values) if len(values) > 1 else None, "runs": list(values)}
-
-
-def flat(tree: Any, prefix: str = "") -> dict[str, str]:
-    """
-    >>> flat({"model": {"patterns": 6, "stages": ["layer3"]}})
-    {'model.patterns': '6', 'model.stages': "['layer3']"}
-    """
-    if not isinstance(tree, Mapping) or not tree:
-        return {prefix: str(tree)}
-    return {key: value for name in tree for key, value in flat(tree[name], f"{prefix}.{name}".lstrip(".")).items()}
 
 
 def _named(repetition: Mapping[str, Any]) -> str:

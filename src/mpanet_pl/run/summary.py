@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import csv
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,19 +20,21 @@ from mpanet_pl.evaluation.tables import (
     Grid,
     Results,
     Value,
+    as_csv,
     latex,
     markdown,
     print_tables,
     published_cells,
     shown,
 )
-from mpanet_pl.run.compared import Method, method_of
-from mpanet_pl.run.comparing import Comparison, comparison
-from mpanet_pl.run.repeats import Group, Run, grouped
+from mpanet_pl.run.comparison import Comparison, comparison
+from mpanet_pl.run.finished_run import Run
+from mpanet_pl.run.methods_compared import Method, method_of
+from mpanet_pl.run.repeats import Group, grouped
 from mpanet_pl.run.run_folder import CONFIG
 from mpanet_pl.run.summary_page import costs, write_summary_page
-from mpanet_pl.run.sweep_ranking import rankings
-from mpanet_pl.system.files import written_aside
+from mpanet_pl.run.sweep_ranking import Ranking, rankings
+from mpanet_pl.system.files import write_json, write_text
 
 BESIDE_CHANCE = "nuances: percent; in brackets chance, the same with other images' maps; between siblings it is 50"
 
@@ -52,10 +53,14 @@ class Summary:
     def tables(self, narrow: bool = False) -> list[Grid]:
         header = ["runs", "setting", "result", "n", *COLUMNS.values()]
         scores = (header, [row for group in self.groups for row in _score_rows(group, narrow)])
-        nuances = _nuance_tables([group for group in self.groups if group.nuances()])
-        ranked = [ranking.table() for ranking in rankings(self.groups)]
+        nuances = _nuance_tables([group for group in self.groups if group.nuances])
+        ranked = [ranking.table() for ranking in self.rankings]
         cost = costs(self.groups)
         return [scores, *ranked, *(found.table() for found in self.comparisons), *([cost] if cost else []), *nuances]
+
+    @cached_property
+    def rankings(self) -> list[Ranking]:
+        return rankings(self.groups)
 
     @cached_property
     def comparisons(self) -> list[Comparison]:
@@ -78,66 +83,47 @@ class Summary:
     def remarks(self) -> list[str]:
         return [
             "± is the sample standard deviation over the n runs, each run being the mean over its protocol's galleries",
-            *([WITH_RUNS] if any(self._has_intervals(group) for group in self.groups) else []),
-            *(ranking.remark() for ranking in rankings(self.groups)),
+            *([WITH_RUNS] if any(value.get("ci") for _, value in self._values()) else []),
+            *(ranking.remark() for ranking in self.rankings),
             *([COMPARED] if self.comparisons else []),
-            *([BESIDE_CHANCE] if any(group.nuances() for group in self.groups) else []),
+            *([BESIDE_CHANCE] if any(group.nuances for group in self.groups) else []),
             *(remark for group in self.groups for remark in group.remarks()),
             *(f"not counted: {why}" for why in self.unfinished.values()),
         ]
-
-    @staticmethod
-    def _has_intervals(group: Group) -> bool:
-        return any(
-            value["ci"] for rows in group.scores().values() for scores in rows.values() for value in scores.values()
-        )
 
     def plain(self) -> dict[str, Any]:
         groups = [
             {
                 "name": group.name,
                 "runs": [{"folder": str(run.folder), **run.repetition} for run in group.runs],
-                "scores": group.scores(),
-                "nuances": group.nuances(),
+                "scores": group.scores,
+                "nuances": group.nuances,
                 "remarks": group.remarks(),
             }
             for group in self.groups
         ]
-        ranked = [ranking.plain() for ranking in rankings(self.groups)]
+        ranked = [ranking.plain() for ranking in self.rankings]
         return {"groups": groups, "rankings": ranked, "unfinished": dict(self.unfinished)}
 
     def write(self, folder: Path) -> None:
-        with written_aside(folder / "summary.md") as aside:
-            aside.write_text(markdown(self.tables(), self.remarks()) + "\n", encoding="utf-8")
-        with written_aside(folder / "summary.tex") as aside:
-            aside.write_text("\n\n".join(map(latex, self.tables())) + "\n", encoding="utf-8")
-        with written_aside(folder / "summary.json") as aside:
-            aside.write_text(json.dumps(self.plain(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        with written_aside(folder / "summary.csv") as aside, aside.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["runs", "setting", "result", "score", "n", "mean", "std", "low", "high"])
-            writer.writerows(self._values())
-
+        header = ["runs", "setting", "result", "score", "n", "mean", "std", "low", "high"]
+        lines = [
+            [*place, len(value["runs"]), value["mean"], value["std"], *(value.get("ci") or ("", ""))]
+            for place, value in self._values()
+        ]
+        write_text(folder / "summary.md", markdown(self.tables(), self.remarks()))
+        write_text(folder / "summary.tex", "\n\n".join(map(latex, self.tables())))
+        write_json(folder / "summary.json", self.plain())
+        write_text(folder / "summary.csv", as_csv((header, lines)))
         write_summary_page(folder, self)
 
-    def _values(self) -> list[list[Any]]:
-        """One line for each number."""
-        return [
-            [
-                group.name,
-                setting,
-                row,
-                name,
-                len(value["runs"]),
-                value["mean"],
-                value["std"],
-                *(value.get("ci") or ("", "")),
-            ]
-            for group in self.groups
-            for setting, rows in [*group.scores().items(), ("nuances", {"last": group.nuances()})]
-            for row, scores in rows.items()
-            for name, value in scores.items()
-        ]
+    def _values(self) -> Iterator[tuple[tuple[str, str, str, str], Value]]:
+        """Every number by its group, setting, result and score."""
+        for group in self.groups:
+            for setting, rows in [*group.scores.items(), ("nuances", {"last": group.nuances})]:
+                for row, scores in rows.items():
+                    for name, value in scores.items():
+                        yield (group.name, setting, row, name), value
 
 
 def summarize(folders: Sequence[Path]) -> Summary:
@@ -183,7 +169,7 @@ def _comparable(first: Method, other: Method) -> bool:
 def _score_rows(group: Group, narrow: bool) -> list[list[str]]:
     """A group's settings below one another, the published row under each."""
     lines = []
-    for setting, rows in group.scores().items():
+    for setting, rows in group.scores.items():
         for row, scores in rows.items():
             count = str(len(scores["r1"]["runs"]))
             cells = [shown(scores.get(name), narrow=narrow) for name in COLUMNS]
@@ -198,22 +184,21 @@ def _score_rows(group: Group, narrow: bool) -> list[list[str]]:
 
 def _nuance_tables(groups: Sequence[Group]) -> list[Grid]:
     """Of nuance scores the means over nuances, and the siblings told apart by each; the files hold all of them."""
-    measured = {group.name: group.nuances() for group in groups}
-    keys = dict.fromkeys(key for scores in measured.values() for key in scores)
+    keys = list(dict.fromkeys(key for group in groups for key in group.nuances))
     means = {
-        key: key.split("/")[0].replace("_", " ") for key in keys if key.endswith("/mean") and "_chance/" not in key
-    }
-    means = {key: title for key, title in means.items() if not key.startswith(("images/", "siblings/"))}
-    means |= {key: "overlap of maps" for key in keys if key == "overlap/cosine"}
-    tables: list[Grid] = []
-    if means:
-        rows = [[name, *(_beside_chance(scores, key) for key in means)] for name, scores in measured.items()]
-        tables.append((["runs", *means.values()], rows))
-    told = {key: key.split("/")[1] for scores in measured.values() for key in scores if key.startswith("siblings/")}
-    if told:
-        rows = [[name, *(shown(scores.get(key)) for key in told)] for name, scores in measured.items()]
-        tables.append((["siblings told apart", *told.values()], rows))
-    return tables
+        key: key.split("/")[0].replace("_", " ")
+        for key in keys
+        if key.endswith("/mean") and "_chance/" not in key and not key.startswith(("images/", "siblings/"))
+    } | {key: "overlap of maps" for key in keys if key == "overlap/cosine"}
+    siblings = {key: key.split("/")[1] for key in keys if key.startswith("siblings/")}
+    return [
+        (
+            [first, *titles.values()],
+            [[group.name, *(_beside_chance(group.nuances, key) for key in titles)] for group in groups],
+        )
+        for first, titles in (("runs", means), ("siblings told apart", siblings))
+        if titles
+    ]
 
 
 def _beside_chance(scores: Mapping[str, Value], key: str) -> str:

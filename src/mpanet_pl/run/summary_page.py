@@ -46,7 +46,7 @@ def leaderboards(groups: Sequence[Group], folder: Path) -> Iterator[Grid]:
     """One for each dataset and setting: a row an experiment, by R1 of its last epoch (or of the result it has)."""
     boards: dict[tuple[str, str], list[tuple[float, list[str]]]] = {}
     for group in groups:
-        for setting, rows in group.scores().items():
+        for setting, rows in group.scores.items():
             name = "last" if "last" in rows else next(iter(rows))
             scores: Mapping[str, Mapping[str, Any]] = rows[name]
             cells = [shown(dict(scores[score]), narrow=True) if score in scores else "" for score in HEADLINES]

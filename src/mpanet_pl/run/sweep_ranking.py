@@ -12,7 +12,8 @@ from typing import Any
 
 from mpanet_pl.evaluation.callback import setting_and_score
 from mpanet_pl.evaluation.tables import SELECTED_ON, Grid, Value, shown
-from mpanet_pl.run.repeats import Group, Run, spread
+from mpanet_pl.run.finished_run import Run
+from mpanet_pl.run.repeats import Group, spread
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.outcomes import RERANKED
 from mpanet_pl.evaluation.scoring import Scores
 from mpanet_pl.evaluation.tables import COLUMNS, JSON, Grid, Results, Value, score_values
-from mpanet_pl.run.repeats import LEFT_OUT
+from mpanet_pl.run.finished_run import without_counts
 from mpanet_pl.run.subjects import saved_here
 
 ROUNDED = 0.005 + 1e-6  # points: a mean and a deviation are shown with two digits
@@ -32,28 +32,30 @@ def read_reported(path: Path) -> Results:
 
 def words_for(features: Path, reported: Results, typed: list[str]) -> list[str]:
     """KEY=VALUE by which the features are measured: anyone's do not say of which dataset they are, the report does."""
+    if saved_here(features):
+        return typed
     named = {word.partition("=")[0] for word in typed}
-    told = {} if saved_here(features) else {key: reported.provenance.get(key) for key in ("dataset", "trial")}
-    return [f"{key}={value}" for key, value in told.items() if value is not None and key not in named] + typed
+    known = {key: reported.provenance.get(key) for key in ("dataset", "trial")}
+    return [f"{key}={value}" for key, value in known.items() if value is not None and key not in named] + typed
 
 
 def verify(row: str, scores: Mapping[str, Scores], reported: Results, result: str | None = None) -> Verified:
     """`row` is what the features are called, by which the report's result is found unless `result` says which."""
     name = _result(row, reported, result)
     lines, faults, agreeing = [], [], 0
-    for setting, said in reported.scores[name].items():
+    for setting, values in reported.scores[name].items():
         if setting not in scores:
             again = " (add rerank=…)" if RERANKED in setting else ""
             faults.append(f"{setting} is reported, and the features give no such setting{again}.")
             continue
-        faults += _measured_otherwise(setting, reported.measured.get(setting), scores[setting].measured)
+        faults += _measured_otherwise(setting, reported.measured.get(setting, ""), scores[setting].measured)
         found = score_values(scores[setting])
         for score in COLUMNS:
-            if score in said:
-                wrong = list(_differing(said[score], found[score]))
+            if score in values:
+                wrong = list(_differing(values[score], found[score]))
                 agreeing += not wrong
                 faults += [f"{setting}, {COLUMNS[score]}: {fault}" for fault in wrong]
-                means = said[score]["mean"], found[score]["mean"]
+                means = values[score]["mean"], found[score]["mean"]
                 lines.append([setting, COLUMNS[score], *(f"{mean:.2f}" for mean in means), "differs" if wrong else "="])
     return Verified((["setting", "score", "reported", "recomputed", ""], lines), agreeing, faults)
 
@@ -67,18 +69,18 @@ def _result(row: str, reported: Results, result: str | None) -> str:
     return name
 
 
-def _measured_otherwise(setting: str, said: str | None, found: str) -> Iterator[str]:
-    said = LEFT_OUT.sub("", said or "")
-    if said and said != LEFT_OUT.sub("", found):
-        yield f"{setting} is reported as measured by: {said}; here by: {LEFT_OUT.sub('', found)}."
+def _measured_otherwise(setting: str, reported: str, found: str) -> Iterator[str]:
+    reported, found = without_counts(reported), without_counts(found)
+    if reported and reported != found:
+        yield f"{setting} is reported as measured by: {reported}; here by: {found}."
 
 
-def _differing(said: Value, found: Value) -> Iterator[str]:
+def _differing(reported: Value, found: Value) -> Iterator[str]:
     parts: list[tuple[str, Any, Any, float]] = [
-        ("mean", said["mean"], found["mean"], ROUNDED),
-        ("deviation", said.get("std"), found["std"], ROUNDED),
+        ("mean", reported["mean"], found["mean"], ROUNDED),
+        ("deviation", reported.get("std"), found["std"], ROUNDED),
     ]
-    ends = zip(("lower", "upper"), said.get("ci") or (), found["ci"] or (), strict=False)
+    ends = zip(("lower", "upper"), reported.get("ci") or (), found["ci"] or (), strict=False)
     parts += [(f"{side} end of its interval", one, other, INTERVAL) for side, one, other in ends]
     for what, one, other, within in parts:
         if one is not None and (other is None or not abs(one - other) <= within):

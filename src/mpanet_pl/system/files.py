@@ -1,6 +1,7 @@
 """Files that are whole or absent: written aside, then renamed. Folders that one process works in at a time."""
 
 import hashlib
+import json
 import logging
 import os
 from collections.abc import Iterator
@@ -46,6 +47,16 @@ def written_aside(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
         raise
     finally:
         aside.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write the text, its last line ended, whole or not at all."""
+    with written_aside(path) as aside:
+        aside.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+
+
+def write_json(path: str | Path, plain: object) -> None:
+    write_text(path, json.dumps(plain, indent=1, ensure_ascii=False))
 
 
 @contextmanager

@@ -8,14 +8,13 @@ from pathlib import Path
 from string import ascii_uppercase
 
 from mpanet_pl.errors import UserError
-from mpanet_pl.evaluation.differences import interval_over_runs
-from mpanet_pl.evaluation.intervals import Interval
 from mpanet_pl.evaluation.outcomes import NAMES, RERANKED, by_person
 from mpanet_pl.evaluation.pairing import Answers
 from mpanet_pl.evaluation.scoring import Scores
 from mpanet_pl.evaluation.tables import JSON, Results, Value
 from mpanet_pl.features.queries import QUERIES, read_queries
-from mpanet_pl.run.repeats import LEFT_OUT, Run, grouped, spread
+from mpanet_pl.run.finished_run import Run, without_counts
+from mpanet_pl.run.repeats import grouped, intervals, spread
 
 
 @dataclass(frozen=True)
@@ -35,13 +34,9 @@ class Method:
 
     def value(self, setting: str, score: str) -> Value:
         """Mean over its runs, in percent, with its interval."""
-        low, high = self._interval(setting)
-        place = NAMES.index(score)
-        scores = [100 * float(by_person(run[setting].outcomes).sums.sum(0)[place]) for run in self.answers]
-        return spread(scores) | {"ci": [100 * float(low[place]), 100 * float(high[place])]}
-
-    def _interval(self, setting: str) -> Interval:
-        return interval_over_runs([run[setting] for run in self.answers])
+        answers, place = [run[setting] for run in self.answers], NAMES.index(score)
+        scores = [100 * float(by_person(of_run.outcomes).sums.sum(0)[place]) for of_run in answers]
+        return spread(scores) | {"ci": intervals(answers)[score]}
 
     @property
     def settings(self) -> list[str]:
@@ -52,7 +47,7 @@ class Method:
         return f"{self.letter} = {self.path} ({self.row}{repeats})"
 
     def measured(self, setting: str) -> set[str]:
-        return {LEFT_OUT.sub("", results.measured[setting]) for results in self.runs}
+        return {without_counts(results.measured[setting]) for results in self.runs}
 
     @property
     def ways(self) -> set[str]:
@@ -61,7 +56,7 @@ class Method:
 
 
 class Reranking(Method):
-    """One of several re-rankings, or none, of the same embeddings: they are alike but for that."""
+    """One of several re-rankings, or none, of the same embeddings, whose ways of measuring differ on purpose."""
 
     def measured(self, setting: str) -> set[str]:
         return set()

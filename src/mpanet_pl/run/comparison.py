@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,8 +14,8 @@ from mpanet_pl.evaluation.scoring import DISTANCES
 from mpanet_pl.evaluation.tables import COLUMNS, HEADLINES, Grid, as_csv, latex, markdown, shown
 from mpanet_pl.features import holds_features
 from mpanet_pl.features.queries import QUERIES
-from mpanet_pl.run.compared import Method, read_method, with_and_without
-from mpanet_pl.system.files import written_aside
+from mpanet_pl.run.methods_compared import Method, read_method, with_and_without
+from mpanet_pl.system.files import write_json, write_text
 
 LIKELY = 0.05
 PARTS = ("people", "runs", "galleries")  # whom a difference varies with
@@ -140,16 +139,11 @@ class Comparison:
 
     def write(self, folder: Path) -> None:
         methods = {m.letter: {"path": str(m.path), "result": m.row, "runs": len(m.runs)} for m in self.methods}
-        plain = {"methods": methods, "differences": [asdict(one) for one in self.told]}
-        files = {
-            "comparison.json": json.dumps(plain, indent=1, ensure_ascii=False),
-            "comparison.md": markdown([self.table()], self.remarks()),
-            "comparison.csv": as_csv(self.table()),
-            "comparison.tex": latex(self.table()),
-        }
-        for name, text in files.items():
-            with written_aside(folder / name) as aside:
-                aside.write_text(text + "\n", encoding="utf-8")
+        differences = [asdict(one) for one in self.told]
+        write_json(folder / "comparison.json", {"methods": methods, "differences": differences})
+        write_text(folder / "comparison.md", markdown([self.table()], self.remarks()))
+        write_text(folder / "comparison.csv", as_csv(self.table()))
+        write_text(folder / "comparison.tex", latex(self.table()))
         self.draw(folder / "comparison.png")
 
     def draw(self, path: Path) -> None:
