@@ -11,7 +11,8 @@ from PIL import Image
 
 from mpanet_pl.gallery.answers import page, write_answers
 from mpanet_pl.gallery.searching import Queries
-from mpanet_pl.gallery.store import COLUMNS, Gallery
+from mpanet_pl.gallery.shards import COLUMNS
+from mpanet_pl.gallery.store import Gallery
 
 
 def table(**columns: list[object]) -> pa.Table:

@@ -16,7 +16,8 @@ from mpanet_pl.errors import UserError
 from mpanet_pl.gallery.embedder import Embedder, stacked
 from mpanet_pl.gallery.engines import Engine, Live
 from mpanet_pl.gallery.searching import Filter, Queries
-from mpanet_pl.gallery.store import COLUMNS, Gallery
+from mpanet_pl.gallery.shards import COLUMNS
+from mpanet_pl.gallery.store import Gallery
 
 
 class Asked(NamedTuple):

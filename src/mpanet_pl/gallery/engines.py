@@ -14,7 +14,8 @@ import torch
 
 from mpanet_pl.errors import RunStopped, UserError
 from mpanet_pl.gallery.searching import Filter, Queries, search, table_of
-from mpanet_pl.gallery.store import COLUMNS, COMPARABLE, Block, Gallery, differing
+from mpanet_pl.gallery.shards import COLUMNS, COMPARABLE
+from mpanet_pl.gallery.store import Block, Gallery, differing
 
 
 class Engine(Protocol):

@@ -18,18 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mpanet_pl.errors import UserError
-from mpanet_pl.gallery.shards import (
-    STORED,
-    GalleryChanged,
-    Shard,
-    Skipped,
-    columns_of,
-    footer,
-    open_shard,
-    read_vectors,
-    skipped_of,
-    write_rows,
-)
+from mpanet_pl.gallery.shards import STORED, GalleryChanged, Shard, ShardFile, Skipped, open_shard, write_rows
 from mpanet_pl.system.files import sweep_up, written_aside
 
 T = TypeVar("T")
@@ -57,7 +46,7 @@ def read_manifest(folder: Path, record: Mapping[str, Any]) -> Manifest:
         if bad := [shard.name for shard in shards if not NAME.fullmatch(shard.name) or shard.rows < 0]:
             raise ValueError(f"{bad[0]} is no shard")
     except FileNotFoundError:  # a gallery of 0.2
-        return Manifest(tuple(Shard.of(shard, record) for shard in sorted(folder.glob(PARTS))))
+        return Manifest(tuple(ShardFile(path, record).shard for path in sorted(folder.glob(PARTS))))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is damaged: {error}. Remove it, and all shards that are there count.") from error
     return Manifest(shards)
@@ -124,39 +113,27 @@ def rewrite(folder: Path, record: Mapping[str, Any], manifest: Manifest, edit: E
     """Ask `edit` of every shard (its columns without vectors, its skipped images); None leaves it as it is."""
     changes: dict[Shard, Shard | None] = {}
     for shard in manifest.shards:
-        path = folder / shard.name
-        opened = open_shard(path, shard, record)
-        change = edit(columns_of(opened, path, list(STORED)), skipped_of(path, footer(path, opened, record)))
-        if change is not None:
-            refuse_link(path)
-            changes[shard] = _replaced(folder, record, shard, opened, change)
+        opened = open_shard(folder / shard.name, shard, record)
+        change = edit(opened.columns(tuple(STORED)), opened.skipped)
+        if change is None:
+            continue
+        refuse_link(opened.path)
+        changes[shard] = None
+        if len(change.rows) or change.skipped:
+            changes[shard] = _written(opened, change.columns, opened.vectors()[change.rows], change.skipped)
     if not changes:
         return manifest
     kept = [changes.get(shard, shard) for shard in manifest.shards]
     return commit(folder, [shard for shard in kept if shard is not None])
 
 
-def _replaced(folder: Path, record: Mapping[str, Any], shard: Shard, opened: Any, change: Change) -> Shard | None:
-    if not len(change.rows) and not change.skipped:
-        return None
-    vectors = read_vectors(opened, folder / shard.name, record)[change.rows]
-    return _written(folder, shard.number, change.columns, vectors, record, change.skipped)
-
-
-def _written(
-    folder: Path,
-    number: int,
-    columns: pa.Table,
-    vectors: np.ndarray,
-    record: Mapping[str, Any],
-    skipped: Sequence[Skipped],
-) -> Shard:
-    """A shard that takes others' place, named by its content."""
+def _written(old: ShardFile, columns: pa.Table, vectors: np.ndarray, skipped: Sequence[Skipped]) -> Shard:
+    """A shard that takes the place of `old` and perhaps of others, named by its content."""
 
     def name(digest: str) -> Path:
-        return folder / f"part-{number:06d}-{digest[:8]}.parquet"
+        return old.path.with_name(f"part-{old.shard.number:06d}-{digest[:8]}.parquet")
 
-    return Shard.of(write_rows(name, columns, vectors, record, skipped), record)
+    return ShardFile(write_rows(name, columns, vectors, old.record, skipped), old.record).shard
 
 
 def merged(folder: Path, record: Mapping[str, Any], manifest: Manifest, size: int, few: int = 8) -> Manifest:
@@ -172,20 +149,12 @@ def merged(folder: Path, record: Mapping[str, Any], manifest: Manifest, size: in
     made, gone = [], set()
     for group in groups:
         if len(group) > 1:
-            made.append(_together(folder, record, group))
+            opened = [open_shard(folder / shard.name, shard, record) for shard in group]
+            columns = pa.concat_tables([one.columns(tuple(STORED)) for one in opened])
+            vectors = np.concatenate([one.vectors() for one in opened])
+            made.append(_written(opened[0], columns, vectors, [image for one in opened for image in one.skipped]))
             gone |= set(group)
     return commit(folder, [*(shard for shard in manifest.shards if shard not in gone), *made])
-
-
-def _together(folder: Path, record: Mapping[str, Any], group: Sequence[Shard]) -> Shard:
-    columns, vectors, skipped = [], [], []
-    for shard in group:
-        path = folder / shard.name
-        opened = open_shard(path, shard, record)
-        columns.append(columns_of(opened, path, list(STORED)))
-        vectors.append(read_vectors(opened, path, record))
-        skipped += skipped_of(path, footer(path, opened, record))
-    return _written(folder, group[0].number, pa.concat_tables(columns), np.concatenate(vectors), record, skipped)
 
 
 def of_one_generation(opened: Callable[[], T], work: Callable[[T], Any]) -> Any:

@@ -24,8 +24,8 @@ from mpanet_pl.gallery.guard import Uploads, client_of
 from mpanet_pl.gallery.known import limit_of
 from mpanet_pl.gallery.replies import Answer, Browsed, Found, Result, Results, Row
 from mpanet_pl.gallery.searching import Filter
-from mpanet_pl.gallery.shards import GalleryChanged
-from mpanet_pl.gallery.store import COLUMNS, Gallery
+from mpanet_pl.gallery.shards import COLUMNS, GalleryChanged
+from mpanet_pl.gallery.store import Gallery
 from mpanet_pl.gallery.uploads import Decoder
 
 THUMBNAIL = (192, 384)  # at most, width and height

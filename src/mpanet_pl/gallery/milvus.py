@@ -23,8 +23,8 @@ from pymilvus import DataType, MilvusClient, MilvusException
 from mpanet_pl.errors import RunStopped, UserError
 from mpanet_pl.gallery.copies import Copy, copies_of, copy_for, settled_with
 from mpanet_pl.gallery.searching import Filter, Queries
-from mpanet_pl.gallery.shards import TEXT, Shard
-from mpanet_pl.gallery.store import COLUMNS, COMPARABLE, Gallery
+from mpanet_pl.gallery.shards import COLUMNS, COMPARABLE, TEXT, Shard
+from mpanet_pl.gallery.store import Gallery
 
 INDEXES = ("FLAT", "HNSW", "IVF_FLAT")  # others are taken embedded, and fail when they are built; FLAT is exact
 MOST_DIMENSIONS = 32_768

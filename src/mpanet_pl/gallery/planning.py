@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from mpanet_pl.data.faults import listed
 from mpanet_pl.gallery.generations import MANIFEST, PLAN, Change, commit, planned, read_manifest, rewrite
-from mpanet_pl.gallery.shards import TEXT, Shard, Skipped, track_keys, tracklets
+from mpanet_pl.gallery.shards import TEXT, ShardFile, Skipped, track_keys, tracklets
 from mpanet_pl.gallery.store import Gallery, read_record
 from mpanet_pl.gallery.walking import absolute, stamps
 from mpanet_pl.system.files import written_aside
@@ -46,7 +46,7 @@ def settle(folder: Path) -> None:
     manifest = read_manifest(folder, record)
     there = [shard for shard in manifest.shards if (folder / shard.name).exists()]
     new = sorted(planned(folder) - {shard.name for shard in manifest.shards})
-    there += [Shard.of(folder / name, record) for name in new if (folder / name).exists()]
+    there += [ShardFile(folder / name, record).shard for name in new if (folder / name).exists()]
     if tuple(there) != manifest.shards or not (folder / MANIFEST).exists():
         commit(folder, there)
 

@@ -21,8 +21,8 @@ from mpanet_pl.evaluation.scoring import full_precision
 from mpanet_pl.gallery.embedder import Embedder, load
 from mpanet_pl.gallery.embedding import embed_images
 from mpanet_pl.gallery.image_table import number_or_name
-from mpanet_pl.gallery.shards import TEXT
-from mpanet_pl.gallery.store import COLUMNS, COMPARABLE, RECORD, Block, Gallery, differing
+from mpanet_pl.gallery.shards import COLUMNS, COMPARABLE, TEXT
+from mpanet_pl.gallery.store import RECORD, Block, Gallery, differing
 from mpanet_pl.gallery.walking import absolute, relative
 from mpanet_pl.system.hints import Range
 from mpanet_pl.system.ranges import Finite, Weight, checked

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,6 @@ import pyarrow.parquet as pq
 from mpanet_pl.errors import RunStopped, UserError
 from mpanet_pl.system.files import written_aside
 
-T = TypeVar("T")
 KEY = b"mpanet_pl"
 BLOCK_BYTES = 2**25
 TEXT = pa.large_string()  # 32-bit offsets end at 27 million paths
@@ -62,69 +61,81 @@ class Shard(NamedTuple):
     def number(self) -> int:
         return int(self.name.split("-")[1].partition(".")[0])
 
-    @classmethod
-    def of(cls, path: Path, record: Mapping[str, Any]) -> Shard:
-        """The shard that lies at `path`."""
-        opened = read_file(path, lambda: _opened(path))
-        return cls(path.name, opened.metadata.num_rows, _digest(path, footer(path, opened, record)))
+
+class ShardFile:
+    """A shard's file, open, whose footer agrees with the gallery's record; its pages are read when they are asked for.
+
+    digest: of its content, which its footer holds; 0.2 left none, and rewrote its shards.
+    skipped: the images that could not be read.
+    """
+
+    def __init__(self, path: Path, record: Mapping[str, Any]) -> None:
+        self.path, self.record = path, record
+        self._file = self._read(lambda: pq.ParquetFile(path, memory_map=True, page_checksum_verification=True))
+        try:
+            stored = json.loads((self._file.schema_arrow.metadata or {})[KEY])
+            differing = [key for key in SAME if record.get(key) != stored.get(key)]
+        except (KeyError, ValueError, AttributeError) as error:
+            raise UserError(f"{path} is no shard of a gallery: it carries no record.") from error
+        if differing:
+            raise UserError(f"{path} is of another gallery: it differs in {', '.join(differing)}.")
+        try:
+            self.skipped = [Skipped(str(image), str(why), dict(*known)) for image, why, *known in stored["skipped"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{path} is damaged (its list of skipped images): remove it, and embed makes it anew."
+            ) from error
+        stat = path.stat()
+        by_file = f"{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ino}"
+        self.digest = stored["digest"] if isinstance(stored.get("digest"), str) else by_file
+
+    @property
+    def shard(self) -> Shard:
+        return Shard(self.path.name, self._file.metadata.num_rows, self.digest)
+
+    def groups(self) -> Iterator[tuple[int, int, int]]:
+        """The parts that can be read alone: a number, its first row, and the row after its last."""
+        start = 0
+        for number in range(self._file.num_row_groups):
+            end = start + self._file.metadata.row_group(number).num_rows
+            yield number, start, end
+            start = end
+
+    def columns(self, names: Sequence[str], group: int | None = None) -> pa.Table:
+        """These columns, null where an older shard does not have them."""
+        there = [name for name in names if name in self._file.schema_arrow.names]
+        return completed(self._table(there, group), names)
+
+    def vectors(self, group: int | None = None) -> np.ndarray:
+        """(n, D) as they are stored."""
+        column = self._table(["embedding"], group)["embedding"].combine_chunks()
+        kind, width = np.dtype(self.record["dtype"]).newbyteorder("<"), column.type.byte_width
+        raw = np.frombuffer(column.buffers()[1], np.uint8, len(column) * width, column.offset * width)  # no copy
+        return raw.view(kind).reshape(len(column), width // kind.itemsize)
+
+    def _table(self, names: list[str], group: int | None) -> pa.Table:
+        groups = list(range(self._file.num_row_groups)) if group is None else [group]
+        return self._read(lambda: self._file.read_row_groups(groups, names))
+
+    def _read(self, read: Callable[[], Any]) -> Any:
+        try:
+            return read()
+        except (pa.ArrowException, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{self.path} is damaged ({reason}): remove it, and embed makes it anew.") from error
 
 
-def open_shard(path: Path, shard: Shard, record: Mapping[str, Any]) -> Any:
+def open_shard(path: Path, shard: Shard, record: Mapping[str, Any]) -> ShardFile:
     """The file of a shard, known by its digest; `GalleryChanged` where it is gone, or another's."""
     try:
-        opened = read_file(path, lambda: _opened(path))
+        opened = ShardFile(path, record)
     except UserError as error:
         if path.exists():
             raise
         raise GalleryChanged(f"{path} is gone: another process changed the gallery. Do the same again.") from error
-    if _digest(path, footer(path, opened, record)) != shard.digest:
+    if opened.digest != shard.digest:
         raise GalleryChanged(f"{path} is another now: a process changed the gallery. Do the same again.")
     return opened
-
-
-def read_file(path: Path, read: Callable[[], T]) -> T:
-    try:
-        return read()
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path} is damaged ({reason}): remove it, and embed makes it anew.") from error
-
-
-def footer(path: Path, opened: Any, record: Mapping[str, Any]) -> dict[str, Any]:
-    """What a shard says of itself, which has to be what the gallery's record says."""
-    try:
-        stored = json.loads((opened.schema_arrow.metadata or {})[KEY])
-        of_another = [key for key in SAME if record.get(key) != stored.get(key)]
-    except (KeyError, ValueError, AttributeError) as error:
-        raise UserError(f"{path} is no shard of a gallery: it carries no record.") from error
-    if of_another:
-        raise UserError(f"{path} is of another gallery: it differs in {', '.join(of_another)}.")
-    return dict(stored)
-
-
-def skipped_of(path: Path, stored: Mapping[str, Any]) -> list[Skipped]:
-    try:
-        found = [Skipped(str(image), str(reason), dict(*known)) for image, reason, *known in stored["skipped"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path} is damaged (its list of skipped images): remove it, and embed makes it anew."
-        ) from error
-    return found
-
-
-def read_vectors(opened: Any, path: Path, record: Mapping[str, Any], groups: Sequence[int] | None = None) -> np.ndarray:
-    """(n, D) of a shard, or of some of its row groups, as they are stored."""
-    chosen = range(opened.num_row_groups) if groups is None else groups
-    column = read_file(path, lambda: opened.read_row_groups(list(chosen), ["embedding"]))["embedding"].combine_chunks()
-    kind, width = np.dtype(record["dtype"]).newbyteorder("<"), column.type.byte_width
-    raw = np.frombuffer(column.buffers()[1], np.uint8, len(column) * width, column.offset * width)  # without a copy
-    return raw.view(kind).reshape(len(column), width // kind.itemsize)
-
-
-def columns_of(opened: Any, path: Path, names: Sequence[str]) -> pa.Table:
-    """These columns of a shard, null where an older one does not have them."""
-    there = [name for name in names if name in opened.schema_arrow.names]
-    return completed(read_file(path, lambda: opened.read(there)), names)
 
 
 def completed(table: pa.Table, names: Sequence[str]) -> pa.Table:
@@ -206,19 +217,7 @@ def tracklets(images: pa.Table) -> pa.Table:
     )
 
 
-def _opened(path: Path) -> Any:
-    return pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
-
-
 def _content(columns: pa.Table, vectors: np.ndarray, skipped: Sequence[Skipped]) -> str:
     digest = hashlib.sha256(repr([columns.to_pydict(), [list(image) for image in skipped]]).encode())
     digest.update(np.ascontiguousarray(vectors).data)
     return digest.hexdigest()[:32]
-
-
-def _digest(path: Path, stored: Mapping[str, Any]) -> str:
-    """Of a shard's content; 0.2 left none, and rewrote its shards."""
-    if isinstance(stored.get("digest"), str):
-        return str(stored["digest"])
-    stat = path.stat()
-    return f"{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ino}"

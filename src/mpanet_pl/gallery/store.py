@@ -18,22 +18,7 @@ import pyarrow as pa
 from mpanet_pl.errors import UserError
 from mpanet_pl.gallery.compact import Projection
 from mpanet_pl.gallery.generations import PLAN, Manifest, planned, read_manifest
-from mpanet_pl.gallery.shards import COLUMNS as COLUMNS
-from mpanet_pl.gallery.shards import COMPARABLE as COMPARABLE
-from mpanet_pl.gallery.shards import (
-    SAME,
-    STORED,
-    GalleryChanged,
-    Shard,
-    Skipped,
-    columns_of,
-    completed,
-    footer,
-    open_shard,
-    read_file,
-    read_vectors,
-    skipped_of,
-)
+from mpanet_pl.gallery.shards import COLUMNS, SAME, STORED, GalleryChanged, Shard, ShardFile, Skipped, open_shard
 from mpanet_pl.system.files import written_aside
 
 RECORD = "record.json"
@@ -115,19 +100,15 @@ class Gallery:
     def blocks_of(self, shards: Sequence[Shard], columns: Sequence[str] = ()) -> Iterator[Block]:
         """The rows of some shards, part by part."""
         chosen = set(shards)
-        for shard, start in zip(self.manifest.shards, self.starts, strict=False):
-            if shard not in chosen:
-                continue
-            opened, path = self._open(shard), self.folder / shard.name
-            there = [name for name in columns if name in opened.schema_arrow.names]
-            for group in range(opened.num_row_groups):
-                table = read_file(path, lambda: opened.read_row_group(group, there))  # noqa: B023
-                yield Block(int(start), completed(table, columns), read_vectors(opened, path, self.record, [group]))
-                start += opened.metadata.row_group(group).num_rows
+        for shard, first in self._numbered():
+            if shard in chosen:
+                opened = self._open(shard)
+                for group, start, _ in opened.groups():
+                    yield Block(first + start, opened.columns(columns, group), opened.vectors(group))
 
     def columns(self, *names: str) -> pa.Table:
         """Of every row; the vectors are not read."""
-        tables = [columns_of(self._open(shard), self.folder / shard.name, names) for shard in self.manifest.shards]
+        tables = [self._open(shard).columns(names) for shard in self.manifest.shards]
         return pa.concat_tables(tables) if tables else _empty(names)
 
     def rows(self, numbers: np.ndarray) -> pa.Table:
@@ -136,7 +117,7 @@ class Gallery:
         shard_of = np.searchsorted(self.starts, wanted, side="right") - 1
         parts = []
         for number in np.unique(shard_of):
-            table = self._answer_columns(self.manifest.shards[number])
+            table = self._open(self.manifest.shards[number]).columns(tuple(COLUMNS))
             parts.append(table.take(pa.array(wanted[shard_of == number] - self.starts[number])))
         return pa.concat_tables(parts).take(pa.array(place.reshape(-1))) if parts else _empty(tuple(COLUMNS))
 
@@ -144,30 +125,26 @@ class Gallery:
         """(n, D) float32 of these rows, in their order; parts of shards in which none of them is are not read."""
         wanted = np.asarray(numbers, np.int64)
         found = np.empty((len(wanted), self.dimension), np.float32)
-        for shard, start in zip(self.manifest.shards, self.starts, strict=False):
-            if not ((wanted >= start) & (wanted < start + shard.rows)).any():
+        for shard, first in self._numbered():
+            if not ((wanted >= first) & (wanted < first + shard.rows)).any():
                 continue
-            opened, path = self._open(shard), self.folder / shard.name
-            for group in range(opened.num_row_groups):
-                end = start + opened.metadata.row_group(group).num_rows
-                inside = (wanted >= start) & (wanted < end)
+            opened = self._open(shard)
+            for group, start, end in opened.groups():
+                inside = (wanted >= first + start) & (wanted < first + end)
                 if inside.any():
-                    found[inside] = read_vectors(opened, path, self.record, [group])[wanted[inside] - start]
-                start = end
+                    found[inside] = opened.vectors(group)[wanted[inside] - first - start]
         return found
 
     def skipped(self) -> list[Skipped]:
         """Every image that could not be read."""
-        found: list[Skipped] = []
-        for shard in self.manifest.shards:
-            path = self.folder / shard.name
-            found += skipped_of(path, footer(path, self._open(shard), self.record))
+        found = [image for shard in self.manifest.shards for image in self._open(shard).skipped]
         return sorted(found, key=lambda image: image.path)
 
-    def _answer_columns(self, shard: Shard) -> pa.Table:
-        return columns_of(self._open(shard), self.folder / shard.name, tuple(COLUMNS))
+    def _numbered(self) -> Iterator[tuple[Shard, int]]:
+        """Each shard and the number of its first row."""
+        return zip(self.manifest.shards, self.starts.tolist(), strict=False)
 
-    def _open(self, shard: Shard) -> Any:
+    def _open(self, shard: Shard) -> ShardFile:
         return open_shard(self.folder / shard.name, shard, self.record)
 
 
