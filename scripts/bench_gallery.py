@@ -25,8 +25,8 @@ import torch
 from PIL import Image
 from torch.nn.functional import normalize
 
+from mpanet_pl.gallery.building import embed_images
 from mpanet_pl.gallery.embedder import Embedder, Origin
-from mpanet_pl.gallery.embedding import embed_images
 from mpanet_pl.gallery.searching import Queries, search
 from mpanet_pl.gallery.shards import COLUMNS, COMPARABLE, write_shard
 from mpanet_pl.gallery.store import Gallery, write_record

@@ -20,9 +20,9 @@ from mpanet_pl.evaluation import Scores, evaluate
 from mpanet_pl.evaluation.differences import Difference, compare
 from mpanet_pl.evaluation.outcomes import NAMES
 from mpanet_pl.evaluation.pairing import Answers
-from mpanet_pl.gallery.compact import learn_each
 from mpanet_pl.gallery.embedder import load
-from mpanet_pl.gallery.projection import Teaching, training_embeddings
+from mpanet_pl.gallery.projection import learn_each
+from mpanet_pl.gallery.projection_learning import Teaching, training_embeddings
 from mpanet_pl.run.datasets import build_data, build_protocol
 
 WIDTHS = (4096, 2048, 1024, 512, 256, 128, 64, 32)

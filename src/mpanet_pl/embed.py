@@ -20,10 +20,10 @@ def embed(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
     need("pyarrow", "gallery")
     from omegaconf import OmegaConf
 
+    from mpanet_pl.gallery.building import embed_images
     from mpanet_pl.gallery.embedder import OF_A_CHECKPOINT, load
-    from mpanet_pl.gallery.embedding import embed_images
     from mpanet_pl.gallery.launching import launched
-    from mpanet_pl.gallery.projection import Teaching, projection_for
+    from mpanet_pl.gallery.projection_learning import Teaching, projection_for
     from mpanet_pl.run.datasets import build_data
 
     out = Path(cfg.out).expanduser()
@@ -50,7 +50,7 @@ def embed(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
             ranks=place.ranks,
         )
         if place.ranks.rank == 0:
-            print(done.told(out))
+            print(done.summary(out))
 
 
 def _table(cfg: DictConfig, out: Path, rank: int) -> Path:

@@ -22,7 +22,7 @@ def export(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
     checked_path(cfg.out, cfg.format, cfg.quantize)
     embedder = load(**{key: cfg[key] for key in OF_A_CHECKPOINT}, device="cpu")
     if cfg.compact is not None:
-        from mpanet_pl.gallery.projection import Teaching, projection_of
+        from mpanet_pl.gallery.projection_learning import Teaching, projection_of
         from mpanet_pl.run.datasets import build_data
 
         how = Teaching(build_data, cfg.whiten, cfg.data_dir, cfg.trust)

@@ -19,22 +19,22 @@ def forget(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
 
     need("pyarrow", "gallery")
     from mpanet_pl.gallery.copies import copies_of
+    from mpanet_pl.gallery.forgetting import criteria_from, forget_in_copies
     from mpanet_pl.gallery.forgetting import forget as remove
-    from mpanet_pl.gallery.settling import settled, whom_of
     from mpanet_pl.gallery.store import Gallery
     from mpanet_pl.system.files import written_aside
 
     gallery = Gallery(cfg.gallery)
-    asked = whom_of(gallery, cfg)
+    asked = criteria_from(gallery, cfg)
     if cfg.uri is not None or copies_of(gallery.folder):
         need("pymilvus", "milvus")
     try:
         done = remove(gallery.folder, **asked)
     except UserError:
-        settled(gallery.folder, cfg, None)  # what an interrupted request left to be done
+        forget_in_copies(gallery.folder, cfg, None)  # what an interrupted request left to be done
         raise
-    told, faults = settled(gallery.folder, cfg, done)
-    report = "\n".join([done.report(Gallery(gallery.folder)), *told, *faults])
+    cleared, faults = forget_in_copies(gallery.folder, cfg, done)
+    report = "\n".join([done.report(Gallery(gallery.folder)), *cleared, *faults])
     print(f"{done.rows} rows are forgotten.\n{report}", flush=True)
     if cfg.report is not None:
         with written_aside(Path(cfg.report).expanduser()) as aside:

@@ -21,10 +21,10 @@ def search(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
     from mpanet_pl.gallery.extras import check_engine, need
 
     need("pyarrow", "gallery")
-    from mpanet_pl.gallery.answers import check_out, printed, write_answers
+    from mpanet_pl.gallery.answer_files import check_out, printed, write_answers
     from mpanet_pl.gallery.copies import note_answers
     from mpanet_pl.gallery.generations import of_one_generation
-    from mpanet_pl.gallery.known import limit_of, modality_of, said, with_known
+    from mpanet_pl.gallery.known import limit_of, modality_of, promise_of, with_known
     from mpanet_pl.gallery.searching import Filter, open_queries
     from mpanet_pl.gallery.store import Gallery
 
@@ -42,7 +42,7 @@ def search(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
 
         def ask(gallery: Gallery) -> None:
             limit = limit_of(gallery, cfg.threshold, modality)
-            promise = said(gallery, limit, modality)
+            promise = promise_of(gallery, limit, modality)
             table = with_known(_answers(cfg, gallery, queries, only), limit)
             gallery.check_current()
             remark = "; ".join(part for part in (promise, gallery.unfinished) if part)

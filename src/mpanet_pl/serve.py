@@ -23,7 +23,7 @@ def serve(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
     check_engine(cfg.engine, cfg.uri)
     for module in ("fastapi", "uvicorn", "limits", "pebble"):
         need(module, "serve")
-    from mpanet_pl.gallery.access import AccessLog
+    from mpanet_pl.gallery.access_log import AccessLog
     from mpanet_pl.gallery.engines import Live
     from mpanet_pl.gallery.guard import names_of, rate_of, tokens_of
     from mpanet_pl.gallery.listening import check_free, server_of

@@ -26,8 +26,8 @@ from commands import type_in
 from gallery.served import NAME, client_of, picture, until
 from PIL import Image, ImageSequence
 
+from mpanet_pl.gallery.building import embed_images
 from mpanet_pl.gallery.embedder import Embedder
-from mpanet_pl.gallery.embedding import embed_images
 from mpanet_pl.gallery.uploads import Decoder
 from mpanet_pl.serve import serve
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from checkpoints import draw_crops
 
-from mpanet_pl.gallery.copies import Copy, copies_of, copy_for, settled_with, write_copies
+from mpanet_pl.gallery.building import embed_images
+from mpanet_pl.gallery.copies import Copy, copies_of, copy_for, replace_copy, write_copies
 from mpanet_pl.gallery.embedder import Embedder
-from mpanet_pl.gallery.embedding import embed_images
 from mpanet_pl.gallery.store import Gallery
 
 SERVER = Copy("http://milvus.example", "people", "FLAT")
@@ -33,7 +33,7 @@ def test_a_new_copy_owes_nothing_and_an_old_one_stays_as_it_is(
     assert (made.owed, made.folder, made.own) == ((), str(gallery.folder.absolute()), True)
     assert [list(copy.owed) for copy in copies_of(gallery.folder)] == [[]]
     assert not made._replace(name="another").own, "the seal is of the name, too"
-    settled_with(gallery.folder, made, made._replace(owed=[{"path": ["1.png"]}]))
+    replace_copy(gallery.folder, made, made._replace(owed=[{"path": ["1.png"]}]))
     again = copy_for(gallery, SERVER)
     assert (again.name, again.owed) == (made.name, [{"path": ["1.png"]}])
     embed_images(embedder, tmp_path / "crops", tmp_path / "others")
@@ -43,7 +43,7 @@ def test_a_new_copy_owes_nothing_and_an_old_one_stays_as_it_is(
 def test_what_became_of_one_copy_leaves_the_others(tmp_path: Path) -> None:
     copies = [SERVER._replace(name=name, owed=[{"path": [name]}]) for name in ("one", "two", "three")]
     write_copies(tmp_path, copies)
-    settled_with(tmp_path, copies[1], copies[1]._replace(owed=[]))
+    replace_copy(tmp_path, copies[1], copies[1]._replace(owed=[]))
     assert {copy.name: len(copy.owed) for copy in copies_of(tmp_path)} == {"one": 1, "two": 0, "three": 1}
-    settled_with(tmp_path, copies[0], None)
+    replace_copy(tmp_path, copies[0], None)
     assert {copy.name for copy in copies_of(tmp_path)} == {"two", "three"}

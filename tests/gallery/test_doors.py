@@ -11,7 +11,7 @@ from checkpoints import draw_crops
 from commands import type_in
 
 from mpanet_pl.embed import embed
-from mpanet_pl.gallery import projection, shards
+from mpanet_pl.gallery import projection_learning, shards
 from mpanet_pl.search import search
 
 NAME = r'name="(?P<camera>\d+)_(?P<time>\d+)"'
@@ -105,7 +105,7 @@ def test_small_vectors_are_learnt_from_the_training_images(
     words[-1] = f"out={tmp_path}/others"
     assert type_in("embed", embed, [*words, "compact=16", "data_dir=nowhere", "trainer=cpu"], monkeypatch) == 2
     assert "are not in nowhere" in capsys.readouterr().err
-    monkeypatch.setattr(projection, "ENOUGH", 8)
+    monkeypatch.setattr(projection_learning, "ENOUGH", 8)
     assert type_in("embed", embed, [*words, "trainer=cpu"], monkeypatch) == 0
     assert json.loads((tmp_path / "others/record.json").read_text())["dimension"] == 8
     shutil.move(tmp_path / "world", tmp_path / "moved")

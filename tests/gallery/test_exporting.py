@@ -13,9 +13,9 @@ from torch import Tensor
 from mpanet_pl.errors import UserError
 from mpanet_pl.export import export as door
 from mpanet_pl.gallery import exporting, graphs
-from mpanet_pl.gallery.compact import learn
 from mpanet_pl.gallery.embedder import Embedder, load
 from mpanet_pl.gallery.graphs import Graph, metadata, metadata_of
+from mpanet_pl.gallery.projection import learn
 
 export = partial(exporting.export, people=drawn_people)
 

@@ -12,11 +12,10 @@ from commands import type_in
 from mpanet_pl.errors import UserError
 from mpanet_pl.forget import forget as door
 from mpanet_pl.gallery import generations
+from mpanet_pl.gallery.building import embed_images
 from mpanet_pl.gallery.copies import Copy, copies_of, note_answers, write_copies
 from mpanet_pl.gallery.embedder import Embedder
-from mpanet_pl.gallery.embedding import embed_images
-from mpanet_pl.gallery.forgetting import forget, moment
-from mpanet_pl.gallery.settling import resembling
+from mpanet_pl.gallery.forgetting import forget, moment, resembling
 from mpanet_pl.gallery.store import Gallery
 from mpanet_pl.search import search as search_door
 

@@ -18,8 +18,8 @@ from gallery.served import client_of
 
 from mpanet_pl.errors import UserError
 from mpanet_pl.gallery import generations, planning
+from mpanet_pl.gallery.building import embed_images
 from mpanet_pl.gallery.embedder import Embedder
-from mpanet_pl.gallery.embedding import embed_images
 from mpanet_pl.gallery.forgetting import forget
 from mpanet_pl.gallery.generations import of_one_generation
 from mpanet_pl.gallery.searching import queries_of, search, table_of
@@ -253,9 +253,7 @@ def test_an_unfinished_gallery_says_so_with_its_answers(
     embed_images(embedder, crops, tmp_path / "g")
     draw_crops(crops / "later", 4)
     with monkeypatch.context() as patch:
-        patch.setattr(
-            "mpanet_pl.gallery.embedding.write_shard", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt)
-        )
+        patch.setattr("mpanet_pl.gallery.building.write_shard", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             embed_images(embedder, crops, tmp_path / "g")
     (tmp_path / "more").mkdir()
@@ -301,5 +299,5 @@ def test_the_gallery_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     forget(tmp_path / "g", path=["4.png"])
     assert (tmp_path / "g" / generations.MANIFEST).exists()
     assert len(Gallery(tmp_path / "g")) == 11
-    planning.settle(tmp_path / "g")
+    planning.commit_finished(tmp_path / "g")
     assert len(Gallery(tmp_path / "g")) == 11

@@ -18,10 +18,10 @@ from torch.nn.functional import normalize
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.impostors import Law
 from mpanet_pl.evaluation.thresholds import ALL, SINGLE, Setting, Threshold
-from mpanet_pl.gallery.compact import learn
+from mpanet_pl.gallery.building import embed_images
 from mpanet_pl.gallery.embedder import load
-from mpanet_pl.gallery.embedding import embed_images
-from mpanet_pl.gallery.known import Enrolled, limit_of, said, threshold_of
+from mpanet_pl.gallery.known import Enrolled, limit_of, promise_of, threshold_of
+from mpanet_pl.gallery.projection import learn
 from mpanet_pl.gallery.store import Gallery
 from mpanet_pl.run.calibrating import keep_in
 from mpanet_pl.search import search
@@ -98,7 +98,7 @@ def test_the_limit_is_of_the_people_who_are_there_now() -> None:
     assert limit_of(several, "auto") == LEFT.at(50, gallery="visible", images=3).value
     both = holding([str(n) for n in range(50)], ["visible", "infrared"] * 25)
     assert limit_of(both, "auto") == LEFT.at(50, gallery="both").value
-    told = said(large, limit_of(large, "auto"))
+    told = promise_of(large, limit_of(large, "auto"))
     assert "(5 % false alarms expected with 500 people enrolled, at most " in told
     assert "calibrated on 30 held-out training people: visible queries in a gallery of visible images, single" in told
 
@@ -109,25 +109,25 @@ def test_a_limit_of_one_s_own_has_its_promise_too() -> None:
     assert limit_of(gallery, limit) == limit
     rate = LEFT.promise(limit, 50, gallery="visible").rate
     assert 0 < rate < 0.04
-    assert said(gallery, limit).startswith(f"known from a cosine of {limit:.3f} ({100 * rate:.2g} % false alarms")
-    assert "rows are tracklets" in said(holding(["a"], ["visible"], group="t"), limit)
+    assert promise_of(gallery, limit).startswith(f"known from a cosine of {limit:.3f} ({100 * rate:.2g} % false alarms")
+    assert "rows are tracklets" in promise_of(holding(["a"], ["visible"], group="t"), limit)
 
 
 def test_where_nobody_can_say_nobody_is_known() -> None:
     nobody = holding(["a"], ["visible"], threshold=None)
     assert (limit_of(nobody, "auto"), limit_of(nobody, 0.5), limit_of(nobody, None)) == (None, 0.5, None)
-    assert (said(nobody, None), said(nobody, 0.5)) == ("", "known from a cosine of 0.500")
+    assert (promise_of(nobody, None), promise_of(nobody, 0.5)) == ("", "known from a cosine of 0.500")
     old = holding(
         ["a"], ["visible"], threshold={"value": 0.8, "false_alarm_rate": 0.05, "calibrated_on": "test people"}
     )
     assert limit_of(old, "auto") is None
     huge = holding([str(n) for n in range(1000)], ["visible"] * 1000)
     assert limit_of(huge, "auto") is None
-    assert said(huge, None) == (
+    assert promise_of(huge, None) == (
         "neither known nor unknown: A threshold of 30 people cannot be carried over to a gallery of 1000: at most 870. "
         "Calibrate on more people, or give a cosine (threshold=0.8)."
     )
-    assert said(huge, 0.8) == "known from a cosine of 0.800"
+    assert promise_of(huge, 0.8) == "known from a cosine of 0.800"
 
 
 def test_small_vectors_have_their_own_limit() -> None:
@@ -138,11 +138,11 @@ def test_small_vectors_have_their_own_limit() -> None:
     gallery.projection = projection
     whole, small = LEFT.at(50, gallery="visible").value, limit_of(gallery, "auto")
     assert small == pytest.approx(projection.translated(whole))
-    assert "(5 % false alarms expected" in said(gallery, small)
+    assert "(5 % false alarms expected" in promise_of(gallery, small)
     alike = holding([str(n) for n in range(50)], ["visible"] * 50)
     alike.projection = learn(torch.randn(300, 64, generator=draw), 16)  # none of these look alike
     assert limit_of(alike, "auto") is None
-    assert said(alike, None).startswith("neither known nor unknown: A cosine of 0.8")
+    assert promise_of(alike, None).startswith("neither known nor unknown: A cosine of 0.8")
     first, second = np.triu_indices(300, 1)
     of_whole, of_small = ((unit @ unit.T).numpy()[first, second] for unit in (normalize(rows), projection(rows)))
     for cosine in np.quantile(of_whole, [0.5, 0.9, 0.99]):

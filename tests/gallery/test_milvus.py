@@ -16,9 +16,9 @@ from gallery.made import FILTERS, made
 from mpanet_pl.errors import RunStopped, UserError
 from mpanet_pl.forget import forget as forget_door
 from mpanet_pl.gallery import milvus
+from mpanet_pl.gallery.building import embed_images
 from mpanet_pl.gallery.copies import Copy, copies_of, copy_for, write_copies
 from mpanet_pl.gallery.embedder import Embedder
-from mpanet_pl.gallery.embedding import embed_images
 from mpanet_pl.gallery.forgetting import forget
 from mpanet_pl.gallery.milvus import Collection, connected, copy_at, filled, partitions, still_in
 from mpanet_pl.gallery.searching import Filter, Queries, queries_of, search, table_of

@@ -13,8 +13,8 @@ from checkpoints import draw_crops
 from gallery.served import Here, live, until
 from gallery.test_two_streams import TWO
 
+from mpanet_pl.gallery.building import embed_images
 from mpanet_pl.gallery.embedder import Embedder
-from mpanet_pl.gallery.embedding import embed_images
 from mpanet_pl.gallery.listening import server_of
 from mpanet_pl.gallery.serving import create_app
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mpanet_pl.gallery import bounded_images, guard, listening, replies, uploads
-from mpanet_pl.gallery.access import AccessLog
+from mpanet_pl.gallery import bounded_images, guard, listening, schemas, uploads
+from mpanet_pl.gallery.access_log import AccessLog
 
 PAGE = (Path(__file__).parents[2] / "docs/serving.md").read_text(encoding="utf-8")
 
@@ -28,7 +28,7 @@ def test_the_bounds_are_those_of_the_code() -> None:
     megapixels, seconds, memory = bounded_images.MOST_PIXELS // 10**6, uploads.SECONDS, uploads.MEMORY // 2**30
     assert rows["a picture"] == f"{megapixels} megapixels, {seconds:.0f} s, {memory} GB of memory"
     assert rows["connections (`connections`)"] == str(listening.Bounded.most)
-    assert rows["answers a query, queries a request"] == f"{replies.MOST_ANSWERS}, {replies.MOST_QUERIES}"
+    assert rows["answers a query, queries a request"] == f"{schemas.MOST_ANSWERS}, {schemas.MOST_QUERIES}"
     assert listening.END_SECONDS < listening.LAST_SECONDS < 5 == int(rows["the end after SIGTERM"].split()[0])
     conf = (Path(__file__).parents[2] / "conf/serve.yaml").read_text()
     assert f"rate: {rows['requests of one client (`rate`)'].replace(' a ', '/')}" in conf

@@ -10,8 +10,8 @@ from gallery.made import FILTERS, D, made
 
 from mpanet_pl.errors import UserError
 from mpanet_pl.gallery import searching, shards
+from mpanet_pl.gallery.building import embed_images
 from mpanet_pl.gallery.embedder import Embedder, load
-from mpanet_pl.gallery.embedding import embed_images
 from mpanet_pl.gallery.searching import NOBODY, Filter, Queries, embedder_of, open_queries, search, table_of
 from mpanet_pl.gallery.store import Gallery
 

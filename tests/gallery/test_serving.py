@@ -17,13 +17,13 @@ from PIL import Image
 
 from mpanet_pl import __version__
 from mpanet_pl.errors import RunStopped
-from mpanet_pl.gallery import handling
-from mpanet_pl.gallery.access import AccessLog
+from mpanet_pl.gallery import request_handler
+from mpanet_pl.gallery.access_log import AccessLog
+from mpanet_pl.gallery.building import embed_images
 from mpanet_pl.gallery.embedder import Embedder
-from mpanet_pl.gallery.embedding import embed_images
 from mpanet_pl.gallery.engines import HeldGallery, Live
 from mpanet_pl.gallery.forgetting import forget
-from mpanet_pl.gallery.known import said
+from mpanet_pl.gallery.known import promise_of
 from mpanet_pl.gallery.searching import open_queries, search
 from mpanet_pl.gallery.serving import create_app
 from mpanet_pl.gallery.store import Gallery
@@ -134,7 +134,9 @@ def test_a_threshold_says_what_it_promises_among_the_people_there_are(
     people: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the generation that is asked, not of the one at the start."""
-    monkeypatch.setattr(handling, "limit_of", lambda gallery, asked: len(gallery) / 20 if asked == "auto" else asked)
+    monkeypatch.setattr(
+        request_handler, "limit_of", lambda gallery, asked: len(gallery) / 20 if asked == "auto" else asked
+    )
     with client_of(people, embedder) as client:
         answers = client.post("/search", params={"id": "1_1000.png"}).json()["answers"]
         assert [answer["known"] for answer in answers] == [answer["score"] >= 0.6 for answer in answers]
@@ -143,7 +145,7 @@ def test_a_threshold_says_what_it_promises_among_the_people_there_are(
         assert told == {
             "generation": Gallery(people).generation,
             "threshold": 0.25,
-            "known": said(Gallery(people), 0.25),
+            "known": promise_of(Gallery(people), 0.25),
         }
         assert client.get("/promise", params={"threshold": "nan"}).status_code == 422
     with client_of(people, embedder, threshold=None) as client:

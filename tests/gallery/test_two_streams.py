@@ -9,8 +9,8 @@ from checkpoints import HEIGHT, WIDTH, draw_crops, drawn_people, save_checkpoint
 from gallery.served import client_of
 
 from mpanet_pl.errors import UserError
+from mpanet_pl.gallery.building import embed_images
 from mpanet_pl.gallery.embedder import Embedder, load
-from mpanet_pl.gallery.embedding import embed_images
 from mpanet_pl.gallery.exporting import SUFFIXES, export
 from mpanet_pl.gallery.graphs import metadata_of
 from mpanet_pl.gallery.searching import open_queries

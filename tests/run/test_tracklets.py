@@ -14,8 +14,8 @@ from test_tracklets import tree
 
 from mpanet_pl.compare import main as compare
 from mpanet_pl.evaluate import evaluate
+from mpanet_pl.gallery.building import embed_images
 from mpanet_pl.gallery.embedder import load
-from mpanet_pl.gallery.embedding import embed_images
 from mpanet_pl.gallery.store import Gallery
 from mpanet_pl.train import train
 

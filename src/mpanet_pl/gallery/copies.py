@@ -90,7 +90,7 @@ def write_copies(folder: Path, copies: Sequence[Copy]) -> None:
         raise UserError(f"{folder / COPIES} has to say where copies are, and {reason}.") from error
 
 
-def settled_with(folder: Path, copy: Copy, now: Copy | None) -> None:
+def replace_copy(folder: Path, copy: Copy, now: Copy | None) -> None:
     """Write down what became of a copy; None where it is no more."""
     others = [other for other in copies_of(folder) if (other.where, other.name) != (copy.where, copy.name)]
     write_copies(folder, [*others, *([now] if now else [])])
@@ -110,10 +110,10 @@ def answers_naming(folder: Path, paths: Sequence[str]) -> list[Path]:
     found = []
     for out in map(Path, _shown(folder)):
         try:
-            told = pq.read_table(out / "results.parquet", columns=["path"])["path"].cast(TEXT)
+            shown = pq.read_table(out / "results.parquet", columns=["path"])["path"].cast(TEXT)
         except Exception:  # it was moved, or is no table any more
             continue
-        if pc.any(pc.is_in(told, pa.array(list(paths), TEXT))).as_py():
+        if pc.any(pc.is_in(shown, pa.array(list(paths), TEXT))).as_py():
             found.append(out)
     return found
 

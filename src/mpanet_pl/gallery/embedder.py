@@ -19,7 +19,7 @@ from mpanet_pl.data.augment import IMAGENET_MEAN, IMAGENET_STD, normalise
 from mpanet_pl.data.decode import in_threads
 from mpanet_pl.errors import UserError
 from mpanet_pl.gallery.bounded_images import pixels
-from mpanet_pl.gallery.compact import Projection
+from mpanet_pl.gallery.projection import Projection
 from mpanet_pl.interfaces import asked_by
 from mpanet_pl.stored import terms_of
 from mpanet_pl.system.files import sha256
@@ -90,7 +90,7 @@ class Embedder:
     ) -> Tensor:
         """Of paths, of PIL images in any size, or of uint8 (N, 3, height, width)."""
         items: Tensor | list[str | Path | Image.Image] = images if isinstance(images, Tensor) else list(images)
-        told = self._told(infrared, len(items))
+        flags = self._flags(infrared, len(items))
         if isinstance(items, Tensor):
             batches: Iterable[Tensor] = items.split(batch_size)
         else:
@@ -102,15 +102,15 @@ class Embedder:
                 stacked([next(decoded) for _ in items[start : start + batch_size]])
                 for start in range(0, len(items), batch_size)
             )
-        parts = told.split(batch_size) if told is not None else repeat(None)
+        parts = flags.split(batch_size) if flags is not None else repeat(None)
         return torch.cat([self(batch, part).cpu() for batch, part in zip(batches, parts, strict=False)])
 
     @torch.inference_mode()
     def __call__(self, images: Tensor, infrared: Tensor | None = None) -> Tensor:
         """uint8 (B, 3, height, width), and of two streams (B,) bool -> (B, D) float32 on the device, not waited for."""
         self._check(images)
-        told = self._told(infrared, len(images))
-        streams = () if told is None else (told.to(self.device, non_blocking=True),)
+        flags = self._flags(infrared, len(images))
+        streams = () if flags is None else (flags.to(self.device, non_blocking=True),)
         normalised = normalise(images.to(self.device, non_blocking=True))
         embeddings = self._forward(normalised, *streams)
         if self.flip:
@@ -123,16 +123,16 @@ class Embedder:
         with torch.autocast(self.device.type, PRECISIONS[self.precision] if reduced else None, enabled=reduced):
             return self.network(images, *infrared).float()
 
-    def _told(self, infrared: bool | Sequence[bool] | Tensor | None, count: int) -> Tensor | None:
+    def _flags(self, infrared: bool | Sequence[bool] | Tensor | None, count: int) -> Tensor | None:
         """(count,) bool for a network of two streams; None for others, whatever is said."""
         if not self.two_stream:
             return None
         if infrared is None:
             raise UserError("This network has two streams: it has to be told which images are infrared (infrared=…).")
-        told = torch.as_tensor(infrared, dtype=torch.bool)
-        if told.ndim and told.shape != (count,):
-            raise UserError(f"infrared is one bool, or one for each of {count} images, got {tuple(told.shape)}.")
-        return told.expand(count)
+        flags = torch.as_tensor(infrared, dtype=torch.bool)
+        if flags.ndim and flags.shape != (count,):
+            raise UserError(f"infrared is one bool, or one for each of {count} images, got {tuple(flags.shape)}.")
+        return flags.expand(count)
 
     def _blank(self) -> Tensor:
         return torch.zeros(1, 3, self.height, self.width, device=self.device)

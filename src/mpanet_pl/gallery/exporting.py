@@ -65,11 +65,13 @@ class Loss(NamedTuple):
     people: int
 
     def __str__(self) -> str:
-        told = ", ".join(
+        scores = ", ".join(
             f"{name} {before:.2f} → {after:.2f} ({after - before:+.2f})"
             for name, (before, after) in (("R1", self.r1), ("mAP", self.mAP))
         )
-        return f"int8: largest difference {self.largest:.1e}; {told} on {self.people} drawn test people, {self.setting}"
+        return (
+            f"int8: largest difference {self.largest:.1e}; {scores} on {self.people} drawn test people, {self.setting}"
+        )
 
 
 class Drawn(NamedTuple):
@@ -95,9 +97,9 @@ def export(
         raise UserError("A graph is made from a float32 network on the CPU.")
     check_batches(embedder)
     drawn = _drawn(people, embedder, MANY if quantize else FEW)
-    told = metadata(embedder)
+    facts = metadata(embedder)
     with written_aside(path) as aside:
-        answer = write_onnx(embedder, aside, told) if format == "onnx" else write_torch(embedder, aside, told)
+        answer = write_onnx(embedder, aside, facts) if format == "onnx" else write_torch(embedder, aside, facts)
         parity = _compare(embedder, answer, drawn)
         if parity.largest > TOLERANCE or parity.identical < parity.lists:
             raise RunStopped(f"{path} is not kept: it does not answer as the network does ({parity}).")
@@ -142,8 +144,8 @@ def _quantised(embedder: Embedder, path: Path, people: Drawn) -> Loss:
     count = len(people.catalogue.identities.unique())
     largest = float((ours - theirs).abs().max())
     loss = Loss(largest, (before.r1, after.r1), (before.mAP, after.mAP), setting, count)
-    told = {entry.key: entry.value for entry in model.metadata_props}
-    onnx.helper.set_model_props(model, told | {"quantized": str(loss)})
+    facts = {entry.key: entry.value for entry in model.metadata_props}
+    onnx.helper.set_model_props(model, facts | {"quantized": str(loss)})
     onnx.save(model, path)
     return loss
 

@@ -17,14 +17,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
 
 from mpanet_pl.data.faults import listed
 from mpanet_pl.errors import UserError
-from mpanet_pl.gallery.answers import CALENDAR
-from mpanet_pl.gallery.copies import answers_naming, copies_of, write_copies
+from mpanet_pl.gallery.answer_files import CALENDAR
+from mpanet_pl.gallery.copies import Copy, answers_naming, copies_of, write_copies
 from mpanet_pl.gallery.generations import PLAN, Change, rewrite, sweep
-from mpanet_pl.gallery.image_table import number_or_name
+from mpanet_pl.gallery.image_table import lines_of, number_or_name
+from mpanet_pl.gallery.known import limit_of
 from mpanet_pl.gallery.planning import write_skipped
+from mpanet_pl.gallery.searching import open_queries
 from mpanet_pl.gallery.shards import TEXT, Skipped, completed
 from mpanet_pl.gallery.store import Gallery
 from mpanet_pl.system.files import alone_in
@@ -78,19 +81,19 @@ def forget(
     A request that no row fits is refused, with the nearest names that there are.
     """
     place = Path(folder).expanduser()
-    asked = whom(identity=identity, track=track, camera=camera, path=path, before=before)
+    asked = criteria_of(identity=identity, track=track, camera=camera, path=path, before=before)
     with alone_in(place):
         if (place / PLAN).exists():
             raise UserError(f"{place} is not finished: run embed again first.")
         gallery = Gallery(place)
         if "path" in asked:
-            asked["path"] = [_within(gallery.root, name) for name in asked["path"]]
+            asked["path"] = [_relative_to(gallery.root, name) for name in asked["path"]]
         left = sweep(place, gallery.manifest)
         rows, vectors = _matching(gallery, asked)
         skipped = gallery.skipped()
         lost = int(_gone(_as_rows(skipped), asked).sum())
         if not (len(rows) or lost or left):
-            raise UserError(_nobody(gallery, asked))
+            raise UserError(_no_match(gallery, asked))
         remarks = tuple(_remarks(gallery, asked, rows))
         if copies := copies_of(place):
             write_copies(place, [copy._replace(owed=[*copy.owed, asked]) for copy in copies])
@@ -101,7 +104,7 @@ def forget(
         return Forgotten(asked, len(rows), lost, paths, vectors, left, answers, remarks)
 
 
-def whom(*, before: float | None = None, **named: Sequence[str]) -> dict[str, Any]:
+def criteria_of(*, before: float | None = None, **named: Sequence[str]) -> dict[str, Any]:
     """What was asked for and nothing else, cameras and identities as galleries have them."""
     asked: dict[str, Any] = {name: [str(value) for value in named[name]] for name in NAMED if named.get(name)}
     for name in asked.keys() & {"camera", "identity"}:
@@ -124,7 +127,7 @@ def moment(gallery: Gallery, age: str) -> float:
     return time.time() - float(found[1]) * UNITS[found[2]]
 
 
-def _within(root: Path, name: str) -> str:
+def _relative_to(root: Path, name: str) -> str:
     """A path as the gallery has it: `./a.jpg` and the whole path of a file below its root are `a.jpg`."""
     normal = os.path.normpath(name)
     return os.path.relpath(normal, root) if normal.startswith(f"{root}/") else normal
@@ -160,28 +163,97 @@ def _gone(columns: pa.Table, asked: Mapping[str, Any]) -> np.ndarray:
     return np.logical_and.reduce([pc.fill_null(mask, False).to_numpy() for mask in masks])
 
 
-def _nobody(gallery: Gallery, asked: Mapping[str, Any]) -> str:
-    told = [f"No row of {gallery.folder} is as asked for, and nothing was removed."]
+def _no_match(gallery: Gallery, asked: Mapping[str, Any]) -> str:
+    sentences = [f"No row of {gallery.folder} is as asked for, and nothing was removed."]
     for name in (name for name in NAMED if name in asked):
         there = gallery.columns(name)[name].unique().drop_null()
         missing = [value for value in asked[name] if not pc.is_in(pa.scalar(value, TEXT), there).as_py()]
         for value in missing[:5]:
             near = get_close_matches(value, there.slice(0, COMPARED).to_pylist(), cutoff=0.5)
-            told.append(f"There is no {name} {value}" + (f"; near it: {', '.join(near)}." if near else "."))
-    return " ".join(told)
+            sentences.append(f"There is no {name} {value}" + (f"; near it: {', '.join(near)}." if near else "."))
+    return " ".join(sentences)
 
 
 def _remarks(gallery: Gallery, asked: Mapping[str, Any], rows: pa.Table) -> list[str]:
-    told = []
+    remarks = []
     for name in (name for name in NAMED if name in asked):
         found = set(rows[name].to_pylist())
         if missing := [value for value in asked[name] if value not in found]:
-            told.append(f"No row had {name} {listed(missing)}.")
+            remarks.append(f"No row had {name} {listed(missing)}.")
     if "before" in asked and (unknown := gallery.columns("time")["time"].null_count):
-        told.append(f"{unknown} rows have no time and stay.")
+        remarks.append(f"{unknown} rows have no time and stay.")
     cameras = sorted(set(rows["camera"].drop_null().to_pylist()))
     if "track" in asked and len(cameras) > 1:
-        told.append(f"The tracks were of several cameras: {listed(cameras)}.")
+        remarks.append(f"The tracks were of several cameras: {listed(cameras)}.")
     if linked := [shard for shard in gallery.shards if shard.exists() and shard.stat().st_nlink > 1]:
-        told.append(f"{len(linked)} shards have a second name on this disk (a hard link): a copy may hold them.")
-    return told
+        remarks.append(f"{len(linked)} shards have a second name on this disk (a hard link): a copy may hold them.")
+    return remarks
+
+
+def criteria_from(gallery: Gallery, cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """The keywords of `forget` that the command's keys mean."""
+    asked: dict[str, Any] = {name: list(cfg[name]) for name in NAMED}
+    if cfg["path_list"] is not None:
+        asked["path"] += lines_of(Path(cfg["path_list"]))
+    if cfg["older_than"] is not None and cfg["before"] is not None:
+        raise UserError("Give before or older_than, not both.")
+    asked["before"] = cfg["before"] if cfg["older_than"] is None else moment(gallery, str(cfg["older_than"]))
+    if cfg["like"] is not None:
+        limit = limit_of(gallery, cfg["threshold"])
+        if limit is None:
+            raise UserError(f"{gallery.folder} has no threshold of its own: say from which cosine on, threshold=0.7.")
+        with open_queries(gallery, cfg["like"], ckpt=cfg["ckpt"], device=cfg["device"], trust=cfg["trust"]) as queries:
+            found = resembling(gallery, queries.vectors, limit)
+        if not found:
+            raise UserError(f"No row of {gallery.folder} reaches a cosine of {limit:.3f} with {cfg['like']}.")
+        asked["path"] += found
+    return asked
+
+
+def resembling(gallery: Gallery, vectors: torch.Tensor, limit: float) -> list[str]:
+    """The rows whose cosine with one of these vectors (Q, D) is at least `limit`."""
+    found: list[str] = []
+    for block in gallery.blocks(("path",)):
+        near = (torch.from_numpy(block.vectors).float() @ vectors.T).amax(1) >= limit
+        found += block.columns.filter(near.numpy())["path"].to_pylist()
+    return found
+
+
+def forget_in_copies(folder: Path, cfg: Mapping[str, Any], done: Forgotten | None) -> tuple[list[str], list[str]]:
+    """What copies were made to forget, and which still hold the people: a sentence each.
+
+    Only what this user filled on this machine, or names now, is connected to.
+    """
+    copies = copies_of(folder)
+    if not copies and cfg["uri"] is None:
+        return [], []
+    from mpanet_pl.gallery.milvus import bring_up_to_date, copy_at, drop_holding, still_in
+
+    named = None if cfg["uri"] is None else copy_at(cfg["uri"], cfg["collection"], cfg["index"])
+    gallery = Gallery(folder)
+    mine = [copy for copy in copies if copy.is_of(folder) and copy.owed and _may_connect(copy, named)]
+    faults = bring_up_to_date(gallery, mine, token=cfg["uri_token"])
+    cleared = [f"{copy.uri} holds them no more." for copy in mine if copy.uri not in faults]
+    failed = [f"{uri} still holds them: {reason}." for uri, reason in faults.items()]
+    failed += [
+        f"{copy.uri} still holds them: this gallery's copies.json names it, but it was not filled by you on this "
+        f"machine, so nothing was sent there; with uri={copy.uri} it forgets them."
+        for copy in copies
+        if copy.is_of(folder) and copy.owed and not _may_connect(copy, named)
+    ]
+    if done is None:
+        return cleared, failed
+    if named is not None and named.where not in [copy.where for copy in copies]:
+        dropped = drop_holding(named, done.paths, token=cfg["uri_token"])
+        cleared += [
+            f"{named.uri}: the collection {name} held them and is gone; its gallery fills it anew." for name in dropped
+        ]
+        mine.append(named)
+    for copy in mine:
+        if copy.uri not in faults and (files := still_in(copy.uri, done.vectors)):
+            failed.append(f"{copy.uri} still holds them: their vectors stand in {', '.join(map(str, files))}.")
+    return cleared, failed
+
+
+def _may_connect(copy: Copy, named: Copy | None) -> bool:
+    return copy.own or (named is not None and copy.where == named.where)

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mpanet_pl.errors import UserError
-from mpanet_pl.gallery.shards import STORED, GalleryChanged, Shard, ShardFile, Skipped, open_shard, write_rows
+from mpanet_pl.gallery.shards import STORED, GalleryChanged, Shard, ShardFile, Skipped, open_shard, write_shard
 from mpanet_pl.system.files import sweep_up, written_aside
 
 T = TypeVar("T")
@@ -129,11 +129,9 @@ def rewrite(folder: Path, record: Mapping[str, Any], manifest: Manifest, edit: E
 
 def _written(old: ShardFile, columns: pa.Table, vectors: np.ndarray, skipped: Sequence[Skipped]) -> Shard:
     """A shard that takes the place of `old` and perhaps of others, named by its content."""
-
-    def name(digest: str) -> Path:
-        return old.path.with_name(f"part-{old.shard.number:06d}-{digest[:8]}.parquet")
-
-    return ShardFile(write_rows(name, columns, vectors, old.record, skipped), old.record).shard
+    path = old.path.with_name(shard_name(old.shard.number))
+    written = write_shard(path, columns, vectors, old.record, skipped, named_by_content=True)
+    return ShardFile(written, old.record).shard
 
 
 def merged(folder: Path, record: Mapping[str, Any], manifest: Manifest, size: int, few: int = 8) -> Manifest:

@@ -40,12 +40,12 @@ class Graph(nn.Module):
         self.register_buffer("centre", projection.mean if projection else None)
         self.register_buffer("components", projection.components if projection else None)
 
-    def forward(self, images: Tensor, told: Tensor | None = None) -> Tensor:
+    def forward(self, images: Tensor, infrared: Tensor | None = None) -> Tensor:
         seen = (images.float() / 255 - self.mean) / self.std
         if self.flip:  # in one batch: exporters stumble over weights that are used twice
             seen = torch.cat([seen, seen.flip(-1)])
-            told = None if told is None else torch.cat([told, told])
-        embeddings = self.network(seen) if told is None else self.network(seen, told)
+            infrared = None if infrared is None else torch.cat([infrared, infrared])
+        embeddings = self.network(seen) if infrared is None else self.network(seen, infrared)
         if self.flip:
             embeddings = embeddings.unflatten(0, (2, -1)).mean(0)
         embeddings = normalize(embeddings)
@@ -54,19 +54,19 @@ class Graph(nn.Module):
         return embeddings
 
 
-def write_torch(embedder: Embedder, path: Path, told: Mapping[str, str]) -> Answer:
+def write_torch(embedder: Embedder, path: Path, facts: Mapping[str, str]) -> Answer:
     batch, inputs = torch.export.Dim("batch", min=1, max=65536), examples(embedder)
     with torch.no_grad():
         shapes, graph = tuple({0: batch} for _ in inputs), Graph(embedder).eval()
         program = traced(embedder, lambda: torch.export.export(graph, tuple(inputs.values()), dynamic_shapes=shapes))
     with path.open("wb") as file:
-        torch.export.save(program, file, extra_files={METADATA: json.dumps(told)})
+        torch.export.save(program, file, extra_files={METADATA: json.dumps(facts)})
     with path.open("rb") as file:
         module = torch.export.load(file).module()
     return lambda *inputs: module(*inputs)
 
 
-def write_onnx(embedder: Embedder, path: Path, told: Mapping[str, str]) -> Answer:
+def write_onnx(embedder: Embedder, path: Path, facts: Mapping[str, str]) -> Answer:
     onnx = need("onnx", "export")
     need("onnxruntime", "export")
     need("onnxscript", "export")
@@ -87,7 +87,7 @@ def write_onnx(embedder: Embedder, path: Path, told: Mapping[str, str]) -> Answe
         )
     assert program is not None
     model = program.model_proto
-    onnx.helper.set_model_props(model, dict(told))
+    onnx.helper.set_model_props(model, dict(facts))
     onnx.save(model, path)
     return session(path)
 

@@ -19,7 +19,7 @@ from mpanet_pl.errors import UserError
 from mpanet_pl.gallery.shards import TEXT
 from mpanet_pl.gallery.walking import absolute, is_readable_name, relative, walked
 
-KNOWN = ("camera", "time", "identity", "modality", "track")  # what may be said of an image
+DETAILS = ("camera", "time", "identity", "modality", "track")  # what may be said of an image
 MODALITIES = {
     **dict.fromkeys(("visible", "vis", "rgb"), "visible"),
     **dict.fromkeys(("infrared", "ir", "nir", "thermal"), "infrared"),
@@ -54,7 +54,7 @@ def list_images(
         columns["track"] = columns[group]
         if missing := columns["track"].null_count:
             raise UserError(f"{missing} images of {images} have no {group}: a gallery of tracklets needs it of each.")
-    texts = {column: columns.get(column, pa.nulls(len(paths), TEXT)) for column in KNOWN}
+    texts = {column: columns.get(column, pa.nulls(len(paths), TEXT)) for column in DETAILS}
     table = pa.table(
         {
             "path": relative(paths, root),

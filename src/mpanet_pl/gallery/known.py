@@ -65,12 +65,12 @@ def limit_of(gallery: Gallery, asked: float | str | None, queries: str | None = 
         return None
 
 
-def said(gallery: Gallery, limit: float | None, queries: str | None = None) -> str:
+def promise_of(gallery: Gallery, limit: float | None, queries: str | None = None) -> str:
     """What a limit promises in the gallery as it is now, or why it has none; empty where nothing was calibrated.
 
     >>> from types import SimpleNamespace
     >>> gallery = SimpleNamespace(record={"threshold": None}, folder="people", projection=None)
-    >>> said(gallery, 0.9), said(gallery, None)
+    >>> promise_of(gallery, 0.9), promise_of(gallery, None)
     ('known from a cosine of 0.900', '')
     """
     plain = "" if limit is None else f"known from a cosine of {limit:.3f}"

@@ -13,7 +13,7 @@ import torch
 from lightning_fabric import Fabric
 
 from mpanet_pl.errors import UserError
-from mpanet_pl.gallery.embedding import Ranks
+from mpanet_pl.gallery.building import Ranks
 from mpanet_pl.system.lightning import isolated, quiet
 from mpanet_pl.system.precision import best_precision
 from mpanet_pl.system.processes import CHILD_CONFIG, is_child_rank, rank_of_outer_launcher

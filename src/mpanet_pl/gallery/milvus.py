@@ -21,7 +21,7 @@ import torch
 from pymilvus import DataType, MilvusClient, MilvusException
 
 from mpanet_pl.errors import RunStopped, UserError
-from mpanet_pl.gallery.copies import Copy, copies_of, copy_for, settled_with
+from mpanet_pl.gallery.copies import Copy, copies_of, copy_for, replace_copy
 from mpanet_pl.gallery.searching import Filter, Queries
 from mpanet_pl.gallery.shards import COLUMNS, COMPARABLE, TEXT, Shard
 from mpanet_pl.gallery.store import Gallery
@@ -171,13 +171,13 @@ def filled(gallery: Gallery, copy: Copy, *, token: str | None = None) -> Iterato
         yield collection
 
 
-def settle(gallery: Gallery, copies: Sequence[Copy], *, token: str | None = None) -> dict[str, str]:
+def bring_up_to_date(gallery: Gallery, copies: Sequence[Copy], *, token: str | None = None) -> dict[str, str]:
     """Let copies forget whom they have to forget yet; by the uri of those that still do not, why."""
     faults = {}
     for copy in copies:
         if copy.gone:
             faults[copy.uri] = "it is not there any more, and wherever it was moved to, it holds them"
-            settled_with(gallery.folder, copy, None)
+            replace_copy(gallery.folder, copy, None)
             continue
         try:
             with _opened(gallery, copy, token):
@@ -238,12 +238,12 @@ def _opened(gallery: Gallery, copy: Copy, token: str | None) -> Iterator[tuple[C
             old = f"{copy.collection}_{copy.kind}_{hashlib.sha256(made_by.encode()).hexdigest()[:16]}"
             if client.has_collection(old):
                 client.drop_collection(old)
-            settled_with(gallery.folder, copy, None)
+            replace_copy(gallery.folder, copy, None)
             copy = copy_for(gallery, copy)
         collection = Collection(client, gallery, copy.name, index=copy.kind, uri=copy.uri)
         count = collection.fill()
         if next((known for known in copies_of(gallery.folder) if known == copy and known.owed), None):
-            settled_with(gallery.folder, copy, copy._replace(owed=()))
+            replace_copy(gallery.folder, copy, copy._replace(owed=()))
         yield collection, count
 
 
@@ -256,10 +256,10 @@ def _faults(uri: str) -> Iterator[None]:
 
 
 def _told(uri: str, error: Exception) -> UserError | RunStopped:
-    said = str(getattr(error, "message", error)).splitlines()[0]
+    reason = str(getattr(error, "message", error)).splitlines()[0]
     if "Open local milvus failed" in str(error):
         return UserError(f"uri={uri} cannot be opened: another process has it open, or it is no file of Milvus.")
-    return RunStopped(f"Milvus at {uri} does not do it: {said}")
+    return RunStopped(f"Milvus at {uri} does not do it: {reason}")
 
 
 def _expression(only: Filter, query: dict[str, Any]) -> str | None:

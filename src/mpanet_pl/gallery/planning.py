@@ -19,14 +19,13 @@ import pyarrow.parquet as pq
 
 from mpanet_pl.data.faults import listed
 from mpanet_pl.gallery.generations import MANIFEST, PLAN, Change, commit, planned, read_manifest, rewrite
-from mpanet_pl.gallery.shards import TEXT, ShardFile, Skipped, track_keys, tracklets
+from mpanet_pl.gallery.image_table import DETAILS
+from mpanet_pl.gallery.shards import STAMP, TEXT, ShardFile, Skipped, track_keys, tracklets
 from mpanet_pl.gallery.store import Gallery, read_record
 from mpanet_pl.gallery.walking import absolute, stamps
 from mpanet_pl.system.files import written_aside
 
-TOLD = ("camera", "time", "identity", "modality", "track")  # what a listing may say of a row
 SKIPPED = "skipped.csv"
-STAMPED = ("size", "modified")
 NO_PATHS = pa.chunked_array([pa.array([], TEXT)])
 
 
@@ -34,13 +33,13 @@ class Found(NamedTuple):
     """What a listing and a gallery say of one another, by the paths of rows."""
 
     changed: Any  # rows whose files are others now
-    told: pa.Table  # `path` and TOLD of rows of which the listing knows other than the gallery
+    updated: pa.Table  # `path` and DETAILS of rows of which the listing knows other than the gallery
     gone: Any  # rows whose files are not there
     retried: Any  # skipped images whose files are others now
     partial: Any  # tracklets of which only some frames are listed
 
 
-def settle(folder: Path) -> None:
+def commit_finished(folder: Path) -> None:
     """Make one generation of the shards that are whole: those of the last one, and those that a plan has made."""
     record = read_record(folder)
     manifest = read_manifest(folder, record)
@@ -80,13 +79,13 @@ def compared(gallery: Gallery, images: pa.Table, source: Path) -> Found:
     grouped = gallery.record["group"] is not None
     skipped = gallery.skipped()
     retried = _retried(skipped, images)
-    known = gallery.columns("path", "frames", *TOLD, *STAMPED)
+    known = gallery.columns("path", "frames", *DETAILS, *STAMP)
     readable = images.filter(pc.invert(pc.is_in(images["path"], _minus(skipped, retried))))
     now = tracklets(readable) if grouped else readable
     there = pc.index_in(_keys(known, grouped), _keys(now, grouped))
     now = now.take(there)  # a row each of `known`, null where it is not listed
     is_listed, exists = pc.is_valid(there), pc.is_valid(now["size"])
-    differs = [_differs(known[name], now[name]) for name in STAMPED]
+    differs = [_differs(known[name], now[name]) for name in STAMP]
     changed = _all(is_listed, exists, pc.is_valid(known["size"]), pc.or_(*differs))
     partial = pa.chunked_array([pa.array(np.zeros(len(known), bool))])
     if grouped:
@@ -94,11 +93,11 @@ def compared(gallery: Gallery, images: pa.Table, source: Path) -> Found:
         grown = pc.not_equal(now["frames"], known["frames"])
         partial = _all(is_listed, pc.or_(grown, changed), pc.fill_null(fewer, False))
         changed = _all(is_listed, exists, pc.or_(grown, changed), pc.invert(partial))
-    told = now.select(list(TOLD)).add_column(0, "path", known["path"])
-    news = reduce(pc.or_, [pc.and_(pc.is_valid(now[name]), _differs(known[name], now[name])) for name in TOLD])
-    told = told.filter(_all(is_listed, news, pc.invert(changed), pc.invert(partial)))
+    updated = now.select(list(DETAILS)).add_column(0, "path", known["path"])
+    news = reduce(pc.or_, [pc.and_(pc.is_valid(now[name]), _differs(known[name], now[name])) for name in DETAILS])
+    updated = updated.filter(_all(is_listed, news, pc.invert(changed), pc.invert(partial)))
     gone = _gone(known["path"], is_listed, exists, gallery.root, source)
-    return Found(known["path"].filter(changed), told, gone, retried, known["path"].filter(partial))
+    return Found(known["path"].filter(changed), updated, gone, retried, known["path"].filter(partial))
 
 
 def _new(gallery: Gallery, images: pa.Table) -> pa.Table:
@@ -112,18 +111,18 @@ def _new(gallery: Gallery, images: pa.Table) -> pa.Table:
 def _bring_up_to_date(gallery: Gallery, found: Found, prune: bool) -> None:
     gone = found.gone if prune else NO_PATHS
     leaving = pa.chunked_array([*found.changed.chunks, *gone.chunks], TEXT)
-    if not (len(leaving) or len(found.told) or len(found.retried)):
+    if not (len(leaving) or len(found.updated) or len(found.retried)):
         return
 
     def edit(columns: pa.Table, skipped: list[Skipped]) -> Change | None:
         stays = np.flatnonzero(pc.invert(pc.is_in(columns["path"], leaving)))
-        row = pc.index_in(columns["path"], found.told["path"])
+        row = pc.index_in(columns["path"], found.updated["path"])
         left = [image for image in skipped if image.path not in retried]
         if len(stays) == len(columns) and row.null_count == len(row) and len(left) == len(skipped):
             return None
-        for name in TOLD:
+        for name in DETAILS:
             place = columns.schema.get_field_index(name)
-            columns = columns.set_column(place, name, pc.coalesce(found.told[name].take(row), columns[name]))
+            columns = columns.set_column(place, name, pc.coalesce(found.updated[name].take(row), columns[name]))
         return Change(stays, columns.take(pa.array(stays)), left)
 
     retried = set(found.retried.to_pylist())
@@ -131,22 +130,22 @@ def _bring_up_to_date(gallery: Gallery, found: Found, prune: bool) -> None:
 
 
 def _sentences(found: Found, prune: bool) -> list[str]:
-    told = []
+    sentences = []
     if count := len(found.changed):
-        told.append(f"{count} rows have files that changed or are new; they are embedded anew.")
+        sentences.append(f"{count} rows have files that changed or are new; they are embedded anew.")
     if count := len(found.retried):
-        told.append(f"{count} images that could not be read changed; they are tried again.")
-    if count := len(found.told):
-        told.append(f"{count} rows have new columns (camera, time, identity, modality or track).")
+        sentences.append(f"{count} images that could not be read changed; they are tried again.")
+    if count := len(found.updated):
+        sentences.append(f"{count} rows have new columns (camera, time, identity, modality or track).")
     if count := len(found.gone):
         what = "have left the gallery" if prune else "stay in the gallery (prune=true drops them)"
-        told.append(f"{count} rows are of files that are not there any more and {what}: {_few(found.gone)}.")
+        sentences.append(f"{count} rows are of files that are not there any more and {what}: {_few(found.gone)}.")
     if count := len(found.partial):
-        told.append(
+        sentences.append(
             f"{count} tracklets are listed without all frames that they were made of, and stay as they are: "
             f"{_few(found.partial)}. List all their frames, or name the new frames' tracklets otherwise."
         )
-    return told
+    return sentences
 
 
 def _few(paths: Any) -> str:
@@ -157,9 +156,9 @@ def _few(paths: Any) -> str:
 def _retried(skipped: list[Skipped], images: pa.Table) -> Any:
     """The skipped images whose files are others than those that could not be read; 0.2 did not say which they were."""
     paths = pa.array([image.path for image in skipped], TEXT)
-    now = images.select(["path", *STAMPED]).take(pc.index_in(paths, images["path"]))
+    now = images.select(["path", *STAMP]).take(pc.index_in(paths, images["path"]))
     others = [
-        row["path"] is not None and [image.columns.get(name, "") for name in STAMPED] != [row[name] for name in STAMPED]
+        row["path"] is not None and [image.columns.get(name, "") for name in STAMP] != [row[name] for name in STAMP]
         for image, row in zip(skipped, now.to_pylist(), strict=True)
     ]
     return pa.chunked_array([paths.filter(pa.array(others, pa.bool_()))])

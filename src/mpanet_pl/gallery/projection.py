@@ -1,91 +1,110 @@
-"""What a network's own training images teach about its embeddings: their principal components."""
+"""Small vectors: the principal components of training embeddings, which become part of whoever embeds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
+import numpy as np
 import torch
-from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
+from torch.nn.functional import normalize
 
-from mpanet_pl.data import ReIDDataModule
 from mpanet_pl.errors import UserError
-from mpanet_pl.gallery.compact import Projection, learn
-from mpanet_pl.gallery.embedder import Embedder
-from mpanet_pl.gallery.store import PROJECTION, RECORD, gallery_projection
-from mpanet_pl.system.progress import track
-from mpanet_pl.system.trust import check_targets, ran_here
+from mpanet_pl.system.files import written_aside
 
-MOST = 8192  # training images, evenly spaced: a decomposition takes minutes at this many
-IMAGES_A_DIRECTION = 16
-BATCH = 64
-AUTO = "auto"
-Build = Callable[[DictConfig], ReIDDataModule]  # a configuration's data module
-ENOUGH = 128  # the narrowest usual width, and none loses what can be measured: docs/background/small_vectors.md
+COMPARED = 2048  # training images whose pairs say how cosines of whole and small vectors go together
+NOTHING = np.empty((2, 0))
 
 
-class Teaching(NamedTuple):
-    """How a projection is learnt: whitened or not, from which data module, where its images are if they were moved."""
+class Projection:
+    """x -> (x - mean) @ components, scaled to length one; `mean` (D,), `components` (D, d).
 
-    build: Build
-    whiten: bool = False
-    data_dir: str | Path | None = None
-    trust: str | Sequence[str] | None = ()
-
-
-def projection_for(folder: Path, compact: int | str | None, embedder: Embedder, how: Teaching) -> Projection | None:
-    """What makes a gallery's vectors small: its own where it is begun, else as `projection_of` has it."""
-    begun = (folder / RECORD).exists() or (folder / PROJECTION).exists()
-    if not begun or compact is None or not (compact == AUTO or isinstance(compact, int)):
-        return projection_of(compact, embedder, how)
-    there = gallery_projection(folder)
-    if compact != AUTO and (there is None or there.dimension != compact):
-        has = f"has vectors of {there.dimension} numbers" if there else "keeps all numbers"
-        raise UserError(f"{folder} {has}: leave compact={compact} out, or give another out=….")
-    return there
-
-
-def projection_of(compact: int | str | None, embedder: Embedder, how: Teaching) -> Projection | None:
-    """compact: a size, learnt from the training images; or a gallery, or a projection's file, to take it from.
-
-    `auto` is `ENOUGH`, or None where the training images cannot teach it and nobody said where they are.
+    cosines: (2, Q) ascending quantiles of the cosines of pairs of training images, of whole vectors and of small ones.
     """
-    if compact is None:
-        return None
-    if compact == AUTO:
+
+    def __init__(self, mean: Tensor, components: Tensor, cosines: np.ndarray = NOTHING) -> None:
+        self.mean, self.components, self.cosines = mean.float(), components.float(), cosines
+
+    @property
+    def dimension(self) -> int:
+        return self.components.shape[1]
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.mean.numpy().tobytes() + self.components.numpy().tobytes()).hexdigest()
+
+    def __call__(self, embeddings: Tensor) -> Tensor:
+        mean, components = self.mean.to(embeddings.device), self.components.to(embeddings.device)
+        return normalize((embeddings - mean) @ components)
+
+    def translated(self, cosine: float, *, back: bool = False) -> float:
+        """The cosine of small vectors that as many pairs of training images reach as reach this one of whole ones."""
+        whole, small = reversed(self.cosines) if back else self.cosines
+        if not whole.size or cosine > whole[-1]:
+            raise UserError(
+                f"A cosine of {cosine:.3f} is above all from which the gallery's small vectors were learnt."
+            )
+        return float(np.interp(cosine, whole, small))
+
+    def save(self, path: Path) -> None:
+        with written_aside(path) as aside, aside.open("wb") as file:
+            np.savez(file, mean=self.mean.numpy(), components=self.components.numpy(), cosines=self.cosines)
+
+    @classmethod
+    def read(cls, path: Path) -> Projection:
         try:
-            return projection_of(ENOUGH, embedder, how)
-        except UserError as error:
-            if how.data_dir is not None:
-                raise
-            print(f"compact=auto keeps all numbers of a vector: {error}", flush=True)
-            return None
-    if isinstance(compact, int):
-        taught = training_embeddings(embedder, how, most=min(MOST, IMAGES_A_DIRECTION * compact))
-        return learn(taught, compact, whiten=how.whiten)
-    path = Path(compact)
-    return Projection.read(path / PROJECTION if path.is_dir() else path)
+            with np.load(path, allow_pickle=False) as stored:
+                mean, components = (torch.from_numpy(stored[name]) for name in ("mean", "components"))
+                cosines = stored["cosines"]
+            if mean.ndim != 1 or components.ndim != 2 or len(mean) != len(components) or len(cosines) != 2:
+                raise ValueError(f"shapes {tuple(mean.shape)}, {tuple(components.shape)} and {cosines.shape}")
+            return cls(mean, components, cosines)
+        except Exception as error:  # whatever a parser of garbage stumbles over: there is no end to the kinds
+            raise UserError(f"{path} is no projection that embed wrote ({error}).") from error
 
 
-def training_embeddings(embedder: Embedder, how: Teaching, *, most: int = MOST) -> Tensor:
-    """(N, D) of at most so many images of the split that the network was trained on, which has to be there."""
-    origin = embedder.origin
-    if "dataset" not in origin.config.get("data", {}):
-        raise UserError(f"{origin.path} does not say what it was trained on: give compact the path of a projection.")
-    cfg = OmegaConf.create(dict(origin.config))
-    if how.data_dir is not None:
-        cfg.data_dir = str(how.data_dir)
-    check_targets(cfg, origin.path, how.trust, known=ran_here(Path(origin.path).parent.parent))
-    cfg.data.cache = False
-    data = how.build(cfg.data)
-    if not data.dataset.root.is_dir():
+def learn(embeddings: Tensor, dimension: int, *, whiten: bool = False) -> Projection:
+    """The `dimension` directions in which training embeddings (N, D) vary most; whitened, each varies by one.
+
+    Each direction's sign is fixed by its largest entry, so that the same embeddings give the same projection.
+    """
+    return learn_each(embeddings, [dimension], whiten=whiten)[0]
+
+
+def learn_each(embeddings: Tensor, dimensions: Sequence[int], *, whiten: bool = False) -> list[Projection]:
+    """The same for several sizes, from one decomposition."""
+    count, width = embeddings.shape
+    most = min(count - 1, width)
+    if bad := [dimension for dimension in dimensions if not 1 <= dimension <= most]:
         raise UserError(
-            f"The training images are not in {data.dataset.root}, and compact=… learns from them: data_dir=…."
+            f"compact={bad[0]} cannot be learnt from {count} training embeddings of {width} numbers: 1 to {most} can."
         )
-    data.setup("fit")
-    images = data.images(data.train)
-    rows = torch.linspace(0, len(images) - 1, min(most, len(images))).long().split(BATCH)
-    batches = track(rows, "Embedding training images", len(rows))
-    return torch.cat([embedder(images[some], data.train.infrared[some]).cpu() for some in batches])
+    mean = embeddings.double().mean(0)
+    variances, directions = _principal(embeddings.double() - mean)  # (K,), (D, K)
+    largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))
+    components = directions * largest.sign()
+    if whiten:
+        components = components / variances.sqrt().clamp(min=1e-9)
+    some = embeddings[torch.linspace(0, count - 1, min(count, COMPARED)).long()]
+    whole = _quantiles(normalize(some))
+    made = [Projection(mean, components[:, :dimension].contiguous()) for dimension in dimensions]
+    for projection in made:
+        projection.cosines = np.stack([whole, _quantiles(projection(some))])
+    return made
+
+
+def _quantiles(vectors: Tensor) -> np.ndarray:
+    """Of the cosines of all pairs of unit vectors (N, D), ever closer together towards the most similar."""
+    first, second = np.triu_indices(len(vectors), 1)
+    return np.quantile((vectors @ vectors.T).numpy()[first, second], 1 - np.geomspace(1, 1e-6, 512))
+
+
+def _principal(centred: Tensor) -> tuple[Tensor, Tensor]:
+    """Variances, descending, and directions (D, K) of float64 rows (N, D), from the smaller of the two products."""
+    count, width = centred.shape
+    small = centred @ centred.T if count < width else centred.T @ centred
+    squares, vectors = (part.flip(-1) for part in torch.linalg.eigh(small))
+    directions = normalize(centred.T @ vectors, dim=0) if count < width else vectors
+    return squares.clamp(min=0) / (count - 1), directions

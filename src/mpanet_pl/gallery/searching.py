@@ -18,8 +18,8 @@ from torch import Tensor
 from mpanet_pl.data.faults import listed
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.scoring import full_precision
+from mpanet_pl.gallery.building import embed_images
 from mpanet_pl.gallery.embedder import Embedder, load
-from mpanet_pl.gallery.embedding import embed_images
 from mpanet_pl.gallery.image_table import number_or_name
 from mpanet_pl.gallery.shards import COLUMNS, COMPARABLE, TEXT
 from mpanet_pl.gallery.store import RECORD, Block, Gallery, differing
@@ -263,10 +263,10 @@ def open_queries(
         embed_images(embedder, queries, Path(folder) / "queries", name=name, group=group)
         made = Gallery(Path(folder) / "queries")
         if skipped := made.skipped():
-            told = listed(f"{image.path} ({image.reason})" for image in skipped)
+            reasons = listed(f"{image.path} ({image.reason})" for image in skipped)
             if not len(made):
-                raise UserError(f"{len(skipped)} queries cannot be read: {told}")
-            print(f"{len(skipped)} queries cannot be read and are left out: {told}", flush=True)
+                raise UserError(f"{len(skipped)} queries cannot be read: {reasons}")
+            print(f"{len(skipped)} queries cannot be read and are left out: {reasons}", flush=True)
         yield queries_of(gallery, made)
 
 

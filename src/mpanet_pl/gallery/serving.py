@@ -24,14 +24,14 @@ from starlette.requests import ClientDisconnect
 
 from mpanet_pl import __version__
 from mpanet_pl.errors import RunStopped, UserError
-from mpanet_pl.gallery.access import AccessLog
+from mpanet_pl.gallery.access_log import AccessLog
 from mpanet_pl.gallery.bounded_images import LONGEST
 from mpanet_pl.gallery.embedder import Embedder
 from mpanet_pl.gallery.engines import Live
 from mpanet_pl.gallery.guard import LOOPBACK, MOST_BYTES, guarded, refusal
-from mpanet_pl.gallery.handling import Handler, Question, generation_of
-from mpanet_pl.gallery.known import AUTO, said
-from mpanet_pl.gallery.replies import (
+from mpanet_pl.gallery.known import AUTO, promise_of
+from mpanet_pl.gallery.request_handler import Handler, Question, generation_of
+from mpanet_pl.gallery.schemas import (
     MOST_ANSWERS,
     About,
     Asks,
@@ -145,7 +145,7 @@ def _add_page(app: FastAPI, handler: Handler) -> None:
     async def promise(threshold: Annotated[float, Query(ge=-1, le=1, allow_inf_nan=False)]) -> Promise:
         """What a threshold promises among the people that the gallery holds."""
         gallery = await asyncio.to_thread(handler.live.gallery)
-        words = await asyncio.to_thread(said, gallery, threshold)
+        words = await asyncio.to_thread(promise_of, gallery, threshold)
         return Promise(generation=gallery.generation, threshold=threshold, known=words)
 
 
@@ -236,7 +236,7 @@ def _about(handler: Handler) -> About:
         last=times["max"],
         dimension=gallery.dimension,
         trained_on=gallery.record["trained_on"],
-        known=said(gallery, limit),
+        known=promise_of(gallery, limit),
         threshold=limit,
         asks=["infrared"] if handler.embedder.two_stream else [],
     )

@@ -153,31 +153,24 @@ def write_shard(
     vectors: np.ndarray,
     record: Mapping[str, Any],
     skipped: Sequence[Skipped] = (),
-) -> None:
-    """`columns`, a table or arrays by name, and unit vectors (n, D) float32; the same input gives the same bytes."""
-    stored = np.ascontiguousarray(vectors.astype(np.dtype(record["dtype"]).newbyteorder("<")))
-    write_rows(lambda _: path, completed(pa.table(columns), tuple(STORED)), stored, record, skipped)
-
-
-def write_rows(
-    name: Callable[[str], Path],
-    columns: pa.Table,
-    vectors: np.ndarray,
-    record: Mapping[str, Any],
-    skipped: Sequence[Skipped],
+    *,
+    named_by_content: bool = False,
 ) -> Path:
-    """Rows of stored columns and stored vectors (n, D), into the file that `name` gives for their digest."""
-    content = _content(columns, vectors, skipped)
-    path = name(content)
-    told = {**{key: record[key] for key in SAME}, "skipped": [list(image) for image in skipped], "digest": content}
+    """`columns`, a table or arrays by name, and unit vectors (n, D); the same input gives the same bytes.
+
+    named_by_content: the file's name gets the first digits of its digest.
+    """
+    vectors = np.ascontiguousarray(vectors.astype(np.dtype(record["dtype"]).newbyteorder("<"), copy=False))
+    columns = completed(pa.table(columns), tuple(STORED))
+    digest = _digest(columns, vectors, skipped)
+    if named_by_content:
+        path = path.with_name(f"{path.stem}-{digest[:8]}{path.suffix}")
+    footer = {**{key: record[key] for key in SAME}, "skipped": [list(image) for image in skipped], "digest": digest}
     raw = pa.binary(vectors.dtype.itemsize * int(record["dimension"]))
     fields = [*(pa.field(column, kind) for column, kind in STORED.items()), pa.field("embedding", raw, nullable=False)]
-    schema = pa.schema(fields, metadata={KEY: json.dumps(told, sort_keys=True).encode()})
-    bytes_of = pa.FixedSizeBinaryArray.from_buffers(
-        raw, len(vectors), [None, pa.py_buffer(np.ascontiguousarray(vectors))]
-    )
-    arrays = [columns[column].combine_chunks() for column in STORED]
-    table = pa.Table.from_arrays([*arrays, bytes_of], schema=schema)
+    schema = pa.schema(fields, metadata={KEY: json.dumps(footer, sort_keys=True).encode()})
+    embeddings = pa.FixedSizeBinaryArray.from_buffers(raw, len(vectors), [None, pa.py_buffer(vectors)])
+    table = pa.Table.from_arrays([*(columns[name].combine_chunks() for name in STORED), embeddings], schema=schema)
     with written_aside(path) as aside:
         pq.write_table(
             table,
@@ -217,7 +210,7 @@ def tracklets(images: pa.Table) -> pa.Table:
     )
 
 
-def _content(columns: pa.Table, vectors: np.ndarray, skipped: Sequence[Skipped]) -> str:
+def _digest(columns: pa.Table, vectors: np.ndarray, skipped: Sequence[Skipped]) -> str:
     digest = hashlib.sha256(repr([columns.to_pydict(), [list(image) for image in skipped]]).encode())
-    digest.update(np.ascontiguousarray(vectors).data)
+    digest.update(vectors.data)
     return digest.hexdigest()[:32]

@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from mpanet_pl.errors import UserError
-from mpanet_pl.gallery.compact import Projection
 from mpanet_pl.gallery.generations import PLAN, Manifest, planned, read_manifest
+from mpanet_pl.gallery.projection import Projection
 from mpanet_pl.gallery.shards import COLUMNS, SAME, STORED, GalleryChanged, Shard, ShardFile, Skipped, open_shard
 from mpanet_pl.system.files import written_aside
 

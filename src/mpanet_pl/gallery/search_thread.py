@@ -80,11 +80,11 @@ class Answerer:
     def _answer(self, batch: Sequence[Waiting]) -> None:
         engine = self.live.engine()
         queries = self._queries(engine, batch)
-        alike: dict[tuple[int, str], list[int]] = {}
+        by_request: dict[tuple[int, str], list[int]] = {}
         for number in queries:
             asked = batch[number].asked
-            alike.setdefault((asked.k, str(asked.only)), []).append(number)
-        for numbers in alike.values():
+            by_request.setdefault((asked.k, str(asked.only)), []).append(number)
+        for numbers in by_request.values():
             found = _search(engine, {number: queries[number] for number in numbers}, batch[numbers[0]].asked)
             for number in numbers:
                 batch[number].answer.set_result(Answered(engine.gallery, found[number]))
@@ -101,8 +101,8 @@ class Answerer:
         uploads = {number: asked for number, (asked, _) in enumerate(batch) if not isinstance(asked.what, str)}
         if uploads:
             pixels = stacked([np.asarray(asked.what) for asked in uploads.values()])
-            told = torch.tensor([bool(asked.infrared) for asked in uploads.values()])
-            for number, vector in zip(uploads, self.embedder(pixels, told).cpu(), strict=True):
+            infrared = torch.tensor([bool(asked.infrared) for asked in uploads.values()])
+            for number, vector in zip(uploads, self.embedder(pixels, infrared).cpu(), strict=True):
                 queries[number] = Queries(_unknown(f"\0{number}"), vector[None])
         return queries
 

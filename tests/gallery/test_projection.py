@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import normalize
 
 from mpanet_pl.errors import UserError
-from mpanet_pl.gallery.compact import Projection, learn
+from mpanet_pl.gallery.projection import Projection, learn
 
 
 @pytest.mark.parametrize("count", [20, 60])  # fewer and more rows than columns

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mpanet_pl.errors import RunStopped, UserError
-from mpanet_pl.gallery.access import AccessLog
+from mpanet_pl.gallery.access_log import AccessLog
 
 ANSWER: dict[str, Any] = {
     "client": "192.0.2.1",

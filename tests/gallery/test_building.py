@@ -12,10 +12,10 @@ import torch
 from checkpoints import draw_crops, save_checkpoint
 
 from mpanet_pl.errors import UserError
-from mpanet_pl.gallery import embedding
-from mpanet_pl.gallery.compact import learn
+from mpanet_pl.gallery import building
+from mpanet_pl.gallery.building import Ranks, embed_images
 from mpanet_pl.gallery.embedder import Embedder, load
-from mpanet_pl.gallery.embedding import Ranks, embed_images
+from mpanet_pl.gallery.projection import learn
 from mpanet_pl.gallery.store import Gallery
 
 NAME = r"(?P<camera>\d+)_(?P<time>\d+)"
@@ -63,7 +63,7 @@ def test_killed_shared_and_whole_are_the_same_bytes(
     keywords = {"name": NAME, "shard_size": 4, "batch_size": 3, "workers": 1}
     embed_images(embedder, crops, tmp_path / "whole", **keywords)
 
-    written = embedding.write_shard
+    written = building.write_shard
 
     def killed_at_the_third(path: Path, *rest: object) -> None:
         if path.name.endswith("2.parquet"):
@@ -71,7 +71,7 @@ def test_killed_shared_and_whole_are_the_same_bytes(
             raise KeyboardInterrupt
         written(path, *rest)
 
-    monkeypatch.setattr(embedding, "write_shard", killed_at_the_third)
+    monkeypatch.setattr(building, "write_shard", killed_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         embed_images(embedder, crops, tmp_path / "killed", **keywords)
     monkeypatch.undo()

@@ -9,7 +9,7 @@ import torch
 from gallery.made import made
 from PIL import Image
 
-from mpanet_pl.gallery.answers import page, write_answers
+from mpanet_pl.gallery.answer_files import page, write_answers
 from mpanet_pl.gallery.searching import Queries
 from mpanet_pl.gallery.shards import COLUMNS
 from mpanet_pl.gallery.store import Gallery

@@ -27,12 +27,12 @@ from mpanet_pl.data.decode import Unreadable, in_threads
 from mpanet_pl.data.faults import listed
 from mpanet_pl.errors import UserError
 from mpanet_pl.gallery.bounded_images import decoded
-from mpanet_pl.gallery.compact import Projection
 from mpanet_pl.gallery.embedder import Embedder, stacked
 from mpanet_pl.gallery.generations import PLAN, commit, merged, shard_name
 from mpanet_pl.gallery.image_table import list_images, root_of
 from mpanet_pl.gallery.known import threshold_of
-from mpanet_pl.gallery.planning import SKIPPED, plan, settle, write_skipped
+from mpanet_pl.gallery.planning import SKIPPED, commit_finished, plan, write_skipped
+from mpanet_pl.gallery.projection import Projection
 from mpanet_pl.gallery.shards import Skipped, track_keys, tracklets, write_shard
 from mpanet_pl.gallery.store import (
     DTYPES,
@@ -49,7 +49,7 @@ from mpanet_pl.system.files import alone_in
 from mpanet_pl.system.progress import track
 from mpanet_pl.system.shell import typed
 
-SETTLE_AFTER = 60  # seconds: a long embed hands its shards over, so that they can be searched
+COMMIT_AFTER = 60  # seconds: a long embed hands its shards over, so that they can be searched
 VERSIONS = ("mpanet_pl", "torch", "pillow", "pyarrow")
 
 
@@ -70,7 +70,7 @@ class Embedded(NamedTuple):
     waited: float  # the share of them in which the device's thread waited for decoded images
     notes: tuple[str, ...] = ()  # what else was found, a sentence each
 
-    def told(self, folder: Path) -> str:
+    def summary(self, folder: Path) -> str:
         speed = f" ({self.images / self.seconds:.0f} images/s)" if self.seconds else ""
         lines = [
             f"{self.images} image{'s' * (self.images != 1)} in {self.seconds:.1f} s{speed}; "
@@ -134,7 +134,7 @@ def embed_images(
             work.run()
             ranks.wait()
             if ranks.rank == 0:
-                settle(folder)
+                commit_finished(folder)
                 (folder / PLAN).unlink()
                 notes += planned()  # what came since the plan that a killed run left
             ranks.wait()
@@ -182,7 +182,7 @@ def _claim(folder: Path, embedder: Embedder, asked: dict[str, Any]) -> None:
         if changed := differing(there, record):
             was = ", ".join(f"{key}={there[key]}" for key in changed)
             raise UserError(f"{folder} holds a gallery made otherwise ({was}): give another out=…, or the same values.")
-        settle(folder)
+        commit_finished(folder)
         return
     if embedder.projection:
         embedder.projection.save(folder / PROJECTION)
@@ -200,7 +200,7 @@ class _Work:
     ) -> None:
         self.embedder, self.folder, self.strict = embedder, folder, strict
         self.batch_size, self.workers, self.ranks = batch_size, workers, ranks
-        self.images, self.waited, self.settled = 0, 0.0, time.monotonic()
+        self.images, self.waited, self.committed = 0, 0.0, time.monotonic()
 
     def run(self) -> None:
         images_left = pq.read_table(self.folder / PLAN, memory_map=True)
@@ -224,9 +224,9 @@ class _Work:
             pictures = track(pictures, "Embedding", total, unit="images")
         for path, images in mine:
             self._write(path, images, pictures, record)
-            if self.ranks.rank == 0 and time.monotonic() - self.settled > SETTLE_AFTER:
-                settle(self.folder)
-                self.settled = time.monotonic()
+            if self.ranks.rank == 0 and time.monotonic() - self.committed > COMMIT_AFTER:
+                commit_finished(self.folder)
+                self.committed = time.monotonic()
         for _ in pictures:  # so that the progress ends
             raise AssertionError("every image has its shard")
 
@@ -261,8 +261,8 @@ class _Work:
                 rows = torch.from_numpy(kept[start : start + self.batch_size])
                 batches.append(self.embedder(stacked(readable), infrared[start : start + self.batch_size][rows]))
         if skipped and self.strict:
-            told = listed(f"{image.path} ({image.reason})" for image in skipped)
-            raise UserError(f"{len(skipped)} images cannot be read, and strict=true refuses them: {told}")
+            reasons = listed(f"{image.path} ({image.reason})" for image in skipped)
+            raise UserError(f"{len(skipped)} images cannot be read, and strict=true refuses them: {reasons}")
         vectors = torch.cat(batches) if batches else torch.empty(0, int(record["dimension"]))
         images = images.filter(pa.array(kept)).drop_columns("shard")
         if record["group"] is not None and len(images):

@@ -15,14 +15,14 @@ import pyarrow.compute as pc
 from fastapi import HTTPException, Request
 
 from mpanet_pl.errors import RunStopped, UserError
-from mpanet_pl.gallery.access import AccessLog
-from mpanet_pl.gallery.answering import Answered, Answerer, Asked
+from mpanet_pl.gallery.access_log import AccessLog
 from mpanet_pl.gallery.bounded_images import thumbnail_below
 from mpanet_pl.gallery.embedder import Embedder
 from mpanet_pl.gallery.engines import Live
 from mpanet_pl.gallery.guard import Uploads, client_of
 from mpanet_pl.gallery.known import limit_of
-from mpanet_pl.gallery.replies import Answer, Browsed, Found, Result, Results, Row
+from mpanet_pl.gallery.schemas import Answer, Browsed, Found, Result, Results, Row
+from mpanet_pl.gallery.search_thread import Answered, Answerer, Asked
 from mpanet_pl.gallery.searching import Filter
 from mpanet_pl.gallery.shards import COLUMNS, GalleryChanged
 from mpanet_pl.gallery.store import Gallery

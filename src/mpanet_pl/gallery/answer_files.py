@@ -61,8 +61,10 @@ def printed(table: pa.Table, queries: Queries, most: int = 10, places: int = 5) 
         lines.append(str(one["query"]))
         for row in one["answers"][:places]:
             known = KNOWN[row["known"]]
-            told = ", ".join(_lines(row))
-            lines.append(f"  {row['place']:>2}  {row['score']:.3f}{known}  {row['path']}{'  ' * bool(told)}{told}")
+            details = ", ".join(_details(row))
+            lines.append(
+                f"  {row['place']:>2}  {row['score']:.3f}{known}  {row['path']}{'  ' * bool(details)}{details}"
+            )
         if not one["answers"]:
             lines.append("  nobody may answer")
     if len(queries) > most:
@@ -129,12 +131,12 @@ def _section(
 ) -> str:
     cards = "".join(
         f"<li{_mark(query, row)}>{_picture(root, row['path'])}<b>{row['place']}</b> {row['score']:.3f}"
-        f"{KNOWN[row['known']]}{_said(row)}</li>"
+        f"{KNOWN[row['known']]}{_html(row)}</li>"
         for row in answers
     )
     return (
         f'<section id="q{number}" tabindex="0" aria-label="Query {number} of {of}"><figure>'
-        f"{_picture(queries_root, query['path'])}<figcaption><b>Query {number}</b>{_said(query)}</figcaption></figure>"
+        f"{_picture(queries_root, query['path'])}<figcaption><b>Query {number}</b>{_html(query)}</figcaption></figure>"
         f"<ol>{cards or '<li>nobody may answer</li>'}</ol></section>"
     )
 
@@ -146,23 +148,23 @@ def _mark(query: Mapping[str, Any], row: Mapping[str, Any]) -> str:
     return ' class="right"' if query["identity"] == row["identity"] else ' class="wrong"'
 
 
-def _said(row: Mapping[str, Any]) -> str:
-    return "".join(f"<br>{html.escape(line)}" for line in _lines(row))
+def _html(row: Mapping[str, Any]) -> str:
+    return "".join(f"<br>{html.escape(line)}" for line in _details(row))
 
 
-def _lines(row: Mapping[str, Any]) -> list[str]:
+def _details(row: Mapping[str, Any]) -> list[str]:
     """What is known of an image, a line each."""
     lines = [f"{name} {row[name]}" for name in ("camera", "identity", "modality", "track") if row[name] is not None]
     if row["frames"] is not None:
         lines.append(f"{row['frames']} frames")
     if row["time"] is not None:
-        lines.insert(1, said_time(row["time"]))
+        lines.insert(1, time_text(row["time"]))
     return lines
 
 
-def said_time(seconds: float) -> str:
+def time_text(seconds: float) -> str:
     """
-    >>> said_time(1010.0), said_time(1769817601.0)
+    >>> time_text(1010.0), time_text(1769817601.0)
     ('1010 s', '2026-01-31 00:00:01')
     """
     if not CALENDAR <= seconds < LAST_DATE:
