@@ -1,10 +1,11 @@
-"""Tiny datasets drawn in the four layouts: a few noisy colours for each person, in less than a second."""
+"""Tiny datasets drawn in every layout: a few noisy colours for each person, in less than a second."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from scipy.io import savemat
 
 SIZES = ((40, 18), (52, 24), (33, 20))  # (height, width): a dataset's images vary
 
@@ -96,3 +97,69 @@ def write(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
+
+
+FRAMES = 13  # of a tracklet, one more than HITSZ-VCM's least
+
+
+def draw_layout(layout: str, root: Path) -> Path:
+    """A layout of the drawn world, its files as they are, with small pictures in place of drawn people."""
+    from mpanet_pl.world import Look, World
+
+    frames = {"frames": FRAMES} if layout in ("vcm", "buptcampus") else {}
+    look = Look(height=16, width=16)
+    laid_out = World(layout=layout, identities=6, images_per_camera=1, **frames, look=look).lay_out()
+    for shot in laid_out.shots:
+        draw_image(root / shot.path, shot.identity, shot.infrared, seed=shot.camera)
+    for path, content in laid_out.files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(content)
+    return root
+
+
+MARS_FRAMES = 2
+MARS_PEOPLE = {"train": (1, 2, 3), "test": (4, 5)}
+
+
+def draw_mars(root: Path, *, junk: bool = True) -> Path:
+    """Two tracklets a person and camera; the test has a distractor (0) and, numbered -1, what is nobody."""
+    queries = []
+    for split, people in MARS_PEOPLE.items():
+        names, lines = [], []
+        for person in [*people, *((0, -1) if split == "test" and junk else ())]:
+            called = f"{person:04d}" if person >= 0 else "00-1"
+            for camera in (1, 2):
+                for track in (1, 2):
+                    first = len(names) + 1
+                    for frame in range(1, MARS_FRAMES + 1):
+                        names.append(f"{called}C{camera}T{track:04d}F{frame:03d}.jpg")
+                        draw_image(root / f"bbox_{split}" / called / names[-1], abs(person), False, seed=frame)
+                    lines.append([first, len(names), person, camera])
+                    queries += [len(lines)] if split == "test" and person > 0 and track == 1 else []
+        write(root / f"info/{split}_name.txt", "\n".join(names) + "\n")
+        savemat(root / f"info/tracks_{split}_info.mat", {f"track_{split}_info": np.array(lines, dtype=np.float64)})
+    savemat(root / "info/query_IDX.mat", {"query_IDX": np.array([queries])})
+    return root
+
+
+def draw_mevid(root: Path) -> Path:
+    """Counted from 0, an outfit before the camera, numbers as numpy's savetxt writes them, queries on a line each."""
+    queries = []
+    for split, people in MARS_PEOPLE.items():
+        names, lines = [], []
+        for person in people:
+            for camera in (1, 2):
+                for outfit in (0, 1):
+                    first = len(names)
+                    for frame in range(MARS_FRAMES):
+                        names.append(f"{person:04d}O{outfit:03d}C{300 + camera}T000F{frame:05d}.jpg")
+                        draw_image(root / f"bbox_{split}/{person:04d}" / names[-1], person, False, seed=frame)
+                    lines.append([first, len(names) - 1, person, outfit, 300 + camera])
+                    queries += [len(lines) - 1] if split == "test" and outfit == 0 else []
+        write(root / f"{split}_name.txt", "\n".join(names) + "\n")
+        np.savetxt(root / f"track_{split}_info.txt", np.array(lines))
+    np.savetxt(root / "query_IDX.txt", np.array(queries))
+    return root
+
+
+MARS = {"mars": draw_mars, "mevid": draw_mevid}

@@ -8,60 +8,12 @@ import torch
 from commands import SMALL, compose, type_in
 from hydra.utils import instantiate
 from scipy.io import savemat
-from trees import draw_image, write
+from trees import MARS, MARS_FRAMES, MARS_PEOPLE, draw_mars
 
 from mpanet_pl.data import TrackLists
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import TrackListProtocol
 from mpanet_pl.train import train
-
-FRAMES = 2
-SPLIT = {"train": (1, 2, 3), "test": (4, 5)}
-CAMERAS = (1, 2)
-
-
-def draw_mars(root: Path, *, junk: bool = True) -> Path:
-    """Two tracklets a person and camera; the test has a distractor (0) and, numbered -1, what is nobody."""
-    queries = []
-    for split, people in SPLIT.items():
-        names, lines = [], []
-        for person in [*people, *((0, -1) if split == "test" and junk else ())]:
-            called = f"{person:04d}" if person >= 0 else "00-1"
-            for camera in CAMERAS:
-                for track in (1, 2):
-                    first = len(names) + 1
-                    for frame in range(1, FRAMES + 1):
-                        names.append(f"{called}C{camera}T{track:04d}F{frame:03d}.jpg")
-                        draw_image(root / f"bbox_{split}" / called / names[-1], abs(person), False, seed=frame)
-                    lines.append([first, len(names), person, camera])
-                    queries += [len(lines)] if split == "test" and person > 0 and track == 1 else []
-        write(root / f"info/{split}_name.txt", "\n".join(names) + "\n")
-        savemat(root / f"info/tracks_{split}_info.mat", {f"track_{split}_info": np.array(lines, dtype=np.float64)})
-    savemat(root / "info/query_IDX.mat", {"query_IDX": np.array([queries])})
-    return root
-
-
-def draw_mevid(root: Path) -> Path:
-    """Counted from 0, an outfit before the camera, numbers as numpy's savetxt writes them, queries on a line each."""
-    queries = []
-    for split, people in SPLIT.items():
-        names, lines = [], []
-        for person in people:
-            for camera in CAMERAS:
-                for outfit in (0, 1):
-                    first = len(names)
-                    for frame in range(FRAMES):
-                        names.append(f"{person:04d}O{outfit:03d}C{300 + camera}T000F{frame:05d}.jpg")
-                        draw_image(root / f"bbox_{split}/{person:04d}" / names[-1], person, False, seed=frame)
-                    lines.append([first, len(names) - 1, person, outfit, 300 + camera])
-                    queries += [len(lines) - 1] if split == "test" and outfit == 0 else []
-        write(root / f"{split}_name.txt", "\n".join(names) + "\n")
-        np.savetxt(root / f"track_{split}_info.txt", np.array(lines))
-    np.savetxt(root / "query_IDX.txt", np.array(queries))
-    return root
-
-
-DRAWN = {"mars": draw_mars, "mevid": draw_mevid}
 
 
 def configured(name: str, root: Path) -> TrackLists:
@@ -70,23 +22,23 @@ def configured(name: str, root: Path) -> TrackLists:
     return dataset
 
 
-@pytest.mark.parametrize("name", DRAWN)
+@pytest.mark.parametrize("name", MARS)
 def test_the_lists_are_read_by_their_configuration(name: str, tmp_path: Path) -> None:
-    dataset = configured(name, DRAWN[name](tmp_path))
+    dataset = configured(name, MARS[name](tmp_path))
     splits = dataset.read()
     assert splits.train.identities.unique().tolist() == [0, 1, 2]
-    assert set(splits.train.sources or ()) == {f"{name}/{person}" for person in SPLIT["train"]}
+    assert set(splits.train.sources or ()) == {f"{name}/{person}" for person in MARS_PEOPLE["train"]}
     assert not splits.test.infrared.any()
     assert splits.test.tracks is not None
     assert splits.test.queries is not None
     tracks, lengths = splits.test.tracks.unique(return_counts=True)
-    assert lengths.tolist() == [FRAMES] * len(tracks)
+    assert lengths.tolist() == [MARS_FRAMES] * len(tracks)
     assert len(tracks) == {"mars": (2 + 1) * 4, "mevid": 2 * 4}[name]  # MARS' distractor stays, nobody does not
     assert splits.test.identities.unique().tolist() == {"mars": [0, 4, 5], "mevid": [4, 5]}[name]
     assert all((tmp_path / path).is_file() for path in splits.train.paths + splits.test.paths)
     asked = splits.test[splits.test.queries]
     assert [(int(i), int(c)) for i, c in zip(asked.identities[::2], asked.cameras[::2], strict=True)] == [
-        (person, camera + (300 if name == "mevid" else 0)) for person in SPLIT["test"] for camera in CAMERAS
+        (person, camera + (300 if name == "mevid" else 0)) for person in MARS_PEOPLE["test"] for camera in (1, 2)
     ]
     assert ("tracklets of nobody, which are left out: 4" in " ".join(dataset.oddities(splits))) == (name == "mars")
 

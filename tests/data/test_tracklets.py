@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from trees import draw_image
+from trees import FRAMES, draw_layout
 
 from mpanet_pl.data import BUPTCampus, MPReID, ORBench, ReIDDataModule, TrackLists
 from mpanet_pl.data.catalogue import Batch, Catalogue
@@ -20,26 +20,11 @@ from mpanet_pl.world import Look, World
 
 LENGTHS = torch.arange(1, 101)
 READERS = {"vcm": TrackLists, "buptcampus": BUPTCampus, "orbench": ORBench, "mp_reid": MPReID}
-FRAMES = 13
-
-
-def tree(layout: str, root: Path) -> Path:
-    """The layout's files, with small pictures in place of drawn people."""
-    frames = {"frames": FRAMES} if layout in ("vcm", "buptcampus") else {}
-    laid_out = World(
-        layout=layout, identities=6, images_per_camera=1, **frames, look=Look(height=16, width=16)
-    ).lay_out()
-    for shot in laid_out.shots:
-        draw_image(root / shot.path, shot.identity, shot.infrared, seed=shot.camera)
-    for path, content in laid_out.files.items():
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_bytes(content)
-    return root
 
 
 @pytest.fixture(scope="module")
 def vcm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tree("vcm", tmp_path_factory.mktemp("vcm"))
+    return draw_layout("vcm", tmp_path_factory.mktemp("vcm"))
 
 
 def edited(root: Path, tmp_path: Path, **texts: str) -> TrackLists:
@@ -97,7 +82,7 @@ def test_frames_keep_the_order_of_their_list() -> None:
 
 @pytest.mark.parametrize("layout", READERS)
 def test_a_tree_is_read_as_it_was_laid_out(layout: str, tmp_path: Path) -> None:
-    dataset = READERS[layout](tree(layout, tmp_path))
+    dataset = READERS[layout](draw_layout(layout, tmp_path))
     splits = dataset.read()
     assert splits.train.identities.unique().tolist() == [0, 1, 2, 3]
     assert set(splits.train.sources) == {f"{layout}/{number}" for number in (1, 2, 3, 4)}
@@ -123,6 +108,106 @@ def test_a_tree_is_read_as_it_was_laid_out(layout: str, tmp_path: Path) -> None:
             assert {(int(splits.test.cameras[row]), bool(splits.test.infrared[row])) for row in rows} == {
                 (camera, modality == 1)
             }
+
+
+@pytest.mark.parametrize(
+    ("images", "lists", "zeros"),
+    [("Train and Test", "info", False), ("data", "root", True), ("root", "info", True), ("root", "root", False)],
+)
+def test_vcm_lies_in_three_layouts(vcm: Path, tmp_path: Path, images: str, lists: str, zeros: bool) -> None:
+    expected = TrackLists(vcm).read()
+    for path in (vcm / "info").iterdir():
+        (tmp_path / "info").mkdir(exist_ok=True)
+        (tmp_path / ("info" if lists == "info" else "") / path.name).write_text(path.read_text())
+    bases = {"Train and Test": ("Train", "Test"), "data": ("data", "data"), "root": ("", "")}[images]
+    for split, base in zip(("Train", "Test"), bases, strict=True):
+        (tmp_path / base).mkdir(exist_ok=True)
+        for person in (vcm / split).iterdir():
+            (tmp_path / base / (person.name if zeros else person.name.lstrip("0"))).symlink_to(person)
+    found = TrackLists(tmp_path).read()
+    for split, base, own in zip(("train", "test"), bases, ("Train", "Test"), strict=True):
+        theirs, mine = getattr(expected, split), getattr(found, split)
+        moved = [path.replace(f"{own}/", f"{base}/" if base else "", 1) for path in theirs.paths]
+        assert list(mine.paths) == (moved if zeros else [path.replace("000", "") for path in moved])
+        assert mine.sources == theirs.sources
+        for column in ("identities", "cameras", "infrared", "tracks"):
+            assert torch.equal(getattr(mine, column), getattr(theirs, column))
+
+
+def test_a_range_that_runs_into_the_other_modality_is_read(vcm: Path, tmp_path: Path) -> None:
+    """As a line of the release may: its frame is then visible in one tracklet and infrared in the next."""
+    lines = (vcm / "info/track_train_info.txt").read_text().splitlines()
+    place = next(n for n, line in enumerate(lines) if line[0] == "2" and lines[n + 1][0] == "1")
+    modality, first, last, identity, camera = lines[place].split()
+    lines[place] = f"{modality} {first} {int(last) + 1} {identity} {camera}"
+    dataset = edited(vcm, tmp_path, track_train_info="\n".join(lines))
+    train = dataset.read().train
+    both = [path for path in train.paths if train.paths.count(path) == 2]
+    assert len(both) == 2
+    assert {bool(train.infrared[row]) for row, path in enumerate(train.paths) if path == both[0]} == {True, False}
+    assert len(TrackLists(dataset.root, mixed_in="drop").read().train) == len(train) - 1
+
+
+def test_queries_that_are_not_the_infrared_tracklets_are_told(vcm: Path, tmp_path: Path) -> None:
+    asked = (vcm / "info/query_IDX.txt").read_text().split()
+    assert not any("query_IDX" in odd for odd in TrackLists(vcm).oddities(TrackLists(vcm).read()))
+    dataset = edited(vcm, tmp_path, query_IDX=" ".join(["1", *asked[1:]]))
+    odd = list(dataset.oddities(dataset.read()))
+    assert odd[-1] == "query_IDX differs from the infrared tracklets, who search here, in 2 tracklets"
+
+
+def rows_of_lists(layout: str, root: Path) -> dict[str, list[list[tuple]]]:
+    """Split -> tracklets -> (path, identity, camera, infrared, query), read as the release reads them."""
+    found: dict[str, list[list[tuple]]] = {"train": [], "test": []}
+    if layout == "buptcampus":
+        paths, cameras = json.loads((root / "data_paths.json").read_text()), ["LS3", "G25", "CQ1", "W4", "TSG1", "TSG2"]
+        for name, split in (("train", "train"), ("query", "test"), ("gallery", "test")):
+            for line in (root / f"{name}.txt").read_text().splitlines():
+                person, modalities, camera, track = line.split()
+                for modality in modalities.split("/"):
+                    at, is_query = cameras.index(camera) + 1, name == "query"
+                    frames = paths[person][modality][camera][track]
+                    found[split].append([(f"DATA/{p}", int(person), at, modality == "IR", is_query) for p in frames])
+    if layout == "orbench":
+        lists = json.loads((root / "test_gallery_and_queries.json").read_text())
+        for key, camera in (("RGB_GALLERY", 1), ("NIR", 2)):
+            found["test"] += [[(path, person, camera, camera == 2, camera == 2)] for person, path in lists[key]]
+        for one in json.loads((root / "train_annos.json").read_text()):
+            folder = one["file_path"].split("/")[1]
+            every = [one["file_path"], *(str(p.relative_to(root)) for p in (root / "nir" / folder).iterdir())]
+            found["train"] += [[(p, one["id"], 1 + ("nir" in p), "nir" in p, False)] for p in every]
+        found["train"] = [[row] for row in dict.fromkeys(rows[0] for rows in found["train"])]
+    if layout == "mp_reid":
+        named = {
+            split: {int(n) for n in (root / f"exp_cctv_ir_cctv_rgb/{split}_id.txt").read_text().split(",")}
+            for split in ("train", "val", "test")
+        }
+        for path in root.glob("*/*/*.jpg"):
+            camera, person = int(path.parts[-3]), int(path.parts[-2])
+            if camera <= 12:
+                split, infrared = "test" if person in named["test"] else "train", camera > 6
+                found[split].append([(str(path.relative_to(root)), person, camera, infrared, infrared)])
+    return found
+
+
+@pytest.mark.parametrize("layout", ["buptcampus", "orbench", "mp_reid"])
+def test_readers_agree_with_their_releases_rules(layout: str, tmp_path: Path) -> None:
+    splits, expected = READERS[layout](draw_layout(layout, tmp_path)).read(), rows_of_lists(layout, tmp_path)
+    for split in ("train", "test"):
+        catalogue = getattr(splits, split)
+        who = catalogue.identities + (1 if split == "train" else 0)  # the tree's training people are 1, 2, 3, 4
+        queries = catalogue.queries if split == "test" else torch.zeros(len(catalogue), dtype=torch.bool)
+        columns = (who, catalogue.cameras, catalogue.infrared, queries)
+        rows = [*zip(catalogue.paths, *(column.tolist() for column in columns), strict=True)]
+        theirs = [row for rows in expected[split] for row in rows]
+        if split == "train":
+            theirs = [(*row[:4], False) for row in theirs]
+        if layout == "buptcampus":
+            assert rows == theirs
+            numbers = [number for number, track in enumerate(expected[split]) for _ in track]
+            assert catalogue.tracks.tolist() == numbers
+        else:
+            assert sorted(rows) == sorted(theirs)
 
 
 @pytest.mark.parametrize("alike", ["frame", "track"])
@@ -217,7 +302,7 @@ def test_all_that_is_wrong_with_lists_is_told_at_once(vcm: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("zeros", [True, False])
 def test_numbers_with_leading_zeros_or_without(tmp_path: Path, zeros: bool) -> None:
-    root = tree("mp_reid", tmp_path)
+    root = draw_layout("mp_reid", tmp_path)
     if not zeros:
         for folder in root.glob("0[1-9]"):
             folder.rename(root / folder.name[1:])
@@ -232,7 +317,7 @@ def test_numbers_with_leading_zeros_or_without(tmp_path: Path, zeros: bool) -> N
 
 
 def test_orbench_says_whose_images_it_holds(tmp_path: Path) -> None:
-    root = tree("orbench", tmp_path)
+    root = draw_layout("orbench", tmp_path)
     listed = json.loads((root / "test_gallery_and_queries.json").read_text())
     path = listed["NIR"][0][1]
     taken = f"{path.rpartition('/')[0]}/llcm_0042_c03.jpg"
@@ -259,14 +344,14 @@ def test_another_edition_and_a_query_without_a_partner_are_told(vcm: Path, tmp_p
         "the test split has 2 identities, 39 visible and 78 infrared images; published are 427"
     )
     assert "images of one modality only (1), who are searched for or found in vain: Test/0005/ir/" in unmatched
-    root = tree("orbench", tmp_path / "orbench")
+    root = draw_layout("orbench", tmp_path / "orbench")
     (root / "train_annos.json").write_text("{}")
     with pytest.raises(UserError, match=r"split files of another edition \(1\): train_annos.json \(no list\)"):
         ORBench(root).read()
 
 
 def test_buptcampus_lists_that_do_not_fit(tmp_path: Path) -> None:
-    root = tree("buptcampus", tmp_path)
+    root = draw_layout("buptcampus", tmp_path)
     train = (root / "train.txt").read_text()
     (root / "train.txt").write_text(train + "0001 RGB/IR LS3 77\n0001 RGB NOWHERE 01\n0001 RGB\n")
     with pytest.raises(UserError) as told:

@@ -13,6 +13,7 @@ from golden.methods.digests import fits, has
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
+from trees import draw_layout
 
 from mpanet_pl.data.draws import draw_any_modality
 from mpanet_pl.errors import UserError
@@ -186,9 +187,6 @@ def test_groups_are_of_an_identity_whatever_the_modality() -> None:
 
 @pytest.mark.slow
 def test_a_run_of_tracklets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "data"))
-    from test_tracklets import tree
-
     walks = [
         "data.frames=3",
         "trainer.max_epochs=1",
@@ -196,7 +194,7 @@ def test_a_run_of_tracklets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "trainer.limit_train_batches=1",
     ]
     typed = ["method=m3reid", "dataset=vcm", *SMALL, "model.network.trunk=resnet18_thin", *walks]
-    typed += [f"data_dir={tree('vcm', tmp_path / 'vcm')}", f"run_dir={tmp_path}/run"]
+    typed += [f"data_dir={draw_layout('vcm', tmp_path / 'vcm')}", f"run_dir={tmp_path}/run"]
     assert type_in("train", train, typed, monkeypatch) == 0
     assert scores_of(tmp_path / "run")["last"].keys() == {"infrared_to_visible", "visible_to_infrared"}
     lines = (tmp_path / "run/metrics.csv").read_text().splitlines()

@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 import torch
 from commands import SMALL, SMALL_WORLD, scores_of, type_in
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
-from test_tracklets import tree
+from trees import draw_layout
 
 from mpanet_pl.compare import main as compare
 from mpanet_pl.evaluate import evaluate
@@ -45,7 +43,7 @@ class Clips(nn.Module):
 
 @pytest.mark.slow
 def test_train_and_evaluate_on_tracklets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = tree("vcm", tmp_path / "vcm")
+    root = draw_layout("vcm", tmp_path / "vcm")
     small = [text for text in SMALL if "trunk" not in text]
     asked = ["dataset=vcm", f"data_dir={root}", *small, "data.frames=3", "model.network.trunk=resnet18_thin"]
     asked += ["trainer.max_epochs=1", "trainer.limit_train_batches=1", f"run_dir={tmp_path / 'run'}"]
@@ -65,7 +63,7 @@ def test_train_and_evaluate_on_tracklets(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_network_of_clips_is_told_how_many_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = tree("vcm", tmp_path / "vcm")
+    root = draw_layout("vcm", tmp_path / "vcm")
     (tmp_path / "my_clips.py").write_text(CLIPS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])

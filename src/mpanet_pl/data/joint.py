@@ -86,6 +86,11 @@ class Joint(DatasetOnDisk):
         commands = (getattr(member, "check_command", "") for member in self.members.values())
         return " and ".join(filter(None, commands))
 
+    def hints(self) -> list[str]:
+        members = ((name, getattr(member, "hints", list)) for name, member in self.members.items())
+        found = ((name, hint.replace("data_dir=", f"data_dirs.{name}=")) for name, hints in members for hint in hints())
+        return [f"{name}: {hint}" for name, hint in found]
+
     def prepare(self) -> None:
         for member in self.members.values():
             member.prepare()
@@ -118,7 +123,8 @@ class Joint(DatasetOnDisk):
             trained, tested = (set(part.sources or ()) for part in (splits.train, splits.test))
             faults.add("people in both train and test", sorted(trained & tested))
         if faults:
-            raise BrokenDataset(f"{self.name} cannot be used:\n{faults}", faults, splits)
+            message = "\n".join([f"{self.name} cannot be used:", str(faults), *self.hints()])
+            raise BrokenDataset(message, faults, splits)
         return splits
 
     def list_splits(self, faults: Faults) -> Splits:

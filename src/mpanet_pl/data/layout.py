@@ -67,6 +67,7 @@ class DatasetOnDisk(ABC):
     terms: ClassVar[str] = "whatever its owner says"  # whose they are, on which conditions
     frames: int | None = None  # how many stand for a tracklet; None: it has images, or leaves that to `data.frames`
     one_modality: bool = False  # whether all of its images may be visible ones, or all infrared
+    frames_of_others: bool = False  # whether a tracklet may hold frames of another person, modality or camera
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root).expanduser()
@@ -115,11 +116,7 @@ class DatasetOnDisk(ABC):
         else:
             splits = self._with_sources(self.list_splits(faults))
             for catalogue in (splits.train, splits.test):
-                listed = [*zip(catalogue.paths, catalogue.infrared.tolist(), strict=True)]
-                if catalogue.tracks is not None:  # a frame may be in two of them
-                    listed = sorted(set(listed))
-                often = (path for path, count in Counter(path for path, _ in listed).items() if count > 1)
-                faults.add("images listed as visible and as infrared", often)
+                faults.add("images listed as visible and as infrared", self._contradictions(catalogue))
             if not faults and not self.one_modality:
                 faults.add("splits without images of a modality", _missing_modalities(splits))
         if faults:
@@ -129,6 +126,12 @@ class DatasetOnDisk(ABC):
             )
             raise BrokenDataset(message, faults, splits)
         return splits
+
+    def _contradictions(self, catalogue: Catalogue) -> Iterator[str]:
+        listed: Iterable[tuple[str, bool]] = zip(catalogue.paths, catalogue.infrared.tolist(), strict=True)
+        if catalogue.tracks is not None:  # a frame may be in two of them
+            listed = () if self.frames_of_others else sorted(set(listed))
+        return (path for path, count in Counter(path for path, _ in listed).items() if count > 1)
 
     def _with_sources(self, splits: Splits) -> Splits:
         def sourced(catalogue: Catalogue) -> Catalogue:

@@ -10,9 +10,12 @@ MARKS: dict[str, tuple[tuple[str, ...], ...]] = {  # of each dataset, what lies 
     "sysu": (("exp", "cam1", "cam3"),),
     "regdb": (("idx", "Visible", "Thermal"),),
     "llcm": (("idx", "test_vis"), ("idx", "test_nir")),
-    "vcm": (("info", "Train"), ("info", "Test")),
+    "mars": (("info/tracks_train_info.mat", "bbox_train"), ("tracks_train_info.mat", "bbox_train")),
+    "mevid": (("mevid-v1-annotation-data",), ("track_train_info.txt", "bbox_train")),
+    "vcm": (("info/track_train_info.txt",), *(("track_train_info.txt", place) for place in ("Train", "data", "0*"))),
     "buptcampus": (("data_paths.json", "query.txt"),),
     "orbench": (("train_annos.json", "test_gallery_and_queries.json"),),
+    "mp_reid": (("exp_*/train_id.txt",), ("split/exp_*/train_id.txt",)),
     "folder": (("visible", "infrared"), ("train/visible", "train/infrared")),
 }
 LOOKED_AT = 200  # entries of a folder
@@ -20,7 +23,7 @@ LOOKED_AT = 200  # entries of a folder
 
 def looks_like(folder: Path) -> str | None:
     """What `dataset=` calls it, if anything."""
-    found = (name for name, sets in MARKS.items() if any(all((folder / one).exists() for one in own) for own in sets))
+    found = (name for name, sets in MARKS.items() if any(all(any(folder.glob(one)) for one in own) for own in sets))
     return next(found, None)
 
 

@@ -86,7 +86,7 @@ class TrackLists(DatasetOnDisk):
         self.columns, self.counted_from, self.least_frames = tuple(columns), counted_from, least_frames
         self.names, self.paths, self.mixed_in = re.compile(names), paths, mixed_in
         self.folders, self.junk = dict(zip(SPLITS, folders, strict=True)), set(junk)
-        self.one_modality = "modality" not in columns
+        self.one_modality, self.frames_of_others = "modality" not in columns, mixed_in == "keep"
         self._odd: list[str] = []
 
     def person(self, path: str) -> str:
@@ -105,6 +105,10 @@ class TrackLists(DatasetOnDisk):
         cameras = [set(splits.test[rows].cameras.tolist()) for rows in (splits.test.infrared, ~splits.test.infrared)]
         shared = sorted(cameras[0] & cameras[1])
         yield f"camera numbers of both modalities in the test: {listed(shared) or 'none'}"
+        if splits.test.queries is not None and splits.test.tracks is not None and not self.one_modality:
+            differ = splits.test.tracks[splits.test.queries != splits.test.infrared].unique()
+            if len(differ):
+                yield f"query_IDX differs from the infrared tracklets, who search here, in {len(differ)} tracklets"
 
     def _frames(self, split: str, faults: Faults) -> Catalogue:
         names = [line.strip() for line in read_text(self.root, self._info(f"{split}_name.txt"), faults).split()]

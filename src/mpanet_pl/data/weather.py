@@ -107,7 +107,7 @@ def rain(x: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
     height, width = x.shape[:2]
     picture = Image.fromarray(to_bytes(x))
     pen, slant = ImageDraw.Draw(picture), int(rng.uniform(-10, 10))  # which bounds where drops begin, and no more
-    first = (0, max(width - slant, 0) + 1) if slant >= 0 else (min(-slant, width), width + 1)
+    first = (0, max(width - slant, 0) + 1) if slant >= 0 else (slant, width + 1)
     for _ in range(height * width // share):
         left = int(rng.integers(*first))
         top = int(rng.integers(0, max(height - length, 0) + 1))
