@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from io import StringIO
 from pathlib import Path
@@ -249,7 +249,7 @@ def markdown(tables: Sequence[Grid], remarks: Sequence[str]) -> str:
     <BLANKLINE>
     - ten trials
     """
-    parts = ["\n".join(_markdown_lines(header, rows)) for header, rows in tables]
+    parts = ["\n".join([_line(header), "|" + "---|" * len(header), *map(_line, rows)]) for header, rows in tables]
     return "\n\n".join([*parts, "\n".join(f"- {line}" for line in remarks)]).rstrip()
 
 
@@ -288,11 +288,8 @@ def _tex(cell: str) -> str:
     return "".join(special.get(character, character) for character in cell)
 
 
-def _markdown_lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    for line, cells in enumerate([header, *rows]):
-        yield "| " + " | ".join(cells) + " |"
-        if line == 0:
-            yield "|" + "---|" * len(header)
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _brief(value: Any) -> str:
