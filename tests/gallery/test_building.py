@@ -93,6 +93,37 @@ def test_killed_shared_and_whole_are_the_same_bytes(
     assert content(tmp_path / "shared") == expected
 
 
+def test_a_long_run_hands_its_shards_over_and_leaves_other_ranks_files(
+    embedder: Embedder, crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Committed after every shard here; another rank's half-written file is no leftover."""
+    monkeypatch.setattr(building, "COMMIT_AFTER", -1)
+    other, seen = tmp_path / "g/.part-000099.parquet.1.part", []
+    write = building.write_shard
+
+    def watched(path: Path, *rest: object) -> Path:
+        seen.append(len(Gallery(tmp_path / "g")))
+        other.write_bytes(b"half")
+        written = write(path, *rest)
+        assert other.exists()
+        return written
+
+    monkeypatch.setattr(building, "write_shard", watched)
+    commit_finished = building.commit_finished
+
+    def observed(folder: Path, **words: bool) -> None:
+        there = other.exists()
+        commit_finished(folder, **words)
+        assert other.exists() or not (there and words)
+
+    monkeypatch.setattr(building, "commit_finished", observed)
+    done = embed_images(embedder, crops, tmp_path / "g", shard_size=4, batch_size=4, workers=1)
+    assert seen[0] == 0
+    assert 0 < seen[-1] < done.rows, "rows can be searched before the run ends"
+    assert len(Gallery(tmp_path / "g")) == done.rows
+    assert not other.exists(), "and at the end it is one"
+
+
 def test_only_what_is_new_is_embedded(embedder: Embedder, crops: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(crops, tmp_path / "crops")
     embed_images(embedder, folder, tmp_path / "g", name=NAME, shard_size=10)

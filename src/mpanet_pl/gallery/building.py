@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from importlib.metadata import version
@@ -125,6 +126,7 @@ def embed_images(
                 embedder.projection = compact(folder)
             _claim(folder, embedder, {"dtype": dtype, "group": group, "root": str(root_of(images))})
             planned = partial(plan, folder, listing, Path(images).expanduser(), shard_size, prune=prune)
+            was_killed = (folder / PLAN).exists()
             notes += planned()
         ranks.wait()
         if ranks.rank:
@@ -136,7 +138,8 @@ def embed_images(
             if ranks.rank == 0:
                 commit_finished(folder)
                 (folder / PLAN).unlink()
-                notes += planned()  # what came since the plan that a killed run left
+                if was_killed:
+                    notes, was_killed = [*notes, *planned()], False  # what came since that run made its plan
             ranks.wait()
         seconds = time.monotonic() - began
         if ranks.rank == 0:
@@ -222,11 +225,18 @@ class _Work:
         pictures = self._counted(in_threads(read, paths, self.workers, depth=depth))
         if self.ranks.rank == 0:
             pictures = track(pictures, "Embedding", total, unit="images")
-        for path, images in mine:
-            self._write(path, images, pictures, record)
-            if self.ranks.rank == 0 and time.monotonic() - self.committed > COMMIT_AFTER:
-                commit_finished(self.folder)
-                self.committed = time.monotonic()
+        with ThreadPoolExecutor(1) as writer:  # a shard is written while the next one is embedded
+            written: Future[Path] | None = None
+            for path, images in mine:
+                shard = self._embedded(images, pictures, record)
+                if written is not None:
+                    written.result()
+                written = writer.submit(write_shard, path, *shard)
+                if self.ranks.rank == 0 and time.monotonic() - self.committed > COMMIT_AFTER:
+                    commit_finished(self.folder, others_write=True)
+                    self.committed = time.monotonic()
+            if written is not None:
+                written.result()
         for _ in pictures:  # so that the progress ends
             raise AssertionError("every image has its shard")
 
@@ -241,9 +251,10 @@ class _Work:
             self.images += 1
             yield picture
 
-    def _write(
-        self, path: Path, images: pa.Table, pictures: Iterator[np.ndarray | str], record: dict[str, Any]
-    ) -> None:
+    def _embedded(
+        self, images: pa.Table, pictures: Iterator[np.ndarray | str], record: dict[str, Any]
+    ) -> tuple[pa.Table, np.ndarray, dict[str, Any], list[Skipped]]:
+        """A shard's rows and vectors, as `write_shard` takes them."""
         batches: list[Tensor] = []
         kept = np.zeros(len(images), bool)
         infrared = torch.tensor(pc.fill_null(pc.equal(images["modality"], "infrared"), False).to_numpy())
@@ -267,7 +278,7 @@ class _Work:
         images = images.filter(pa.array(kept)).drop_columns("shard")
         if record["group"] is not None and len(images):
             images, vectors = tracklets(images), _means(images, vectors)
-        write_shard(path, images, vectors.cpu().numpy(), record, skipped)
+        return images, vectors.cpu().numpy(), record, skipped
 
 
 def _means(images: pa.Table, vectors: Tensor) -> Tensor:

@@ -52,13 +52,17 @@ def read_manifest(folder: Path, record: Mapping[str, Any]) -> Manifest:
     return Manifest(shards)
 
 
-def commit(folder: Path, shards: Iterable[Shard]) -> Manifest:
-    """Make these shards the gallery's next generation; one that neither it nor a plan names is removed."""
+def commit(folder: Path, shards: Iterable[Shard], *, others_write: bool = False) -> Manifest:
+    """Make these shards the gallery's next generation; one that neither it nor a plan names is removed.
+
+    others_write: nothing is removed, because other processes are writing shards now.
+    """
     manifest = Manifest(tuple(sorted(shards, key=lambda shard: shard.name)))
     with written_aside(folder / MANIFEST) as aside:
         lines = ",\n".join(json.dumps(list(shard)) for shard in manifest.shards)
         aside.write_text(f'{{"format": 1, "generation": "{manifest.generation}", "shards": [\n{lines}\n]}}\n')
-    sweep(folder, manifest)
+    if not others_write:
+        sweep(folder, manifest)
     return manifest
 
 

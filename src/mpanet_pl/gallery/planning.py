@@ -39,15 +39,18 @@ class Found(NamedTuple):
     partial: Any  # tracklets of which only some frames are listed
 
 
-def commit_finished(folder: Path) -> None:
-    """Make one generation of the shards that are whole: those of the last one, and those that a plan has made."""
+def commit_finished(folder: Path, *, others_write: bool = False) -> None:
+    """Make one generation of the shards that are whole: those of the last one, and those that a plan has made.
+
+    others_write: other processes, or threads, are writing shards now; what they have not finished stays.
+    """
     record = read_record(folder)
     manifest = read_manifest(folder, record)
     there = [shard for shard in manifest.shards if (folder / shard.name).exists()]
     new = sorted(planned(folder) - {shard.name for shard in manifest.shards})
     there += [ShardFile(folder / name, record).shard for name in new if (folder / name).exists()]
     if tuple(there) != manifest.shards or not (folder / MANIFEST).exists():
-        commit(folder, there)
+        commit(folder, there, others_write=others_write)
 
 
 def plan(
