@@ -25,6 +25,7 @@ from mpanet_pl.gallery.generations import of_one_generation
 from mpanet_pl.gallery.searching import queries_of, search, table_of
 from mpanet_pl.gallery.shards import GalleryChanged
 from mpanet_pl.gallery.store import Gallery
+from mpanet_pl.gallery.walking import walked
 from mpanet_pl.search import search as search_door
 
 NAME = r"(?P<camera>\d+)_(?P<time>\d+)"
@@ -289,6 +290,7 @@ def test_more_paths_than_an_arrow_string_holds(monkeypatch: pytest.MonkeyPatch, 
     assert gallery.columns("path").schema.field("path").type == pa.large_string()
     monkeypatch.setattr("mpanet_pl.gallery.walking.AT_ONCE", 2)
     assert list_images(tmp_path / "crops", name=NAME).equals(table)
+    assert walked(tmp_path / "crops", []).num_chunks == 2, "no list of all files is made on the way"
 
 
 def test_the_gallery_of_an_earlier_version_is_read(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from mpanet_pl.gallery.embedder import Embedder
 from mpanet_pl.gallery.forgetting import forget
 from mpanet_pl.gallery.milvus import Collection, connected, copy_at, filled, partitions, still_in
 from mpanet_pl.gallery.searching import Filter, Queries, queries_of, search, table_of
-from mpanet_pl.gallery.shards import Shard
+from mpanet_pl.gallery.shards import GalleryChanged, Shard
 from mpanet_pl.gallery.store import Gallery
 from mpanet_pl.search import search as search_door
 
@@ -108,7 +108,7 @@ def test_a_strangers_list_of_copies_connects_nowhere(
     assert len(Gallery(tmp_path / "g")) == 11
 
 
-def test_a_collection_is_known_by_what_is_in_it(tmp_path: Path, queries: Queries) -> None:
+def test_a_collection_is_known_by_what_is_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A gallery made anew over the same names, one copied, one grown: each is answered from its own rows."""
     here = copy_at(str(tmp_path / "people.db"), "a", "FLAT")
 
@@ -132,6 +132,16 @@ def test_a_collection_is_known_by_what_is_in_it(tmp_path: Path, queries: Queries
     names = [copies_of(tmp_path / name)[-1].name for name in ("g", "copied")]
     assert len(set(names)) == 2
     assert top(Gallery(tmp_path / "g")) != first
+    fill = Collection.fill
+
+    def overtaken(collection: Collection) -> int:
+        count = fill(collection)
+        forget(tmp_path / "g", path=["0.png"])
+        return count
+
+    monkeypatch.setattr(Collection, "fill", overtaken)
+    with pytest.raises(GalleryChanged), filled(Gallery(tmp_path / "g"), here):
+        pass
 
 
 def test_only_what_is_new_is_inserted(tmp_path: Path) -> None:
@@ -145,10 +155,13 @@ def test_only_what_is_new_is_inserted(tmp_path: Path) -> None:
     with connected(str(tmp_path / "people.db")) as client:
         collection = Collection(client, gallery, "few")
         assert collection.fill() == 40
+        gone = gallery.vectors([39])
+        assert still_in(str(tmp_path / "people.db"), gone), "the search of the files finds what is there"
         forget(tmp_path / "g", path=["39.png"])
         later = Collection(client, Gallery(tmp_path / "g"), "few")
         assert later.fill() == 7
         assert len(later) == 39
+        assert not still_in(str(tmp_path / "people.db"), gone)
         part = next(iter(names))
         client.release_collection("few")
         client.drop_partition("few", part)

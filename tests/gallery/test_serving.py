@@ -243,6 +243,20 @@ def test_whoever_is_forgotten_or_embedded_meanwhile_is_noticed(embedder: Embedde
         assert len(paths(client, crops / "2_1010.png")) == 9
 
 
+def test_a_milvus_is_filled_anew_once_the_gallery_changed(embedder: Embedder, changing: Path) -> None:
+    from mpanet_pl.gallery.milvus import copy_at, filled
+
+    crop, copy = changing.parent / "crops/1_1000.png", copy_at(str(changing.parent / "people.db"), "people", "FLAT")
+    asked = Live(changing, lambda folder: filled(Gallery(folder), copy))
+    with TestClient(create_app(asked, embedder), base_url="http://127.0.0.1") as client:
+        everybody = paths(client, crop)
+        assert len(everybody) == 6
+        forget(changing, path=["1_1000.png"])
+        assert paths(client, crop) == everybody[1:]
+        assert client.post("/search", params={"id": "1_1000.png"}).status_code == 400
+        assert client.get("/healthz").json()["rows"] == 5
+
+
 def test_a_change_between_search_and_answer_is_never_answered(
     embedder: Embedder, changing: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
