@@ -49,6 +49,7 @@ def test_what_another_release_kept_is_read_as_far_as_it_is_known() -> None:
         "ranks": 1,
         "epochs": 0,
         "max_epochs": 0,
+        "weights": 0,
     }
 
 
@@ -96,9 +97,9 @@ def test_it_says_where_a_run_ended_that_did_not_do_what_was_asked_for() -> None:
 def test_it_is_of_what_a_trainer_runs(asked: int | None, kept: int) -> None:
     strategy = SimpleNamespace(root_device=torch.device("cpu"))
     trainer: Any = SimpleNamespace(strategy=strategy, precision="bf16-mixed", world_size=2, max_epochs=asked)
-    of = Record.of(trainer, dataset="regdb", trial=4, seed=5)
+    of = Record.of(trainer, torch.nn.Linear(3, 2), dataset="regdb", trial=4, seed=5)
     assert (of.dataset, of.trial, of.seed, of.accelerator, of.precision) == ("regdb", 4, 5, "cpu", "bf16-mixed")
-    assert (of.ranks, of.epochs, of.max_epochs) == (2, 0, kept)
+    assert (of.ranks, of.epochs, of.max_epochs, of.weights) == (2, 0, kept, 8)
     assert of.device.endswith(" cores")
     assert of.versions.keys() >= {"python", "torch", "torchvision", "pytorch-lightning"}
     assert len(of.date) == len("2026-01-01T00:00:00")

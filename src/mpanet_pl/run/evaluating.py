@@ -177,7 +177,8 @@ def measure_network(cfg: DictConfig, request: Request, subject: Subject, know: K
         notes = (f"network: {cfg.ckpt}, in {trainer.precision}", *subject.notes, *before, *leaks, *flipped, *corrupted)
         saved = Saved(tested.embeddings, data.test, examiner.knowledge is not None, Path(cfg.ckpt).stem, notes)
         saved = saved._replace(network=tested.network, images=examiner.images)
-        origin = _provenance(cfg, request, Record.of(trainer, **_of_run(cfg))) | {"network": sha256(cfg.ckpt)}
+        record = Record.of(trainer, subject.module.network, **_of_run(cfg))
+        origin = _provenance(cfg, request, record) | {"network": sha256(cfg.ckpt)}
         descriptors = examiner.descriptors(trainer, subject.module) if cfg.measure == "mixed" else None
         material = Material(tested.embeddings, data.test, protocol, examiner.held_out(), descriptors)
         if asked:

@@ -48,9 +48,10 @@ class Record:
     date: str = ""
 
     @classmethod
-    def of(cls, trainer: pl.Trainer, *, dataset: str, trial: int | None, seed: int) -> Record:
+    def of(cls, trainer: pl.Trainer, network: torch.nn.Module, **of_run: Any) -> Record:
         """Of what `trainer` runs now."""
-        record = cls.here(trainer.strategy.root_device, str(trainer.precision), dataset=dataset, trial=trial, seed=seed)
+        weights = sum(weight.numel() for weight in network.parameters())
+        record = cls.here(trainer.strategy.root_device, str(trainer.precision), weights=weights, **of_run)
         return replace(record, ranks=trainer.world_size, max_epochs=trainer.max_epochs or 0)
 
     @classmethod

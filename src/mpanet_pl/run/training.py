@@ -141,10 +141,8 @@ def fit_and_test(
         [RunLogger(folder, done), *loggers.values()],
         root=folder,
     )
-    record = Record.of(trainer, dataset=cfg.dataset, trial=cfg.trial, seed=cfg.seed)
-    weights = sum(weight.numel() for weight in module.network.parameters())
-    record = replace(record, weights=weights, changes=tuple(cfg.get("changes", ())), loggers=_versions(loggers))
-    record = record.following(earlier)
+    record = Record.of(trainer, module.network, dataset=cfg.dataset, trial=cfg.trial, seed=cfg.seed)
+    record = replace(record, changes=tuple(cfg.get("changes", ())), loggers=_versions(loggers)).following(earlier)
     checkpoints.record = record
     checkpoints.seen = Seen.of(examiner.data.train, examiner.data.files(examiner.data.train, every=True))
     if trainer.is_global_zero:
