@@ -164,11 +164,8 @@ def measure_network(cfg: DictConfig, request: Request, subject: Subject, know: K
             trainer.validate(subject.module, datamodule=data, verbose=False)
         tested = examiner.test(trainer, subject.module)
         asked = Asked.of(cfg)
-        spoilt = (
-            corrupted_scores(asked, data, protocol, tested.embeddings, examiner.embeds(trainer, subject.module))
-            if asked
-            else {}
-        )
+        embeds = examiner.embeds(trainer, subject.module)
+        spoilt = corrupted_scores(asked, data, protocol, tested.embeddings, embeds) if asked else {}
         if not trainer.is_global_zero:
             return
         before = ["embeddings are descriptors, before the neck"] if cfg.embedding == "descriptor" else []
