@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mpanet_pl.cli.command import door
 from mpanet_pl.cli.mistakes import Arguments
@@ -84,14 +84,14 @@ def compare(
 def _of_features(letter: str, path: Path, words: Sequence[str]) -> Method:
     """Features scored by what `evaluate` would be told of them."""
     from mpanet_pl.cli.application import compose_and_run
-    from mpanet_pl.run.evaluating import ScoredFeatures, score_features
-    from mpanet_pl.run.methods_compared import method_of_scores
+    from mpanet_pl.run.evaluating import score_features
+    from mpanet_pl.run.methods_compared import method_of_features
 
-    scored: list[ScoredFeatures] = []
+    scored: list[Any] = []
     compose_and_run(
         "evaluate", lambda cfg, request: scored.append(score_features(cfg, request)), [f"features={path}", *words]
     )
-    return method_of_scores(letter, path, *scored[0])
+    return method_of_features(letter, path, *scored[0])
 
 
 if __name__ == "__main__":

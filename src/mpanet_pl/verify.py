@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mpanet_pl.cli.command import door
 from mpanet_pl.cli.mistakes import Arguments
@@ -32,12 +33,13 @@ def verify(features: Path, results: Path, words: Sequence[str] = (), result: str
     from mpanet_pl.cli.application import compose_and_run
     from mpanet_pl.evaluation.tables import print_tables
     from mpanet_pl.run import verifying
-    from mpanet_pl.run.evaluating import ScoredFeatures, score_features
+    from mpanet_pl.run.evaluating import score_features
 
-    reported, scored = verifying.read_reported(results), list[ScoredFeatures]()
+    reported, scored = verifying.read_reported(results), list[Any]()
     asked = [f"features={features}", *verifying.words_for(features, reported, list(words))]
     compose_and_run("evaluate", lambda cfg, request: scored.append(score_features(cfg, request)), asked)
-    found = verifying.verify(scored[0].row, scored[0].scores, reported, result)
+    ((row, _, scores),) = scored
+    found = verifying.verify(row, scores, reported, result)
     print_tables([found.table], [])
     if found.faults:
         listed = "\n  ".join(found.faults)

@@ -19,7 +19,7 @@ from mpanet_pl.evaluation import Results
 from mpanet_pl.evaluation.calibration import Calibration, calibrate
 from mpanet_pl.gallery.sharing import pack
 from mpanet_pl.push import push
-from mpanet_pl.run.subjects import read_subject
+from mpanet_pl.run.evaluation_inputs import read_input
 from mpanet_pl.system import weights
 from mpanet_pl.system.hub import local
 
@@ -97,7 +97,7 @@ def test_what_is_pushed_is_loaded_by_its_address_and_answers_the_same(
     assert (fetched.height, fetched.width) == (HEIGHT, WIDTH)
     assert fetched.record["trained_on"] == "synthetic"
     with pytest.raises(UserError, match=r"/model\.safetensors has a configuration without"):  # evaluate opens it, too
-        read_subject(compose("evaluate", ["ckpt=hf://me/mpanet"]))
+        read_input(compose("evaluate", ["ckpt=hf://me/mpanet"]))
     with pytest.raises(RunStopped, match="hf://me/other cannot be fetched: "):
         load("hf://me/other")
 

@@ -13,7 +13,7 @@ from mpanet_pl.errors import UserError
 from mpanet_pl.evaluate import evaluate as command
 from mpanet_pl.evaluation import FolderProtocol, evaluate
 from mpanet_pl.evaluation.roles import evaluate_by_role, over_draws
-from mpanet_pl.run.corrupting import Asked, corrupted_scores
+from mpanet_pl.run.corrupting import CorruptionRequest, corrupted_scores
 from mpanet_pl.train import train
 
 PEOPLE = 30
@@ -75,7 +75,7 @@ def test_each_severity_is_embedded_as_asked(sysu: Path) -> None:
 
     clean = torch.cat([batch.images for batch in data.test_dataloader()]).flatten(1).float()
     protocol = FolderProtocol()
-    found = corrupted_scores(Asked(["fog", "contrast"], [1, 5], "gallery", 2), data, protocol, clean, embed)
+    found = corrupted_scores(CorruptionRequest(["fog", "contrast"], [1, 5], "gallery", 2), data, protocol, clean, embed)
     assert list(found)[:4] == [("fog", 1), ("fog", 5), ("contrast", 1), ("contrast", 5)]
     for severity in (1, 5):
         of = [found[name, severity]["infrared_to_visible"].r1 for name in ("fog", "contrast", "mean of 2")]
@@ -95,16 +95,16 @@ def test_each_severity_is_embedded_as_asked(sysu: Path) -> None:
 )
 def test_what_cannot_be_corrupted_is_refused(asked: list[str], told: str) -> None:
     with pytest.raises(UserError, match=told):
-        Asked.of(compose("evaluate", ["dataset=sysu", *asked]))
+        CorruptionRequest.of(compose("evaluate", ["dataset=sysu", *asked]))
 
 
 def test_what_is_asked() -> None:
-    def of(*words: str) -> Asked | None:
-        return Asked.of(compose("evaluate", ["dataset=sysu", *words]))
+    def of(*words: str) -> CorruptionRequest | None:
+        return CorruptionRequest.of(compose("evaluate", ["dataset=sysu", *words]))
 
     assert of() is None
-    assert of("corrupt=all") == Asked(["all"], [None], "visible", 10)
-    assert of("corrupt=[snow,rain]", "draws=2") == Asked(["snow", "rain"], [1, 2, 3, 4, 5], "visible", 2)
+    assert of("corrupt=all") == CorruptionRequest(["all"], [None], "visible", 10)
+    assert of("corrupt=[snow,rain]", "draws=2") == CorruptionRequest(["snow", "rain"], [1, 2, 3, 4, 5], "visible", 2)
     each = of("corrupt=each", "severity=2")
     assert each is not None
     assert (len(each.names), each.severities, each.draws) == (20, [2], 1)

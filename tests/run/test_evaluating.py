@@ -23,10 +23,10 @@ from mpanet_pl.errors import UserError
 from mpanet_pl.evaluate import evaluate, main
 from mpanet_pl.evaluation import Results
 from mpanet_pl.official import to_official
+from mpanet_pl.run.evaluation_inputs import read_checkpoint
 from mpanet_pl.run.finished_run import Run
 from mpanet_pl.run.run_folder import reopen
 from mpanet_pl.run.settings import NOTHING_TYPED
-from mpanet_pl.run.subjects import read_checkpoint
 from mpanet_pl.train import train
 
 ONE_EPOCH = ["trainer.max_epochs=1", "trainer.check_val_every_n_epoch=1", "validation.start=1"]

@@ -97,7 +97,7 @@ def test_they_may_be_called_protocols(name: str, monkeypatch: pytest.MonkeyPatch
 
 
 MINE = """
-from mpanet_pl.run.measures import Further
+from mpanet_pl.run.measures import MeasureResult
 
 
 class Lengths:
@@ -107,7 +107,7 @@ class Lengths:
     def __call__(self, material, folder):
         mean = round(float(material.embeddings.norm(dim=1).mean()), self.digits)
         (folder / "lengths.txt").write_text(str(mean))
-        return Further([(["length"], [[str(mean)]])], ["lengths are means"])
+        return MeasureResult([(["length"], [[str(mean)]])], ["lengths are means"])
 
 
 class Backwards:

@@ -19,7 +19,7 @@ from mpanet_pl.evaluate import evaluate
 from mpanet_pl.evaluation.callback import MONITOR
 from mpanet_pl.run import report, training
 from mpanet_pl.run.callbacks import Checkpoints, SeededEpochs
-from mpanet_pl.run.pictures import draw_similarities
+from mpanet_pl.run.pictures.embeddings import draw_similarities
 from mpanet_pl.run.record import Record
 from mpanet_pl.run.run_folder import _new_folder, stored_config
 from mpanet_pl.run.settings import check_targets
@@ -151,7 +151,7 @@ def test_a_failing_picture_costs_itself_alone(
     def no_font(*_: object) -> None:
         raise OSError("no font")
 
-    monkeypatch.setattr(report.pictures, "draw_cmc", no_font)
+    monkeypatch.setattr(report, "draw_cmc", no_font)
     train(compose("train", [f"resume={run}"]))
     assert "cmc.png could not be drawn: no font" in capsys.readouterr().err
     assert (run / "results.json").exists()

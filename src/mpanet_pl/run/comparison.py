@@ -1,4 +1,4 @@
-"""Results of several methods -> how much more each finds than the first, and what these people can tell of it."""
+"""Results of several methods -> how much more each finds than the first, with intervals, p-values and power."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from mpanet_pl.features.queries import QUERIES
 from mpanet_pl.run.methods_compared import Method, read_method, with_and_without
 from mpanet_pl.system.files import write_json, write_text
 
-LIKELY = 0.05
-PARTS = ("people", "runs", "galleries")  # whom a difference varies with
+SIGNIFICANT = 0.05
+IN_WORDS = ("r1", "mAP")  # the scores that get a sentence
+PARTS = ("people", "runs", "galleries")  # what a difference varies with
 OLDER = "some results kept no digests, as releases before 0.3: that they met the same images is not known"
 
 
 @dataclass(frozen=True)
-class Told:
-    """What is told of one score: percentage points that `method` finds more than the first."""
+class ScoreDifference:
+    """By how many percentage points one score of `method` is higher than the first's."""
 
     method: str
     setting: str
@@ -42,8 +43,8 @@ class Told:
     as_good: float | None = None  # adjusted p of lying outside the margin, on either side
 
     @property
-    def is_told(self) -> bool:
-        return self.adjusted is not None and self.adjusted <= LIKELY
+    def is_significant(self) -> bool:
+        return self.adjusted is not None and self.adjusted <= SIGNIFICANT
 
     @property
     def sentence(self) -> str:
@@ -52,7 +53,7 @@ class Told:
         chance = f"p {_chance(self.p)}"
         if self.adjusted is not None and _chance(self.adjusted) != _chance(self.p):
             chance += f", by Holm {_chance(self.adjusted)}"
-        if not self.is_told:
+        if not self.is_significant:
             return (
                 f"{what}: no difference between {self.about} can be told with these {self.people} people "
                 f"({self.method} − A: {_between(low, high)}; {chance})."
@@ -70,29 +71,29 @@ class Told:
         assert self.not_worse is not None
         assert self.as_good is not None
         what, within = f"{self.setting}, {COLUMNS[self.score]}", f"{self.margin:g} points"
-        if self.as_good <= LIKELY:
+        if self.as_good <= SIGNIFICANT:
             return f"{what}: {self.method} is as good as A within {within} (p {_chance(self.as_good)})."
-        if self.not_worse <= LIKELY:
+        if self.not_worse <= SIGNIFICANT:
             return f"{what}: {self.method} is not worse than A by {within} (p {_chance(self.not_worse)})."
         return f"{what}: {self.method} may be worse than A by {within} (p {_chance(self.not_worse)} of that)."
 
     @property
     def cell(self) -> str:
-        return f"{self.difference:+.1f} ({_between(*self.ci)}), p {_chance(self.p)}{'*' * self.is_told}"
+        return f"{self.difference:+.1f} ({_between(*self.ci)}), p {_chance(self.p)}{'*' * self.is_significant}"
 
 
 @dataclass(frozen=True)
 class Comparison:
     methods: Sequence[Method]
-    told: Sequence[Told]
+    differences: Sequence[ScoreDifference]
     left_out: Sequence[str]  # settings that not all of them have
 
     def table(self) -> Grid:
         """Each method's scores, and below the first's what the others find more, in one table."""
         header = ["setting", "result", *(f"{COLUMNS[name]} (95 %)" for name in HEADLINES)]
-        cells = {(one.setting, one.method, one.score): one.cell for one in self.told}
+        cells = {(one.setting, one.method, one.score): one.cell for one in self.differences}
         rows = []
-        for setting in dict.fromkeys(one.setting for one in self.told):
+        for setting in dict.fromkeys(one.setting for one in self.differences):
             for method in self.methods:
                 own = [shown(method.value(setting, name)) for name in HEADLINES]
                 rows.append([setting, method.letter, *own])
@@ -102,9 +103,9 @@ class Comparison:
         return header, rows
 
     def remarks(self) -> list[str]:
-        shown_ones = [one for one in self.told if one.adjusted is not None]
+        shown_ones = [one for one in self.differences if one.adjusted is not None]
         several = [
-            f"each cell's interval and p are its own; *: p below {LIKELY} by Holm, over all {len(shown_ones)} "
+            f"each cell's interval and p are its own; *: p below {SIGNIFICANT} by Holm, over all {len(shown_ones)} "
             "comparisons of the table"
         ]
         repeats = [
@@ -113,7 +114,7 @@ class Comparison:
             else "one run each: how far other runs of the same would lie is not in these intervals"
         ]
         missing = [f"not compared, for not all have it: {', '.join(self.left_out)}"] if self.left_out else []
-        margins = [one.margin_sentence for one in shown_ones if one.margin is not None and one.score in ("r1", "mAP")]
+        margins = [one.margin_sentence for one in shown_ones if one.margin is not None and one.score in IN_WORDS]
         older = [] if all(method.has_digests for method in self.methods) else [OLDER]
         copies = [line for method in self.methods for line in method.copies]
         ways = _by_their_own(self.methods)
@@ -122,7 +123,7 @@ class Comparison:
 
     def power(self) -> str:
         """What difference would have been told."""
-        of_score = {score: [one.tellable for one in self.told if one.score == score] for score in ("r1", "mAP")}
+        of_score = {score: [one.tellable for one in self.differences if one.score == score] for score in IN_WORDS}
         sizes = [f"{COLUMNS[score]} {_range(sizes)}" for score, sizes in of_score.items()]
         return (
             f"with these people and runs a difference of {' and '.join(sizes)} points would be told four times of five"
@@ -130,28 +131,28 @@ class Comparison:
 
     def moves(self) -> str:
         """What a difference's uncertainty comes from."""
-        errors = [one.errors for one in self.told if one.score == "r1"]
+        errors = [one.errors for one in self.differences if one.score == "r1"]
         parts = [f"{_range([error[of] for error in errors])} points of {of}" for of in PARTS]
         return f"a difference of R1 has standard errors of {', '.join(parts)} (the galleries' is not in the intervals)"
 
     def sentences(self) -> list[str]:
-        return [one.sentence for one in self.told if one.score in ("r1", "mAP")]
+        return [one.sentence for one in self.differences if one.score in IN_WORDS]
 
     def write(self, folder: Path) -> None:
         methods = {m.letter: {"path": str(m.path), "result": m.row, "runs": len(m.runs)} for m in self.methods}
-        differences = [asdict(one) for one in self.told]
-        write_json(folder / "comparison.json", {"methods": methods, "differences": differences})
+        plain = {"methods": methods, "differences": [asdict(one) for one in self.differences]}
+        write_json(folder / "comparison.json", plain)
         write_text(folder / "comparison.md", markdown([self.table()], self.remarks()))
         write_text(folder / "comparison.csv", as_csv(self.table()))
         write_text(folder / "comparison.tex", latex(self.table()))
         self.draw(folder / "comparison.png")
 
     def draw(self, path: Path) -> None:
-        from mpanet_pl.run.pictures import draw_differences
+        from mpanet_pl.run.pictures.forest import draw_differences
 
         rows: dict[str, dict[str, tuple[float, float, float]]] = {}
-        for one in self.told:
-            if one.score in ("r1", "mAP"):
+        for one in self.differences:
+            if one.score in IN_WORDS:
                 label = f"{one.setting.replace('_', ' ')}, {one.method} − {self.methods[0].letter}"
                 rows.setdefault(label, {})[COLUMNS[one.score]] = (one.difference, *one.ci)
         draw_differences(rows, path)
@@ -192,16 +193,18 @@ def comparison(methods: Sequence[Method], margin: float | None = None) -> Compar
     found = []
     for setting in settings:
         for method in others:
-            _check_alike(first, method, setting)
+            _check_same_conditions(first, method, setting)
             try:
                 difference = compare(*([run[setting] for run in one.answers] for one in (first, method)))
             except UserError as why:
                 raise UserError(f"{first.path} and {method.path} cannot be compared in {setting}. {why}") from why
             found.append((method.letter, setting, difference))
-    return Comparison(methods, list(_told(found, margin)), [name for name in known if name not in settings])
+    return Comparison(
+        methods, list(_score_differences(found, margin)), [name for name in known if name not in settings]
+    )
 
 
-def _check_alike(first: Method, other: Method, setting: str) -> None:
+def _check_same_conditions(first: Method, other: Method, setting: str) -> None:
     """How embeddings are compared is a method's own; everything else has to be the same."""
     ours, theirs = (_conditions(method, setting) for method in (first, other))
     if len(ours | theirs) > 1:
@@ -230,7 +233,7 @@ def _by_their_own(methods: Sequence[Method]) -> list[str]:
     return ["each method's embeddings are compared its own way: " + "; ".join(map(": ".join, own.items()))]
 
 
-def _told(found: Sequence[tuple[str, str, Difference]], margin: float | None) -> Iterator[Told]:
+def _score_differences(found: Sequence[tuple[str, str, Difference]], margin: float | None) -> Iterator[ScoreDifference]:
     """One of each score, adjusted over all that a table shows."""
     places = [NAMES.index(name) for name in HEADLINES]
     shown_ones = [(number, place) for number in range(len(found)) for place in places]
@@ -243,11 +246,11 @@ def _told(found: Sequence[tuple[str, str, Difference]], margin: float | None) ->
     for place, name in enumerate(NAMES):
         for number, (method, setting, difference) in enumerate(found):
             mean, low, high, p = (float(column[place]) for column in difference[:4])
-            likely, *margins = adjusted.get((number, place), [None])
-            plain = method, setting, name, mean, (low, high), p, likely, difference.people, difference.about
+            own, *margins = adjusted.get((number, place), [None])
+            plain = method, setting, name, mean, (low, high), p, own, difference.people, difference.about
             with_margin = (margin, *margins) if margins else ()
             errors = dict(zip(PARTS, difference.parts[:, place].tolist(), strict=True))
-            yield Told(*plain, float(difference.tellable[place]), errors, *with_margin)
+            yield ScoreDifference(*plain, float(difference.tellable[place]), errors, *with_margin)
 
 
 def _range(sizes: Sequence[float]) -> str:

@@ -28,14 +28,16 @@ REMARK = "corrupted: R1 (95 % interval over other people) / mAP, percent, means 
 Found = dict[tuple[str, int], dict[str, Scores]]  # (corruption, severity; 0: clean; -1: drawn) -> setting -> scores
 
 
-class Asked(NamedTuple):
+class CorruptionRequest(NamedTuple):
+    """Which corruptions are asked for, how strong, on whose images, and how often each is drawn."""
+
     names: list[str]
     severities: list[int | None]
     whose: str
     draws: int
 
     @classmethod
-    def of(cls, cfg: DictConfig) -> Asked | None:
+    def of(cls, cfg: DictConfig) -> CorruptionRequest | None:
         """What is typed; None where nothing is to be corrupted."""
         if cfg.corrupt is None:
             if cfg.severity is not None or cfg.draws is not None:
@@ -55,7 +57,11 @@ class Asked(NamedTuple):
 
 
 def corrupted_scores(
-    asked: Asked, data: ReIDDataModule, protocol: RetrievalProtocol, clean: Tensor, embed: Callable[[], Tensor | None]
+    asked: CorruptionRequest,
+    data: ReIDDataModule,
+    protocol: RetrievalProtocol,
+    clean: Tensor,
+    embed: Callable[[], Tensor | None],
 ) -> Found:
     """Scores by corruption and severity. `embed` embeds the test images as `data` corrupts them."""
     found: Found = {}
@@ -82,7 +88,9 @@ def corrupted_scores(
     return found
 
 
-def report_corrupted(found: Found, clean: Mapping[str, Scores], asked: Asked, folder: Path) -> tuple[Grid, list[str]]:
+def report_corrupted(
+    found: Found, clean: Mapping[str, Scores], asked: CorruptionRequest, folder: Path
+) -> tuple[Grid, list[str]]:
     """The table and its remarks; `corruptions.csv` and `corruptions.png` beside them."""
     rows: Found = {("clean", 0): dict(clean), **found}
     _write_csv(rows, folder / TABLE)

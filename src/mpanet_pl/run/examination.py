@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import pytorch_lightning as pl
-import torch
 from torch import Tensor
 
 from mpanet_pl.data import ReIDDataModule
-from mpanet_pl.data.augment import normalise
 from mpanet_pl.data.fingerprint import images_digest
 from mpanet_pl.evaluation import Scores
 from mpanet_pl.evaluation.calibration import Calibration
@@ -67,9 +65,6 @@ class Tested(NamedTuple):
     network: str = ""  # digest of what was tested
 
 
-BATCH = 64
-
-
 class Examiner:
     """The callbacks that score the test images of `data`, and the test that reads them."""
 
@@ -123,28 +118,19 @@ class Examiner:
         told = [self.knowledge.table(nuances)], self.knowledge.remarks(nuances)
         return Tested(self.scoring.scores, embeddings, nuances, *told, network)
 
-    def embeds(self, trainer: pl.Trainer, module: MPANetModule) -> Callable[[], Tensor | None]:
-        """A function that embeds the test images as the data module has them now; None on ranks that do not score."""
+    def embed(self, trainer: pl.Trainer, module: MPANetModule) -> Tensor | None:
+        """(N, D) of the test images as the data module has them now; None on ranks that do not score."""
+        trainer.test(module, datamodule=self.data, verbose=False)
+        return self.scoring.embeddings if trainer.is_global_zero else None
 
-        def embed() -> Tensor | None:
-            trainer.test(module, datamodule=self.data, verbose=False)
-            return self.scoring.embeddings if trainer.is_global_zero else None
-
-        return embed
+    def descriptors(self, trainer: pl.Trainer, module: MPANetModule) -> Tensor | None:
+        """(N, D) of the test images before the neck, likewise."""
+        scored, module.scored = module.scored, "descriptor"
+        found = self.embed(trainer, module)
+        module.scored = scored
+        return found
 
     def held_out(self) -> Calibration | None:
         """Of the training people on whom the last validation was, where that was on such people, and of all images."""
         embeddings = self.scoring.validated
         return None if embeddings is None else Calibration(embeddings, self.data.val)
-
-    @torch.inference_mode()
-    def descriptors(self, trainer: pl.Trainer, module: MPANetModule) -> Tensor:
-        """(N, D) of the test images, before the neck."""
-        images, infrared = self.data.images(self.data.test), self.data.test.infrared
-        module.eval()
-        found = []
-        for rows in torch.arange(len(images)).split(BATCH):
-            with trainer.precision_plugin.forward_context():
-                seen = module.embed(normalise(images[rows]).to(module.device), infrared[rows].to(module.device))
-            found.append(seen.descriptor.cpu())
-        return torch.cat(found)

@@ -16,10 +16,10 @@ from mpanet_pl.evaluation.open_set import evaluate_open_set
 from mpanet_pl.evaluation.open_set_tables import open_set_tables, open_set_values
 from mpanet_pl.evaluation.tables import Grid
 from mpanet_pl.run.calibrating import threshold_of
-from mpanet_pl.run.pictures import draw_distributions, draw_roc, draw_trades
+from mpanet_pl.run.pictures.curves import draw_distributions, draw_roc, draw_trades
 
 
-class Material(NamedTuple):
+class MeasureInput(NamedTuple):
     """What there is to measure: embeddings (N, D) of the catalogue's images under a protocol."""
 
     embeddings: Tensor
@@ -29,30 +29,30 @@ class Material(NamedTuple):
     descriptors: Tensor | None = None  # (N, D): what the network's neck was given
 
 
-class Further(NamedTuple):
+class MeasureResult(NamedTuple):
     tables: Sequence[Grid] = ()
     notes: Sequence[str] = ()
     values: Mapping[str, Any] = {}  # fields of `Results`
 
 
-def open_set(material: Material, folder: Path) -> Further:
-    embeddings, catalogue, protocol, held_out, _ = material
+def open_set(measured: MeasureInput, folder: Path) -> MeasureResult:
+    embeddings, catalogue, protocol, held_out, _ = measured
     scores = evaluate_open_set(embeddings, catalogue, protocol, calibration=held_out)
     draw_roc({setting: score.verification for setting, score in scores.items()}, folder / "roc.png")
     draw_trades({setting: score.by_size for setting, score in scores.items()}, folder / "det.png")
     notes = [*dict.fromkeys(score.measured for score in scores.values()), OVER_PEOPLE]
     threshold = threshold_of(embeddings, catalogue, held_out)
-    return Further(open_set_tables(scores), notes, {"open_set": open_set_values(scores), "threshold": threshold})
+    return MeasureResult(open_set_tables(scores), notes, {"open_set": open_set_values(scores), "threshold": threshold})
 
 
-def mixed(material: Material, folder: Path) -> Further:
-    scores = evaluate_mixed(*material[:3], descriptors=material.descriptors)
+def mixed(measured: MeasureInput, folder: Path) -> MeasureResult:
+    scores = evaluate_mixed(*measured[:3], descriptors=measured.descriptors)
     draw_distributions(dict(zip(KINDS, scores.similarities, strict=True)), folder / "similarity_by_modality.png")
     strangers = "mixed gallery: strangers are all test images of others in the query's own modality"
-    return Further(mixed_tables(scores), [strangers], {"mixed": mixed_values(scores)})
+    return MeasureResult(mixed_tables(scores), [strangers], {"mixed": mixed_values(scores)})
 
 
 OVER_PEOPLE = "open set: ± is over draws, a–b the 95 % interval over other people like these"
 
-Measure = Callable[[Material, Path], Further]
+Measure = Callable[[MeasureInput, Path], MeasureResult]
 MEASURES: Mapping[str, Measure] = {"open_set": open_set, "mixed": mixed}

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import ascii_uppercase
+from typing import TYPE_CHECKING
 
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.outcomes import NAMES, RERANKED, by_person
@@ -15,6 +16,9 @@ from mpanet_pl.evaluation.tables import JSON, Results, Value
 from mpanet_pl.features.queries import QUERIES, read_queries
 from mpanet_pl.run.finished_run import Run, without_counts
 from mpanet_pl.run.repeats import grouped, intervals, spread
+
+if TYPE_CHECKING:
+    from mpanet_pl.run.evaluation_inputs import SavedFeatures
 
 
 @dataclass(frozen=True)
@@ -92,18 +96,12 @@ def method_of(
     return Method(letter, path, row, [run.results for run in runs], [run.answers[row] for run in runs], copies)
 
 
-def method_of_scores(
-    letter: str,
-    path: Path,
-    row: str,
-    scores: Mapping[str, Scores],
-    paths: Sequence[str],
-    network: str,
-    images: str | None,
+def method_of_features(
+    letter: str, path: Path, row: str, features: SavedFeatures, scores: Mapping[str, Scores]
 ) -> Method:
     """Of features that were scored just now."""
     answers = {
-        setting: Answers(score.outcomes, paths, network, score.met, images)
+        setting: Answers(score.outcomes, features.catalogue.paths, features.digest, score.met, features.images)
         for setting, score in scores.items()
         if score.outcomes
     }

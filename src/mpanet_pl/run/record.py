@@ -97,11 +97,7 @@ class Record:
         return replace(self, changes=tuple(dict.fromkeys([*earlier.changes, *self.changes, *told])))
 
     def plain(self) -> dict[str, Any]:
-        return asdict(self) | {
-            "changes": list(self.changes),
-            "versions": dict(self.versions),
-            "loggers": dict(self.loggers),
-        }
+        return asdict(self) | {"changes": list(self.changes)}
 
     def write(self, folder: Path) -> None:
         write_json(folder / FILE, self.plain())

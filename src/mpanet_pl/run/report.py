@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -15,13 +15,14 @@ from mpanet_pl.data.augment import normalise
 from mpanet_pl.data.loading import pictures_of
 from mpanet_pl.evaluation.tables import Results, markdown
 from mpanet_pl.module import MPANetModule
-from mpanet_pl.run import pictures
 from mpanet_pl.run.callbacks.checkpoints import LAST
 from mpanet_pl.run.examination import Examiner, Tested
 from mpanet_pl.run.logbook import say
+from mpanet_pl.run.pictures.curves import draw_cmc, draw_curves
 from mpanet_pl.run.pictures.diagram import evenly
-from mpanet_pl.run.pictures.embeddings import Cut
-from mpanet_pl.run.pictures.rank_list import SPREAD, WORST
+from mpanet_pl.run.pictures.embeddings import Cut, draw_embeddings, draw_similarities
+from mpanet_pl.run.pictures.pattern_maps import draw_patterns
+from mpanet_pl.run.pictures.rank_list import SPREAD, WORST, best_ranked, draw_rank_list
 from mpanet_pl.system.shell import typed
 
 logger = logging.getLogger(__name__)
@@ -59,42 +60,44 @@ def draw_pictures(
 
     Beside the rank list that is asked for stands that of the worst queries. `cut` is the run's own threshold.
     """
-    for name, draw in _pictures(folder, tested, examiner, module, rank_list, cut):
+    for name, draw in _pictures(tested, examiner, module, rank_list, cut).items():
         try:
-            draw()
+            draw(folder / name)
         except Exception as error:  # a font, a full disk, a set of people nobody thought of
             say(f"{name} could not be drawn: {error}")
 
 
 def _pictures(
-    folder: Path, tested: Tested, examiner: Examiner, module: MPANetModule, choice: str | int, cut: Cut | None
-) -> Iterator[tuple[str, Callable[[], None]]]:
-    test, images = examiner.data.test, examiner.data.images(examiner.data.test)
-    if (folder / "metrics.csv").exists():
-        yield "curves.png", partial(pictures.draw_curves, folder / "metrics.csv", folder / "curves.png")
-    yield "cmc.png", partial(pictures.draw_cmc, tested.scores, folder / "cmc.png")
+    tested: Tested, examiner: Examiner, module: MPANetModule, choice: str | int, cut: Cut | None
+) -> dict[str, Callable[[Path], None]]:
+    """File -> what draws it."""
+    test, embeddings = examiner.data.test, tested.embeddings
 
-    def rank_list(name: str, choice: str | int) -> None:
-        ranked = pictures.best_ranked(tested.embeddings, test, examiner.protocol, choice=choice)
-        shown = pictures_of(examiner.data.test_dataloader().dataset)
-        pictures.draw_rank_list(ranked, shown, test, folder / name)
+    def curves(path: Path) -> None:
+        if (metrics := path.with_name("metrics.csv")).exists():
+            draw_curves(metrics, path)
 
-    for name, chosen in (("rank_list.png", choice), ("rank_list_worst.png", WORST)):
-        yield name, partial(rank_list, name, chosen)
-    yield "embeddings.png", partial(pictures.draw_embeddings, tested.embeddings, test, folder / "embeddings.png")
-    similarities = partial(pictures.draw_similarities, tested.embeddings, test, folder / "similarities.png", cut)
-    yield "similarities.png", similarities
+    def rank_list(path: Path, choice: str | int) -> None:
+        ranked = best_ranked(embeddings, test, examiner.protocol, choice=choice)
+        draw_rank_list(ranked, pictures_of(examiner.data.test_dataloader().dataset), test, path)
 
-    def patterns() -> None:
+    def patterns(path: Path) -> None:
         rows = _both_modalities(test)
-        if (maps := _maps(module, images[rows], test.infrared[rows])).shape[1]:
+        images = examiner.data.images(test)[rows]
+        if (maps := _maps(module, images, test.infrared[rows])).shape[1]:
             captions = [f"person {test.identities[i]}\n{'infrared' if test.infrared[i] else 'visible'}" for i in rows]
             boxes = examiner.knowledge.boxes[rows] if examiner.knowledge else None
-            pictures.draw_patterns(
-                images[rows], maps, folder / "patterns.png", boxes=boxes, captions=captions, heading=PEOPLE_CHOSEN
-            )
+            draw_patterns(images, maps, path, boxes=boxes, captions=captions, heading=PEOPLE_CHOSEN)
 
-    yield "patterns.png", patterns
+    return {
+        "curves.png": curves,
+        "cmc.png": partial(draw_cmc, tested.scores),
+        "rank_list.png": partial(rank_list, choice=choice),
+        "rank_list_worst.png": partial(rank_list, choice=WORST),
+        "embeddings.png": partial(draw_embeddings, embeddings, test),
+        "similarities.png": partial(draw_similarities, embeddings, test, cut=cut),
+        "patterns.png": patterns,
+    }
 
 
 def _both_modalities(test: Catalogue) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mpanet_pl.evaluation.tables import Grid, Results
+from mpanet_pl.evaluation.tables import ORIGIN, Grid, Results
 from mpanet_pl.run.logbook import LOG
 from mpanet_pl.run.pages import PAGE, Markup, folded, link, pictures, remarks, section, table, write_page
 from mpanet_pl.run.run_folder import CONFIG
@@ -46,7 +46,7 @@ FILES = {
     "checkpoints/last.ckpt": "the network after the last epoch",
     "checkpoints/best.ckpt": "the network of the best epoch",
 }
-FACTS = ("dataset", "trial", "seed", "device", "ranks", "precision", "epochs", "date", "commit")
+FACTS = [key for key in ORIGIN if key != "overrides"]
 
 
 class Cost(NamedTuple):
@@ -71,13 +71,9 @@ def duration(seconds: float) -> str:
     >>> duration(89), duration(600), duration(54000)
     ('89 s', '10 min', '15.0 h')
     """
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 5400
-        else f"{seconds / 3600:.1f} h"
-    )
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def cost_of(folder: Path) -> Cost | None:
@@ -125,13 +121,8 @@ def _dataset(origin: Mapping[str, Any]) -> str:
 
 
 def _method(config: Mapping[str, Any]) -> str:
-    named = [str(config.get("method") or "a network")]
-    return " ".join(
-        [
-            *named,
-            *(str(config[key]) for key in ("rung", "experiment") if config.get(key, "full") not in ("full", "none")),
-        ]
-    )
+    chosen = [str(config.get(key) or "full") for key in ("rung", "experiment")]
+    return " ".join([str(config.get("method") or "a network"), *(one for one in chosen if one not in ("full", "none"))])
 
 
 def _lead(origin: Mapping[str, Any], evaluated: object) -> str:

@@ -72,8 +72,8 @@ class Summary:
                 of_kind.setdefault(group.runs[0].kind, []).append(method)
         found = []
         for first, *others in of_kind.values():
-            if alike := [other for other in others if _comparable(first, other)]:
-                found.append(comparison([first, *alike]))
+            if comparable := [other for other in others if _comparable(first, other)]:
+                found.append(comparison([first, *comparable]))
         return found
 
     def print(self, console: Console | None = None) -> None:

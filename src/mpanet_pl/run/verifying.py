@@ -10,8 +10,8 @@ from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.outcomes import RERANKED
 from mpanet_pl.evaluation.scoring import Scores
 from mpanet_pl.evaluation.tables import COLUMNS, JSON, Grid, Results, Value, score_values
+from mpanet_pl.run.evaluation_inputs import saved_here
 from mpanet_pl.run.finished_run import without_counts
-from mpanet_pl.run.subjects import saved_here
 
 ROUNDED = 0.005 + 1e-6  # points: a mean and a deviation are shown with two digits
 INTERVAL = 0.1  # points of an interval's ends, which are drawn

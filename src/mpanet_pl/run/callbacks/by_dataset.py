@@ -24,10 +24,6 @@ class LogByDataset(pl.Callback):
     changes when it is called, or asks for images or maps, logs accuracies alone.
     """
 
-    def __init__(self) -> None:
-        self._inside = False
-        self._hook: Any = None
-
     def on_fit_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         train = trainer.datamodule.train  # type: ignore[attr-defined]
         names = [path.partition("/")[0] for path in train.paths]
@@ -40,7 +36,7 @@ class LogByDataset(pl.Callback):
 
         def hook(_: Any, given: tuple[Any, ...], step: Mapping[str, Any], found: Any) -> None:
             every = max(1, getattr(trainer, "log_every_n_steps", 1))
-            if not self._inside and module.training and (trainer.global_step + 1) % every == 0:
+            if module.training and (trainer.global_step + 1) % every == 0:
                 self._log(module, criterion, given, step)
 
         self._hook = criterion.register_forward_hook(hook, with_kwargs=True)
@@ -65,12 +61,8 @@ class LogByDataset(pl.Callback):
     def _terms(
         self, criterion: Any, part: Any, given: tuple[Tensor, ...], rows: Tensor, step: Mapping[str, Any]
     ) -> dict[str, Tensor]:
-        here = {
-            word: value[rows] if isinstance(value, Tensor) else value for word, value in step.items() if word in STEP
-        }
-        self._inside = True
-        try:
-            found: dict[str, Tensor] = criterion(part, given[1][rows], given[2][rows], **here)
-        finally:
-            self._inside = False
-        return found
+        """By `forward` itself, which calls no hook."""
+        asked = {word: value for word, value in step.items() if word in STEP}
+        here = {word: value[rows] if isinstance(value, Tensor) else value for word, value in asked.items()}
+        terms: dict[str, Tensor] = criterion.forward(part, given[1][rows], given[2][rows], **here)
+        return terms

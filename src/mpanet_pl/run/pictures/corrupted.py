@@ -34,18 +34,8 @@ def draw_corrupted(
             r1 = [scores.r1 for scores in line.values()]
             low, high = zip(*(scores.ci["r1"] for scores in line.values()), strict=True)
             ends = [[abs(a - b) for a, b in zip(r1, end, strict=True)] for end in (low, high)]
-            label = setting.replace("_", " ")
-            axes.errorbar(
-                places,
-                r1,
-                yerr=ends,
-                color=colour,
-                linewidth=1.2,
-                elinewidth=0.7,
-                marker="o",
-                markersize=2.5,
-                label=label,
-            )
+            style = {"color": colour, "linewidth": 1.2, "elinewidth": 0.7, "marker": "o", "markersize": 2.5}
+            axes.errorbar(places, r1, yerr=ends, label=setting.replace("_", " "), **style)
         if (name, -1) in found:
             axes.set_xticks([0, DRAWN], ["clean", "1 to 5, drawn"])
     panels[0].set_ylabel("R1, percent", fontsize=9)

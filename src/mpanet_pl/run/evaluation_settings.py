@@ -9,23 +9,23 @@ from omegaconf import DictConfig, OmegaConf
 
 from mpanet_pl.errors import UserError
 from mpanet_pl.run.datasets import dataset_class, trials_of
+from mpanet_pl.run.evaluation_inputs import OF_JOINT, OF_TRAINING, EvaluationInput
 from mpanet_pl.run.settings import Request, check_targets, plain
-from mpanet_pl.run.subjects import OF_JOINT, OF_TRAINING, Subject
 from mpanet_pl.system.trust import ran_here, targets
 
 
-def settings_for(cfg: DictConfig, request: Request, subject: Subject) -> DictConfig:
+def settings_for(cfg: DictConfig, request: Request, given: EvaluationInput) -> DictConfig:
     """The trained configuration with what was typed on top, or that of another dataset where one is asked for."""
     typed = [text.lstrip("+") for text in request.overrides]
     typed = [text for text in typed if text.split("=")[0].split(".")[0] in OF_TRAINING + OF_JOINT]
-    trained = subject.trained
-    if subject.exact and cfg.trainer.precision == "auto":
+    trained = given.trained
+    if given.exact and cfg.trainer.precision == "auto":
         cfg.trainer.precision = "32-true"
     if trained is None:
         if cfg.dataset is None:
             raise UserError(f"{source_of(cfg)} does not say what it was trained on: add dataset=… and data_dir=….")
         _check_trial_is_named(cfg)
-        _keep_size(cfg, subject, typed)
+        _keep_size(cfg, given, typed)
         return cfg
     chosen = set(targets(plain(cfg)))  # by who asks, not by the file
     OmegaConf.set_struct(cfg, False)  # a dataset brings keys of its own
@@ -36,20 +36,20 @@ def settings_for(cfg: DictConfig, request: Request, subject: Subject) -> DictCon
         cfg = request.change(cfg, [text for text in typed if not text.startswith("dataset=")])
         OmegaConf.set_struct(cfg, False)
     else:
-        _keep_size(cfg, subject, typed)
+        _keep_size(cfg, given, typed)
         _check_trial_is_named(cfg, str(trained.dataset))
     ran = ran_here(Path(source_of(cfg)).absolute().parent.parent)
     check_targets(cfg, source_of(cfg), cfg.trust, known=chosen | ran)
-    if subject.saved:
+    if given.saved:
         _check_unchanged(cfg, trained)
         cfg.flip = trained.flip
     _check_held_out(cfg, trained)
     return cfg
 
 
-def _keep_size(cfg: DictConfig, subject: Subject, typed: Sequence[str]) -> None:
+def _keep_size(cfg: DictConfig, given: EvaluationInput, typed: Sequence[str]) -> None:
     """Images are as large as those that the network was trained on, unless another size is typed."""
-    for key, size in zip(("height", "width"), subject.size or (), strict=False):
+    for key, size in zip(("height", "width"), given.size or (), strict=False):
         if not any(text.startswith(f"data.{key}=") for text in typed):
             cfg.data[key] = size
 

@@ -17,8 +17,9 @@ from mpanet_pl.data import Catalogue
 from mpanet_pl.data.catalogue import COLUMNS
 from mpanet_pl.data.seen import Seen
 from mpanet_pl.errors import UserError
+from mpanet_pl.evaluation.digests import digest_of
 from mpanet_pl.module import MPANetModule
-from mpanet_pl.run.foreign import foreign_features
+from mpanet_pl.run.external_features import external_features
 from mpanet_pl.run.old_names import translated
 from mpanet_pl.run.record import Record
 from mpanet_pl.run.settings import packages, plain
@@ -30,20 +31,20 @@ OF_JOINT = ("train_on", "test_on", "data_dirs")  # likewise, of several datasets
 DIGESTS = ("network", "images")  # that features keep
 
 
-class Subject(NamedTuple):
+class EvaluationInput(NamedTuple):
     """What is to be measured, and the configuration that it was trained with (None where it is not known)."""
 
     trained: DictConfig | None
     root: Mapping[str, Any] | None = None  # of the training itself, where an evaluation of it is measured again
     module: MPANetModule | None = None
-    saved: Saved | None = None
+    saved: SavedFeatures | None = None
     notes: tuple[str, ...] = ()
     size: tuple[int, int] | None = None  # of the images that it was trained on
     seen: Seen | None = None  # whom it was trained on, where that is known
     exact: bool = False  # trained in float32, hence tested in float32 unless another precision is asked for
 
 
-class Saved(NamedTuple):
+class SavedFeatures(NamedTuple):
     """Embeddings of test images, on disk with all that a protocol needs to know of them."""
 
     embeddings: Tensor  # (N, D)
@@ -54,8 +55,13 @@ class Saved(NamedTuple):
     network: str | None = None  # its digest; None: not known
     images: str | None = None  # digest of the test images, likewise
 
+    @property
+    def digest(self) -> str:
+        """Of the network, where it is known, else of the embeddings: by which comparisons know equal features."""
+        return self.network or digest_of([self.embeddings])
 
-def read_subject(cfg: DictConfig) -> Subject:
+
+def read_input(cfg: DictConfig) -> EvaluationInput:
     """What `ckpt` or `features` names."""
     if not cfg.features:
         cfg.ckpt = str(local(cfg.ckpt))
@@ -65,9 +71,11 @@ def read_subject(cfg: DictConfig) -> Subject:
     path = Path(cfg.features)
     if saved_here(path):
         return read_features(path)
-    embeddings, catalogue = foreign_features(cfg)
+    embeddings, catalogue = external_features(cfg)
     notes = (f"embeddings: {path}",)
-    return Subject(None, None, saved=Saved(embeddings, catalogue, cfg.dataset == "synthetic", path.stem, notes))
+    return EvaluationInput(
+        None, None, saved=SavedFeatures(embeddings, catalogue, cfg.dataset == "synthetic", path.stem, notes)
+    )
 
 
 def saved_here(path: Path) -> bool:
@@ -81,19 +89,19 @@ def saved_here(path: Path) -> bool:
         return False
 
 
-def read_checkpoint(path: Path, *, trust: Sequence[str] = (), **said: Any) -> Subject:
+def read_checkpoint(path: Path, *, trust: Sequence[str] = (), **said: Any) -> EvaluationInput:
     """A checkpoint of this package, or a released state dict, of which something has to be `said`."""
     opened = open_checkpoint(path, trust=trust, **said)
     content = opened.content
     if opened.is_released:
         notes = (f"{opened.method}, last stride {opened.last_stride}, which a released file does not say",)
-        return Subject(None, None, opened.module, notes=notes)
+        return EvaluationInput(None, None, opened.module, notes=notes)
     trained = configuration_of(content["config"], path) if "config" in content else None
     changes = trained.get("changes", []) if trained else []
     root = plain(trained) if trained else None
     exact = "record" in content and Record.read(content["record"], str(path)).precision == "32-true"
     seen = Seen.read(content.get("seen"))
-    return Subject(trained, root, opened.module, notes=tuple(changes), size=opened.size, seen=seen, exact=exact)
+    return EvaluationInput(trained, root, opened.module, notes=tuple(changes), size=opened.size, seen=seen, exact=exact)
 
 
 def configuration_of(stored: object, path: Path) -> DictConfig:
@@ -105,7 +113,7 @@ def configuration_of(stored: object, path: Path) -> DictConfig:
     return OmegaConf.create(translated(plain(cfg)))
 
 
-def save_features(path: Path, saved: Saved, cfg: DictConfig, trained: Mapping[str, Any] | None) -> None:
+def save_features(path: Path, saved: SavedFeatures, cfg: DictConfig, trained: Mapping[str, Any] | None) -> None:
     catalogue = saved.catalogue
     arrays = {name: column.numpy() for name in COLUMNS if (column := getattr(catalogue, name)) is not None}
     texts: dict[str, Any] = {name: value for name in DIGESTS if (value := getattr(saved, name))}
@@ -118,7 +126,7 @@ def save_features(path: Path, saved: Saved, cfg: DictConfig, trained: Mapping[st
         np.savez(file, embeddings=saved.embeddings.cpu().numpy(), **arrays)
 
 
-def read_features(path: Path) -> Subject:
+def read_features(path: Path) -> EvaluationInput:
     if not path.is_file():
         raise UserError(f"{path} does not exist.")
     try:
@@ -131,10 +139,10 @@ def read_features(path: Path) -> Subject:
                 raise ValueError(f"{tuple(embeddings.shape)} {embeddings.dtype} for {len(catalogue)} images")
             notes = (f"embeddings: {path}", *stored["notes"].tolist())
             digests = [str(stored[name]) if name in stored else None for name in DIGESTS]
-            saved = Saved(embeddings, catalogue, bool(stored["drawn"]), str(stored["name"]), notes, *digests)
+            saved = SavedFeatures(embeddings, catalogue, bool(stored["drawn"]), str(stored["name"]), notes, *digests)
             measured = configuration_of(str(stored["config"]), path)
             kept = OmegaConf.create(str(stored["trained"])) if "trained" in stored else measured.pop("trained", None)
             root = translated(plain(kept)) if isinstance(kept, DictConfig) else None
-            return Subject(measured, root, saved=saved)
+            return EvaluationInput(measured, root, saved=saved)
     except Exception as error:  # whatever a parser of garbage stumbles over: there is no end to the kinds
         raise UserError(f"{path} is no file of embeddings saved by mpanet_pl.evaluate ({error}).") from error

@@ -18,7 +18,7 @@ from mpanet_pl.run.datasets import FROM_DATASET
 TEST_PEOPLE = "exp/test_id.txt"  # of the dataset's folder
 
 
-def foreign_features(cfg: DictConfig) -> tuple[Tensor, Catalogue]:
+def external_features(cfg: DictConfig) -> tuple[Tensor, Catalogue]:
     """Embeddings (N, D) and their catalogue. Permutations that lie beside them become the protocol's."""
     path = Path(cfg.features)
     if cfg.dataset is None:
