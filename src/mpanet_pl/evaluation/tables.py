@@ -159,7 +159,7 @@ class Results:
 
     def _origin(self) -> list[str]:
         origin = [f"{key}: {text}" for key in ORIGIN if (text := _brief(self.provenance.get(key)))]
-        return [", ".join(origin)] if origin else []
+        return ["; ".join(origin)] if origin else []
 
     def _any(self, holds: Callable[[Value], bool]) -> bool:
         return any(

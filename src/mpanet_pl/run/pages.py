@@ -37,10 +37,11 @@ def section(title: str, *parts: str) -> str:
 
 
 def table(grid: Grid) -> str:
-    """A cell's second line is set smaller."""
-    header = "".join(f"<th>{escape(title)}</th>" for title in grid[0])
-    rows = "\n".join(f"<tr>{''.join(f'<td>{_cell(cell)}</td>' for cell in row)}</tr>" for row in grid[1])
-    return f'<div class="wide"><table>\n<tr>{header}</tr>\n{rows}\n</table></div>'
+    """A cell's second line is set smaller; a header without titles is left out."""
+    header = [f"<th>{escape(title)}</th>" for title in grid[0]] if any(grid[0]) else []
+    cells = [header, *([f"<td>{_cell(cell)}</td>" for cell in row] for row in grid[1])]
+    rows = "\n".join(f"<tr>{''.join(row)}</tr>" for row in cells if row)
+    return f'<div class="wide"><table>\n{rows}\n</table></div>'
 
 
 def _cell(text: str) -> str:

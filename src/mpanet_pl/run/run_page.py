@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from mpanet_pl.evaluation.tables import ORIGIN, Grid, Results
 from mpanet_pl.run.logbook import LOG
-from mpanet_pl.run.pages import PAGE, Markup, folded, link, pictures, remarks, section, table, write_page
+from mpanet_pl.run.pages import PAGE, folded, link, pictures, remarks, section, table, write_page
 from mpanet_pl.run.run_folder import CONFIG
 from mpanet_pl.stored import terms_of
 
@@ -22,27 +22,26 @@ PICTURES = {  # file -> title, how to read it; in the page's order
     "the 95 % interval over other people like these."),
     "curves": ("Training", "Losses should fall and scores rise; scores that fall while losses fall are overfitting."),
     "similarities": ("Similarities", "The less the two hills overlap, the better; the line is the cosine from which on "
-    "two images are taken for one person, and the legend says the two errors that it buys."),
+    "two images are taken for one person, and the legend says both errors at that cosine."),
     "embeddings": ("Embedding space", "A person's circles (visible) and triangles (infrared) should lie together and "
     "apart from other people's; t-SNE keeps neighbours, and distances between clusters mean nothing."),
     "patterns": ("Pattern maps", "A map should look at the same part of each person in both modalities; where "
     "the cross lies on the background, the map sees nothing of the person."),
     "roc": ("Verification", "The higher a curve lies at a small share of wrong acceptances, the better pairs are told "
     "apart."),
-    "det": ("Open set", "Missed people over false alarms, the lower the better; more people enrolled cost more."
-    ""),
+    "det": ("Open set", "Missed people over false alarms, the lower the better; more people enrolled cost more."),
     "similarity_by_modality": ("Similarities by modality", "One person across modalities should be more alike than two "
     "people within one."),
 }  # fmt: skip
 FILES = {
     LOG: "what happened, line by line",
     "results.md": "the tables as text",
-    "results.json": "all numbers, and what they can be traced to",
-    "queries.npz": "what became of every query, for compare",
+    "results.json": "all numbers, and the run and checkpoint that they come from",
+    "queries.npz": "the rank of every query's person, for compare",
     "metrics.csv": "losses and scores by step",
     "timing.csv": "seconds of each epoch",
     CONFIG: "the configuration",
-    "record.json": "what it was resolved to",
+    "record.json": "devices, precision, versions and epochs done",
     "checkpoints/last.ckpt": "the network after the last epoch",
     "checkpoints/best.ckpt": "the network of the best epoch",
 }
@@ -94,21 +93,17 @@ def write_run_page(folder: Path, results: Results) -> None:
     """index.html of a run or an evaluation, from its results and what else lies in its folder."""
     origin, config = results.provenance, results.provenance.get("config") or {}
     evaluated = config.get("ckpt") or config.get("features")
-    what = (
-        f"{Path(str(evaluated)).name} on {_dataset(origin)}"
-        if evaluated
-        else f"{_method(config)} on {_dataset(origin)}"
-    )
+    what = Path(str(evaluated)).name if evaluated else _method(config)
     shown = ((folder / f"{stem}.png", *told) for stem, told in PICTURES.items())
     below = [line for line in [*results.how(), *results.notes] if line]
     write_page(
         folder,
-        what,
+        f"{what} on {_dataset(origin)}",
         _lead(origin, evaluated),
         [
             section("Scores", table(results.scores_table(narrow=True)), remarks(below)),
             section("Pictures", pictures(one for one in shown if one[0].is_file())),
-            section("Further tables", *map(table, results.tables), remarks(results.table_notes)),
+            section("More tables", *map(table, results.tables), remarks(results.table_notes)),
             section("The run", table(_facts(origin, config, folder)), folded("Configuration", _config(folder))),
             section("Files", table(_files(folder))),
         ],
@@ -121,8 +116,8 @@ def _dataset(origin: Mapping[str, Any]) -> str:
 
 
 def _method(config: Mapping[str, Any]) -> str:
-    chosen = [str(config.get(key) or "full") for key in ("rung", "experiment")]
-    return " ".join([str(config.get("method") or "a network"), *(one for one in chosen if one not in ("full", "none"))])
+    chosen = [f"{key} {config[key]}" for key in ("rung", "experiment") if config.get(key) not in (None, "full", "none")]
+    return str(config.get("method") or "a network") + (f" ({', '.join(chosen)})" if chosen else "")
 
 
 def _lead(origin: Mapping[str, Any], evaluated: object) -> str:
@@ -150,10 +145,11 @@ def _config(folder: Path) -> str:
 
 
 def _files(folder: Path) -> Grid:
-    """What is known first, then the rest, each with its size."""
+    """The files of every run first, then the rest, each with what it holds and its size."""
     there = {str(file.relative_to(folder)): file for file in _own_files(folder)}
     names = [name for name in FILES if name in there] + sorted(name for name in there if name not in FILES)
-    return ["", "", ""], [[link(name), FILES.get(name, ""), _size(there[name])] for name in names]
+    holds = {f"{stem}.png": title for stem, (title, _) in PICTURES.items()} | FILES
+    return ["", "", ""], [[link(name), holds.get(name, ""), _size(there[name])] for name in names]
 
 
 def _own_files(folder: Path) -> Iterator[Path]:
@@ -162,10 +158,12 @@ def _own_files(folder: Path) -> Iterator[Path]:
             yield file
 
 
-def _size(file: Path) -> Markup:
+def _size(file: Path) -> str:
     """
     >>> _size(Path(__file__)).endswith("KB")
     True
     """
     kilobytes = file.stat().st_size / 1000
-    return Markup(f"{kilobytes:.0f} KB" if kilobytes < 1000 else f"{kilobytes / 1000:.1f} MB")
+    if kilobytes < 1000:
+        return f"{kilobytes:.1f} KB" if kilobytes < 10 else f"{kilobytes:.0f} KB"
+    return f"{kilobytes / 1000:.1f} MB"

@@ -36,7 +36,10 @@ from mpanet_pl.run.summary_page import costs, write_summary_page
 from mpanet_pl.run.sweep_ranking import Ranking, rankings
 from mpanet_pl.system.files import write_json, write_text
 
-BESIDE_CHANCE = "nuances: percent; in brackets chance, the same with other images' maps; between siblings it is 50"
+BESIDE_CHANCE = (
+    "nuances: percent; in brackets chance, the same with other images' maps; between siblings chance is 50; hidden: "
+    "siblings told apart with the nuance hidden, elsewhere: with as much of the image hidden elsewhere"
+)
 
 COMPARED = (
     "−: paired over the same queries, each cell with its own 95 % interval and p; *: p below 0.05 by Holm over a "

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from mpanet_pl.run.summary import Summary
 
 DIFFERENCES = "differences"
-HOW_TO_READ = "Each point is a difference to the first, its bar the 95 % interval; a bar that crosses 0 tells nothing."
+HOW_TO_READ = (
+    "Each point is a difference to the first, its bar the 95 % interval; a bar that crosses 0 leaves open which finds "
+    "more."
+)
 
 
 def write_summary_page(folder: Path, summary: Summary) -> None:
@@ -32,8 +35,8 @@ def write_summary_page(folder: Path, summary: Summary) -> None:
     boards = [table(grid) for grid in leaderboards(summary.groups, folder)]
     write_page(
         folder,
-        f"{runs} runs",
-        f"{len(summary.groups)} experiments, best first in each setting; a small line is a 95 % interval",
+        f"{runs} runs of {len(summary.groups)} experiments",
+        "best R1 first in each setting; the small line under a score is its 95 % interval",
         [
             section("Leaderboard", *boards, remarks(summary.remarks())),
             section("Differences", pictures(drawn)),
