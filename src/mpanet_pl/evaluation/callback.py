@@ -21,7 +21,7 @@ from mpanet_pl.system.precision import at_least_float32
 MONITOR = "val/monitor"
 
 
-class Scored(NamedTuple):
+class ScoredLoader(NamedTuple):
     """A loader whose images are known, and the metric that gathers their embeddings."""
 
     name: str  # "" where there is one loader
@@ -53,7 +53,7 @@ class RetrievalScoring(pl.Callback):
         rerank: Reranker | None = None,
     ) -> None:
         self.protocol, self.monitor, self.flip, self.rerank = protocol, monitor, flip, rerank
-        self.scored: list[Scored | None] = []  # by loader; None: whose images these are is not known
+        self.scored: list[ScoredLoader | None] = []  # by loader; None: whose images these are is not known
         self.scores: dict[str, Scores] = {}
         self.embeddings: Tensor | None = None  # (N, D) of the last whole test, in the catalogue's order
         self.validated: Tensor | None = None  # likewise of the last whole validation on others than the test's
@@ -74,15 +74,15 @@ class RetrievalScoring(pl.Callback):
                 rank_zero_warn(f"The {stage} loader {name or 'given'} does not say whose images it holds: no scores.")
                 self.scored.append(None)
                 continue
-            one = before.get((name, id(catalogue))) or self._scored(name, catalogue, rows)
+            one = before.get((name, id(catalogue))) or self._scored_loader(name, catalogue, rows)
             one.metric.reset()
             self.scored.append(one)
 
-    def _scored(self, name: str, catalogue: Catalogue, rows: Any) -> Scored:
+    def _scored_loader(self, name: str, catalogue: Catalogue, rows: Any) -> ScoredLoader:
         protocol = self.protocol or protocol_of(rows.source)
         protocol = protocol if rows.is_test else protocol.elsewhere()
         check_monitor(self.monitor, catalogue, protocol)
-        return Scored(name, ReIDMetric(catalogue, protocol, rerank=self.rerank), rows.is_test)
+        return ScoredLoader(name, ReIDMetric(catalogue, protocol, rerank=self.rerank), rows.is_test)
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int, idx: int = 0

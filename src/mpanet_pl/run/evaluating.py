@@ -128,7 +128,7 @@ def score_features(cfg: DictConfig, request: Request) -> tuple[str, SavedFeature
 
 
 def measure_network(cfg: DictConfig, request: Request, given: EvaluationInput, know: Know) -> None:
-    """Every rank embeds its share of the test images; the first tells the scores."""
+    """Every rank embeds its share of the test images; the first writes the scores."""
     assert given.module
     given.module.score_by(cfg.embedding)
     settle_trial(cfg)

@@ -89,9 +89,9 @@ def saved_here(path: Path) -> bool:
         return False
 
 
-def read_checkpoint(path: Path, *, trust: Sequence[str] = (), **said: Any) -> EvaluationInput:
-    """A checkpoint of this package, or a released state dict, of which something has to be `said`."""
-    opened = open_checkpoint(path, trust=trust, **said)
+def read_checkpoint(path: Path, *, trust: Sequence[str] = (), **of_release: Any) -> EvaluationInput:
+    """A checkpoint of this package, or a released state dict, of which `of_release` says what the file does not."""
+    opened = open_checkpoint(path, trust=trust, **of_release)
     content = opened.content
     if opened.is_released:
         notes = (f"{opened.method}, last stride {opened.last_stride}, which a released file does not say",)

@@ -24,7 +24,7 @@ from mpanet_pl.run.datasets import alone
 class Knowledge(Protocol):
     """What a drawn dataset knows of its test images beyond whom they show: the one hook by which a world joins a run.
 
-    Its callback sees each test; afterwards `scores` of the embeddings (N, D) are told in a line, a table and remarks.
+    Its callback sees each test; afterwards `scores` of the embeddings (N, D) stand in a line, a table and remarks.
     """
 
     @property
@@ -115,8 +115,8 @@ class Examiner:
         if self.knowledge is None:
             return Tested(self.scoring.scores, embeddings, network=network)
         nuances = self.knowledge.scores(embeddings)
-        told = [self.knowledge.table(nuances)], self.knowledge.remarks(nuances)
-        return Tested(self.scoring.scores, embeddings, nuances, *told, network)
+        shown = [self.knowledge.table(nuances)], self.knowledge.remarks(nuances)
+        return Tested(self.scoring.scores, embeddings, nuances, *shown, network)
 
     def embed(self, trainer: pl.Trainer, module: MPANetModule) -> Tensor | None:
         """(N, D) of the test images as the data module has them now; None on ranks that do not score."""

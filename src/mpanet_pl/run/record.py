@@ -93,8 +93,8 @@ class Record:
             return self
         now, before = asdict(self), asdict(earlier)
         differing = [f"{key} {before[key]} → {now[key]}" for key in RESOLVED if before[key] not in ("", now[key])]
-        told = [f"after epoch {earlier.epochs}: {', '.join(differing)}"] if differing and earlier.epochs else []
-        return replace(self, changes=tuple(dict.fromkeys([*earlier.changes, *self.changes, *told])))
+        became = [f"after epoch {earlier.epochs}: {', '.join(differing)}"] if differing and earlier.epochs else []
+        return replace(self, changes=tuple(dict.fromkeys([*earlier.changes, *self.changes, *became])))
 
     def plain(self) -> dict[str, Any]:
         return asdict(self) | {"changes": list(self.changes)}

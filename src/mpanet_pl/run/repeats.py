@@ -113,8 +113,8 @@ def _labels(configurations: Sequence[Mapping[str, str]]) -> list[str]:
     labels = []
     for configuration in configurations:
         own = [configuration[name] for name in names if configuration.get(name, NO_NAME) not in (NO_NAME, "None")]
-        alike = [other for other in configurations if all(other.get(n) == configuration.get(n) for n in names)]
-        telling = [key for key in _telling_keys(alike) if key in configuration]
+        same_names = [other for other in configurations if all(other.get(n) == configuration.get(n) for n in names)]
+        telling = [key for key in _telling_keys(same_names) if key in configuration]
         labels.append(" ".join([*own, *(f"{key}={_short(configuration[key])}" for key in telling)]))
     return labels
 

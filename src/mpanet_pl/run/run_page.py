@@ -94,7 +94,7 @@ def write_run_page(folder: Path, results: Results) -> None:
     origin, config = results.provenance, results.provenance.get("config") or {}
     evaluated = config.get("ckpt") or config.get("features")
     what = Path(str(evaluated)).name if evaluated else _method(config)
-    shown = ((folder / f"{stem}.png", *told) for stem, told in PICTURES.items())
+    shown = ((folder / f"{stem}.png", *caption) for stem, caption in PICTURES.items())
     below = [line for line in [*results.how(), *results.notes] if line]
     write_page(
         folder,

@@ -72,11 +72,11 @@ def _label(group: Group) -> str:
 
 def _seeds(group: Group) -> str:
     """How many runs, and in small lines which seeds and trials."""
-    told = []
+    lines = []
     for key in ("seed", "trial"):
         values = list(dict.fromkeys(run.repetition[key] for run in group.runs if run.repetition[key] is not None))
-        told += [f"{key} {', '.join(map(str, values))}"] if values else []
-    return "\n".join([str(len(group.runs)), *told])
+        lines += [f"{key} {', '.join(map(str, values))}"] if values else []
+    return "\n".join([str(len(group.runs)), *lines])
 
 
 def costs(groups: Sequence[Group]) -> Grid | None:

@@ -1,6 +1,6 @@
 """Which configuration of a sweep comes first, by the score that each run monitored, and among how many it is chosen.
 
-The best of many is flattered by the score that chose it: what it chose on has to be said beside it.
+The best of many is flattered by the score that chose it: so what it was chosen on stands beside it.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class LiveProgress(ProgressBar):
     def __init__(self) -> None:
         super().__init__()
         self.bar: Progress | None = None
-        self.said = 0.0
+        self.last_line = 0.0
         self.shown = ""
 
     def disable(self) -> None:
@@ -99,8 +99,8 @@ class LiveProgress(ProgressBar):
         last = trainer.current_epoch + 1 == trainer.max_epochs
         terms = "  ".join(self._terms(trainer))
         logger.info("epoch %d/%d  %s", trainer.current_epoch + 1, trainer.max_epochs or 0, terms)
-        if not self.bar and not self.quiet and (last or time.monotonic() - self.said > SECONDS_BETWEEN_LINES):
-            self.said = time.monotonic()
+        if not self.bar and not self.quiet and (last or time.monotonic() - self.last_line > SECONDS_BETWEEN_LINES):
+            self.last_line = time.monotonic()
             epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
             self._say(fitting([epoch, self._left(trainer), *self._terms(trainer)]))
 

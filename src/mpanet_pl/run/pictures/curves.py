@@ -103,10 +103,10 @@ def _line(axes: Axes, curve: Curve, **style: Any) -> Line2D:
 def draw_roc(pairs: Mapping[str, Verification], path: Path) -> None:
     """Same-person pairs accepted over different-person pairs accepted, by setting; the latter on a logarithmic axis."""
     drawn, axes = diagram("same-person pairs accepted, percent", "different-person pairs accepted, percent")
-    for colour, (setting, told) in zip(COLOURS, pairs.items(), strict=False):
+    for colour, (setting, verification) in zip(COLOURS, pairs.items(), strict=False):
         rates = torch.logspace(-4, 0, 121, dtype=torch.float64).tolist()
-        accepted = [100 * told.at(rate) for rate in rates]
-        label = f"{setting.replace('_', ' ')}, equal error {100 * told.equal_error:.1f}"
+        accepted = [100 * verification.at(rate) for rate in rates]
+        label = f"{setting.replace('_', ' ')}, equal error {100 * verification.equal_error:.1f}"
         _line(axes, ([100 * rate for rate in rates], accepted), label=label, color=colour)
     axes.set_xscale("log")
     axes.set_ylim(0, 100)

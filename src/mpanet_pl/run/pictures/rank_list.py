@@ -97,7 +97,7 @@ def _in_words(choice: str | int, shown: int, findable: int) -> str:
 
 
 def draw_rank_list(ranks: RankList, images: Images, catalogue: Catalogue, path: Path) -> None:
-    """One row a query. Right and wrong are told by a sign and the frame's width besides the colour."""
+    """One row a query. Right and wrong differ by a sign and the frame's width besides the colour."""
     rows, notes = [], []
     for query, ranked, right, similarity in zip(*ranks[:4], strict=True):
         met = ranked >= 0
