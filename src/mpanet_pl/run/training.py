@@ -148,12 +148,8 @@ def fit_and_test(
     if trainer.is_global_zero:
         replace(record, epochs=done).write(folder)
         logger.info("%s", _first_lines(record, examiner))
-    trainer.fit(
-        module,
-        datamodule=examiner.data,
-        ckpt_path=checkpoints.last if done else None,
-        weights_only=True if done else None,
-    )
+    continued: dict[str, Any] = {"ckpt_path": checkpoints.last, "weights_only": True} if done else {}
+    trainer.fit(module, datamodule=examiner.data, **continued)
     scored_last = checkpoints.scored == trainer.current_epoch - 1
     validated = trainer.callback_metrics.get(MONITOR) if scored_last else None
     held_out = {"last": examiner.held_out()} if scored_last else {}
