@@ -14,6 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
 
+from mpanet_pl.data import ReIDDataModule
 from mpanet_pl.data.seen import check_told, check_unseen
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import Scores, check_matches
@@ -154,17 +155,12 @@ def measure_network(cfg: DictConfig, request: Request, given: EvaluationInput, k
         descriptors = examiner.descriptors(trainer, given.module) if cfg.measure == "mixed" else None
         if not trainer.is_global_zero:
             return
-        notes = [f"network: {cfg.ckpt}, in {trainer.precision}", *given.notes]
-        notes += ["embeddings are descriptors, before the neck"] if cfg.embedding == "descriptor" else []
-        notes += leaks
-        notes += ["each embedding is the mean over image and mirror image"] if cfg.flip else []
-        notes += [str(data.corrupt)] if data.corrupt else []
         saved = SavedFeatures(
             tested.embeddings,
             data.test,
             drawn=examiner.knowledge is not None,
             name=Path(cfg.ckpt).stem,
-            notes=tuple(notes),
+            notes=(f"network: {cfg.ckpt}, in {trainer.precision}", *given.notes, *leaks, *_test_ways(cfg, data)),
             network=tested.network,
             images=examiner.images,
         )
@@ -180,6 +176,13 @@ def measure_network(cfg: DictConfig, request: Request, given: EvaluationInput, k
             cut = cut_of(results.threshold, examiner.data.test)
             draw_pictures(folder, tested, examiner, given.module, cfg.rank_list, cut)
         write_run_page(folder, results)
+
+
+def _test_ways(cfg: DictConfig, data: ReIDDataModule) -> list[str]:
+    """What of the test itself a reader of its scores has to know."""
+    ways = ["embeddings are descriptors, before the neck"] if cfg.embedding == "descriptor" else []
+    ways += ["each embedding is the mean over image and mirror image"] if cfg.flip else []
+    return ways + ([str(data.corrupt)] if data.corrupt else [])
 
 
 def _held_out(trained: Mapping[str, Any] | None, cfg: DictConfig) -> bool:
