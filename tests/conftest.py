@@ -9,6 +9,7 @@ from pathlib import Path
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["WANDB_MODE"] = "offline"
 os.environ["XDG_STATE_HOME"] = os.path.join(tempfile.gettempdir(), f"mpanet_pl_tests_{os.getuid()}")
+os.environ["MPANET_CACHE"] = os.path.join(os.environ["XDG_STATE_HOME"], "cache")  # never the user's own
 
 import pytest
 import torch

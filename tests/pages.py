@@ -112,6 +112,7 @@ class Desk:
         self.made: dict[str, dict[Path, Path]] = {}
 
     def run(self, page: Path, monkeypatch: Any) -> None:
+        monkeypatch.setenv("MPANET_CACHE", str(self.folder / "cache"))
         place = self.folder / "_".join(page.relative_to(ROOT).with_suffix("").parts)
         place.mkdir(parents=True)
         monkeypatch.chdir(place)

@@ -35,6 +35,7 @@ ALONE = {
     "dataset=null": "A group takes the name of one of its choices: dataset=null",
     "trainer.num_nodes=2": "torchrun or srun",
     "dataset=sysu data_dir=nowhere": "SYSU-MM01 in ",
+    "dataset=sysu data_dir=null": "SYSU-MM01 has no folder: say data_dir=PATH.",
     "dataset=regdb trial=11": "RegDB has trials 1 to 10, got 11",
     "resume=nowhere": "nowhere is no run's folder",
     "trainer=gpu": "There is no GPU here",
@@ -53,7 +54,6 @@ MISTAKES = {  # that are told at once
     "compile=3": "compile must be true or false",
     "data.width=null": "data.width must be a whole number, got None",
     "data.cache=null": "data.cache must be true, false or a path",
-    "data_dir=null": "data_dir must be a path",
     "data.workers=1.5": "data.workers must be a whole number, got 1.5",
     "trainer.benchmark=7": "trainer.benchmark must be true or false",
     "compile=maybe": "compile must be true or false",
@@ -131,8 +131,10 @@ def test_what_must_be_said_is_asked_for(
 def test_a_folder_that_cannot_be_made_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert type_in("train", train, ["data_dir=/proc/x"], monkeypatch) == 1
-    assert "/proc/x" in capsys.readouterr().err
+    assert type_in("train", train, ["data_dir=/proc/x"], monkeypatch) == 2
+    said = capsys.readouterr().err
+    assert "The drawn world cannot be kept in /proc/x/sysu-" in said
+    assert "Say data_dir=PATH, or set MPANET_CACHE=PATH." in said
 
 
 @pytest.mark.parametrize("name", ["my cameras", "café", "a=b", "one,two", "(x)", "it's", 'the "best"', "tail\\", "#1"])

@@ -10,7 +10,7 @@ from mpanet_pl.cli.configuration import config_folder
 from mpanet_pl.data import Augmentation
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import RetrievalProtocol, Search, rows_of
-from mpanet_pl.run.datasets import build_data, build_protocol
+from mpanet_pl.run.datasets import build_data, build_protocol, make_ready
 
 OWN = """
 from mpanet_pl.data.augment import normalise
@@ -27,6 +27,11 @@ class Mirror:
 def test_the_recipes_augmentation_is_the_default(tmp_path: Path) -> None:
     data = build_data(compose("train", ["dataset=sysu", f"data_dir={tmp_path}", "data.augment.tone=0.8"]).data)
     assert data.views.augmentation == Augmentation(tone=0.8)
+
+
+def test_a_run_says_where_its_images_lie(sysu: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_ready(build_data(compose("train", ["dataset=sysu", f"data_dir={sysu}", "data.cache=false"]).data), "test")
+    assert capsys.readouterr().out == f"Data: {sysu}\n"
 
 
 def test_an_augmentation_of_ones_own_comes_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

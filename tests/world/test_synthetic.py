@@ -17,7 +17,7 @@ from mpanet_pl.data import Splits
 from mpanet_pl.data.permutations import Permutations
 from mpanet_pl.errors import UserError
 from mpanet_pl.prepare import main
-from mpanet_pl.world import NUANCES, Synthetic, drawing, shot
+from mpanet_pl.world import NUANCES, Synthetic, drawing, shot, worlds
 from mpanet_pl.world.annotations import Annotations
 from mpanet_pl.world.body import FACINGS
 from mpanet_pl.world.knowledge import Nuances
@@ -209,6 +209,49 @@ def test_two_processes_draw_what_one_does(drawn: Synthetic, tmp_path: Path) -> N
 def test_what_cannot_be_drawn_is_said(tmp_path: Path, settings: dict, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         Synthetic(tmp_path, **settings)
+
+
+def test_people_are_found_again_from_every_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MPANET_CACHE", str(tmp_path / "cache"))
+    for name in ("one", "another"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        people = Synthetic(identities=4, images_per_camera=1, height=32, width=16, workers=1)
+        people.prepare()
+        assert people.root.parent == worlds() == tmp_path / "cache/synthetic"
+        assert list(Path().iterdir()) == []
+        assert "data_dir" not in people.check_command
+    assert capsys.readouterr().err.count("Drawing") == 1
+
+
+def test_the_cache_folder_is_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MPANET_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert worlds() == tmp_path / "xdg/mpanet_pl/synthetic"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert worlds() == tmp_path / ".cache/mpanet_pl/synthetic"
+    monkeypatch.setenv("MPANET_CACHE", "~/mine")
+    assert worlds() == tmp_path / "mine/synthetic"
+
+
+@pytest.mark.parametrize("walk", [{}, {"tracks": True, "track_length": 2}])
+def test_who_is_where_is_known_before_anybody_is_drawn(tmp_path: Path, walk: dict) -> None:
+    people = Synthetic(tmp_path, identities=6, images_per_camera=1, height=16, width=16, workers=1, **walk)
+    foreseen = people.read()
+    assert not people.root.exists()
+    people.prepare()
+    (people.root / foreseen.test.paths[0]).unlink()  # a world that lost an image is one that is still to be drawn
+    for splits in (people.read(), people.prepare() or people.read()):
+        for name in ("train", "test"):
+            before, drawn = getattr(foreseen, name), getattr(splits, name)
+            assert (before.paths, before.sources) == (drawn.paths, drawn.sources)
+            for column in ("identities", "cameras", "infrared"):
+                assert getattr(before, column).equal(getattr(drawn, column))
+            assert (before.tracks is None) == (drawn.tracks is None) == (not walk)
+        assert foreseen.held_out.equal(splits.held_out)
 
 
 def test_two_who_draw_one_world_wait_for_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,8 +133,7 @@ class ReIDDataModule(LightningDataModule):
         self.corrupt_training = CorruptTraining(corrupt_training, seed) if corrupt_training else None
         self.frames: int | None = getattr(dataset, "frames", None) if frames == "auto" else frames
         self.frames_by, self.augment_by = frames_by, augment_by
-        self.dataset, self.validation, self.cache = dataset, validation, cache
-        self.height, self.width = height, width
+        self.dataset, self.validation, self.cache, self.height, self.width = dataset, validation, cache, height, width
         self.identities_per_batch, self.images_per_identity = identities_per_batch, images_per_identity
         self._filled = identities_per_batch  # the last P of which there were batches
         self.sampler, self.seed, self.eval_batch_size, self.workers = sampler, seed, eval_batch_size, workers
@@ -156,11 +155,10 @@ class ReIDDataModule(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Make the folder where the dataset can be made, and the cache; on one process per node."""
-        if "_images" in vars(self):
-            return
-        self.dataset.prepare()
-        if self.cache:
-            self._read()
+        if "_images" not in vars(self):
+            self.dataset.prepare()
+            if self.cache:
+                self._read()
 
     def setup(self, stage: str | None = None) -> None:
         """Read the splits and map the images, whatever the stage: catalogues and loaders exist from here on."""
@@ -169,15 +167,18 @@ class ReIDDataModule(LightningDataModule):
         if "_images" not in vars(self):  # what is trained, scored and pictured is one and the same reading of the disk
             self._read()
 
-    def _read(self) -> None:
+    def read_catalogues(self) -> None:
+        """Who is in which split, as far as it is known without the images: none is drawn, opened or cached."""
         splits = self._splits = self.dataset.read()
         check_labels(splits.train)
-        held_out = self.validation == "held_out"
-        self.train, self.val = splits.hold_out() if held_out else (splits.train, splits.test)
+        self.train, self.val = splits.hold_out() if self.validation == "held_out" else (splits.train, splits.test)
         self.test = splits.test
         if self.frames:
             self._group_frames()
-        self._images = open_splits(self.dataset.root, splits, self.height, self.width, cache=self.cache)
+
+    def _read(self) -> None:
+        self.read_catalogues()
+        self._images = open_splits(self.dataset.root, self._splits, self.height, self.width, cache=self.cache)
 
     def _group_frames(self) -> None:
         """A row a tracklet, in each of the catalogues."""
@@ -271,13 +272,12 @@ class ReIDDataModule(LightningDataModule):
         return self._loader(catalogue, EvaluationBatches(catalogue, size, rank=rank, world=world), stays=False)
 
     def _rows_of(self, catalogue: Catalogue) -> RowsOf:
-        is_test = catalogue is self.test
         tracklets, frames = self._tracklets[id(catalogue)] if self.frames else (None, catalogue)
         images: Pictures = self.images(frames)
-        if self.corrupt and is_test:
+        if self.corrupt and catalogue is self.test:
             images = Corrupted(images, frames, self.corrupt)
         spoil = self.corrupt_training if catalogue is self.train else None
-        words: dict[str, Any] = {"source": self.dataset, "is_test": is_test, "spoil": spoil}
+        words: dict[str, Any] = {"source": self.dataset, "is_test": catalogue is self.test, "spoil": spoil}
         if tracklets is None:
             return RowsOf(images, catalogue, **words)
         return Clips(images, tracklets, seed=self.seed, alike=self.augment_by == "track", **words)

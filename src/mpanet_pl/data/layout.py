@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 from mpanet_pl.data.catalogue import Catalogue, Splits
 from mpanet_pl.data.faults import BrokenDataset, Faults
 from mpanet_pl.data.recognition import hints
+from mpanet_pl.errors import UserError
 from mpanet_pl.system.shell import typed
 
 Row = tuple[str, int, int, bool]  # path, identity, camera, infrared
@@ -70,6 +71,8 @@ class DatasetOnDisk(ABC):
     frames_of_others: bool = False  # whether a tracklet may hold frames of another person, modality or camera
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
+        if root is None:
+            raise UserError(f"{self.name} has no folder: say data_dir=PATH.")
         self.root = Path(root).expanduser()
 
     @classmethod

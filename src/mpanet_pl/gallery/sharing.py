@@ -39,7 +39,8 @@ def pack(ckpt: str | Path, folder: Path, *, repo: str = "OWNER/NAME", allowed_by
     results, row = _results_of(path)
     kept = {key: content[key] for key in KEPT if key in content}
     kept["config"] = {key: value for key, value in config.items() if key not in ELSEWHERE}
-    kept["config"]["data_dir"] = f"data/{config['dataset']}"  # wherever it was on this machine
+    drawn = config["dataset"] == DRAWN
+    kept["config"]["data_dir"] = None if drawn else f"data/{config['dataset']}"  # wherever it was on this machine
     kept["record"] = {key: value for key, value in kept["record"].items() if key != "loggers"} | {"terms": terms}
     folder.mkdir(parents=True, exist_ok=True)
     weights.write_safely(folder / WEIGHTS, content["state_dict"], kept)

@@ -8,9 +8,11 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from mpanet_pl.data import Augmentation, Catalogue, Dataset, ReIDDataModule
+from mpanet_pl.data.faults import BrokenDataset
 from mpanet_pl.data.layout import DatasetOnDisk, unlike_published
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import RetrievalProtocol
+from mpanet_pl.system.processes import is_child_rank, rank_of_outer_launcher
 from mpanet_pl.system.targets import TARGET, build, fitting
 
 FROM_DATASET = "auto"  # a setting that the dataset's own folder decides
@@ -44,6 +46,23 @@ def settle_trial(cfg: DictConfig) -> None:
         raise UserError(f"{name} has no trials: leave out trial={cfg.trial} (seed=… repeats a run).")
     if trials and cfg.trial is None:
         cfg.trial = trials[0]
+
+
+def foresee(data: ReIDDataModule) -> None:
+    """Read who is in which split before anything is made; a dataset that cannot tell is made first."""
+    try:
+        data.read_catalogues()
+    except BrokenDataset:
+        data.dataset.prepare()
+        data.read_catalogues()
+
+
+def make_ready(data: ReIDDataModule, stage: str) -> None:
+    """Draw the images where they can be drawn, cache and read them, and say where they lie."""
+    data.prepare_data()
+    if not (is_child_rank() or rank_of_outer_launcher()):
+        print(f"Data: {data.dataset.root}", flush=True)
+    data.setup(stage)
 
 
 def build_protocol(cfg: DictConfig, dataset: Dataset) -> RetrievalProtocol:

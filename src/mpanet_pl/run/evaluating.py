@@ -30,7 +30,7 @@ from mpanet_pl.features.queries import QUERIES, write_queries
 from mpanet_pl.interfaces import Reranker, RetrievalProtocol
 from mpanet_pl.run.calibrating import cut_of
 from mpanet_pl.run.corrupting import CorruptionRequest, corrupted_scores, report_corrupted
-from mpanet_pl.run.datasets import alone, build_data, build_protocol, settle_trial
+from mpanet_pl.run.datasets import alone, build_data, build_protocol, foresee, make_ready, settle_trial
 from mpanet_pl.run.evaluation_inputs import EvaluationInput, SavedFeatures, read_input, save_features
 from mpanet_pl.run.evaluation_settings import settings_for
 from mpanet_pl.run.examination import Examiner, Know, Tested, know_nothing
@@ -66,6 +66,7 @@ def _check_settings(cfg: DictConfig) -> None:
     if cfg.protocol is None:
         raise UserError("protocol=null leaves nothing to measure by: leave it out.")
     _measure(cfg)
+    _reranker(cfg)
     if CorruptionRequest.of(cfg) and cfg.features:
         raise UserError("corrupt needs a checkpoint: features are of the images as they were.")
     if not isinstance(cfg.rank_list, int) and cfg.rank_list not in CHOICES:
@@ -136,9 +137,10 @@ def measure_network(cfg: DictConfig, request: Request, given: EvaluationInput, k
     calibrates = cfg.measure == "open_set" and _held_out(given.root, cfg) and not cfg.flip
     data = build_data(cfg.data, validation="held_out" if calibrates else "test")
     protocol = build_protocol(cfg.protocol, data.dataset)
-    data.prepare_data()
-    data.setup("test")
+    foresee(data)
     check_matches(data.test, protocol)
+    make_ready(data, "test")
+    protocol = build_protocol(cfg.protocol, data.dataset)  # a world that was drawn only now brings permutations
     files = data.files(data.test) if given.seen else []
     leaks = check_unseen(given.seen, data.test, files, str(cfg.ckpt), allowed=cfg.allow_trained_people)
     examiner = Examiner(data, RetrievalScoring(protocol, flip=cfg.flip, rerank=_reranker(cfg)), know)

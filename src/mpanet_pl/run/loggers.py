@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,14 @@ from mpanet_pl.evaluation.tables import COLUMNS, Results
 from mpanet_pl.run.record import Record
 from mpanet_pl.run.settings import resolved
 
+NEEDS: dict[type[Logger], tuple[str, ...]] = {  # packages, of which each logger needs one
+    MLFlowLogger: ("mlflow",),
+    TensorBoardLogger: ("tensorboard", "tensorboardX"),
+}
+
 
 def check_loggers(cfg: DictConfig) -> None:
-    """Raise a `UserError` where something is to be called that is no logger."""
+    """Raise a `UserError` where something is to be called that is no logger, or whose package is not installed."""
     for settings in _named(cfg).values():
         target = settings.get("_target_")
         try:
@@ -28,6 +34,8 @@ def check_loggers(cfg: DictConfig) -> None:
             raise UserError(f"The logger {target} cannot be found: {error}") from error
         if not (isinstance(found, type) and issubclass(found, Logger)):
             raise UserError(f"{target} is no logger of Lightning's.")
+        if (packages := NEEDS.get(found)) and not any(map(find_spec, packages)):
+            raise UserError(f"{found.__name__} needs {packages[0]}: pip install 'mpanet_pl[{packages[0]}]'.")
 
 
 def _named(cfg: DictConfig) -> dict[str, DictConfig]:

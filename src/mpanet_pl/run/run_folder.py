@@ -91,9 +91,16 @@ def stored_config(folder: Path) -> DictConfig:
 
 def check_free(cfg: DictConfig, request: Request, resumed: bool = False) -> None:
     """Refuse a folder that holds a run, or cannot be written to, before anything is drawn or trained."""
-    folder = Path(cfg.run_dir).absolute() if cfg.run_dir else request.job_folder or Path("runs").absolute()
-    if resumed or is_child_rank() or rank_of_outer_launcher():
+    outer_rank = rank_of_outer_launcher()
+    if is_child_rank():
         return
+    if outer_rank is None and cfg.trainer.num_nodes > 1:
+        raise UserError("trainer.num_nodes is for processes that torchrun or srun starts on every machine.")
+    if outer_rank is not None and not cfg.run_dir:
+        raise UserError("Processes started from outside (torchrun, srun) must agree on a folder: add run_dir=PATH.")
+    if resumed or outer_rank:
+        return
+    folder = Path(cfg.run_dir).absolute() if cfg.run_dir else request.job_folder or Path("runs").absolute()
     if cfg.run_dir:
         _refuse_another_run(folder)
     there = next(place for place in (folder, *folder.parents) if place.exists())
@@ -119,13 +126,8 @@ def run_folder(cfg: DictConfig, request: Request, resumed: bool = False) -> Iter
     if is_child_rank():
         yield child_config().parent
         return
-    outer_rank = rank_of_outer_launcher()
-    if outer_rank is None and cfg.trainer.num_nodes > 1:
-        raise UserError("trainer.num_nodes is for processes that torchrun or srun starts on every machine.")
-    if outer_rank is not None and not cfg.run_dir:
-        raise UserError("Processes started from outside (torchrun, srun) must agree on a folder: add run_dir=PATH.")
     folder = Path(cfg.run_dir).absolute() if cfg.run_dir else request.job_folder or _new_folder(cfg.dataset)
-    if outer_rank:
+    if rank_of_outer_launcher():
         yield folder
         return
     with ExitStack() as stack:

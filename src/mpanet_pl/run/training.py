@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from mpanet_pl.run.callbacks import (
     Timing,
 )
 from mpanet_pl.run.callbacks.checkpoints import BEST, LAST, epochs_done
-from mpanet_pl.run.datasets import build_data, build_protocol, settle_trial
+from mpanet_pl.run.datasets import build_data, build_protocol, foresee, make_ready, settle_trial
 from mpanet_pl.run.examination import Examiner, Know, Tested, know_nothing
 from mpanet_pl.run.logbook import logged
 from mpanet_pl.run.loggers import build_loggers, check_loggers, tell
@@ -55,7 +56,8 @@ def train(cfg: DictConfig, request: Request = NOTHING_TYPED, know: Know = know_n
         cfg = reopen(cfg.resume, request, cfg.get("trust"))
     cfg = settled(cfg)
     settle_trial(cfg)
-    cfg.data_dir = str(Path(cfg.data_dir).expanduser().absolute())
+    if cfg.data_dir is not None:
+        cfg.data_dir = str(Path(cfg.data_dir).expanduser().absolute())
     if begun := begun_in_sweep(cfg, request):
         if (begun / RESULTS).exists():
             print(f"{begun} is finished and stays as it is.")
@@ -64,26 +66,28 @@ def train(cfg: DictConfig, request: Request = NOTHING_TYPED, know: Know = know_n
         epochs_done(begun)  # says what is wrong with its checkpoints
     check_free(cfg, request, resumed)
     with quiet(), isolated():
-        # What can be refused is refused before there is a folder.
+        # What can be refused is refused before anything is drawn, cached or trained.
         trainer = build_trainer(cfg.trainer)
         check_loggers(cfg)
+        own = [instantiate(callback) for callback in cfg.callbacks.values()]
         seed_everything(cfg.seed)
         data = build_data(cfg.data, validation=cfg.validation.on)
-        data.prepare_data()
-        data.setup("fit")
+        foresee(data)
         check_epoch(cfg.trainer.limit_train_batches, len(data.training_batches(world=trainer.world_size)))
         protocol = build_protocol(cfg.protocol, data.dataset)
         check_matches(data.test, protocol)
         check_matches(data.val, protocol.elsewhere() if data.val is not data.test else protocol)
         check_monitor(cfg.validation.monitor, data.test, protocol)
-        examiner = Examiner(data, RetrievalScoring(protocol, monitor=cfg.validation.monitor), know)
         goes_on = resumed and (Path(cfg.run_dir) / LAST).exists()
         module = build_module(cfg, data.num_identities, new=not goes_on)
         module.trainer = trainer
         module.configure_optimizers()
         module.trainer = None
+        make_ready(data, "fit")
+        protocol = build_protocol(cfg.protocol, data.dataset)  # a world that was drawn only now brings permutations
+        examiner = Examiner(data, RetrievalScoring(protocol, monitor=cfg.validation.monitor), know)
         with run_folder(cfg, request, resumed) as folder, logged(folder), failures_explained(folder):
-            return fit_and_test(cfg, request, folder, module, examiner)
+            return fit_and_test(cfg, request, folder, module, examiner, own)
 
 
 def seed_everything(seed: int) -> None:
@@ -123,7 +127,12 @@ def _planes(network: torch.nn.Module, images: tuple[Any, ...]) -> tuple[Any, ...
 
 
 def fit_and_test(
-    cfg: DictConfig, request: Request, folder: Path, module: MPANetModule, examiner: Examiner
+    cfg: DictConfig,
+    request: Request,
+    folder: Path,
+    module: MPANetModule,
+    examiner: Examiner,
+    own: Sequence[pl.Callback] = (),
 ) -> float | None:
     """Train from the last finished epoch on, test, and leave the results in the run's folder."""
     done, earlier = epochs_done(folder), Record.in_folder(folder)
@@ -131,7 +140,6 @@ def fit_and_test(
     loggers = build_loggers(cfg, folder, earlier)
     watching = [FiniteGuard(examiner.data.train.paths), SeededEpochs(cfg.seed), *examiner.callbacks]
     watching += [ScoredAtTheEnd()] if cfg.validation.get("last") else []
-    own = [instantiate(callback) for callback in cfg.callbacks.values()]
     if done:  # the rate that it found is in the checkpoint, and its search would make Lightning forget where it was
         own = [callback for callback in own if not isinstance(callback, LearningRateFinder)]
     checkpoints = Checkpoints(folder, plain(cfg), start=cfg.validation.start)

@@ -22,6 +22,13 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 
+def cache_home() -> Path:
+    """Where this user's caches lie whatever the working folder: MPANET_CACHE, else a folder of XDG_CACHE_HOME's."""
+    if named := os.environ.get("MPANET_CACHE"):
+        return Path(named).expanduser().absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser(), "mpanet_pl").absolute()
+
+
 def sha256(path: str | Path) -> str:
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

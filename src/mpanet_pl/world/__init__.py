@@ -8,6 +8,6 @@
 from mpanet_pl.world.drawing import World, draw_world
 from mpanet_pl.world.people import NUANCES
 from mpanet_pl.world.shot import Look
-from mpanet_pl.world.synthetic import Synthetic
+from mpanet_pl.world.synthetic import Synthetic, worlds
 
-__all__ = ["NUANCES", "Look", "Synthetic", "World", "draw_world"]
+__all__ = ["NUANCES", "Look", "Synthetic", "World", "draw_world", "worlds"]

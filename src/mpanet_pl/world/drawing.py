@@ -143,19 +143,44 @@ class World:
 
 def draw_world(root: Path, world: World, workers: int) -> None:
     """Draw the tree into `root`, or what is missing of it. An existing tree with other settings is a `UserError`."""
-    _check_ours(root, world)
-    root.mkdir(parents=True, exist_ok=True)
+    check_ours(root, world)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"The drawn world cannot be kept in {root}: {error.strerror}. Say data_dir=PATH, or set MPANET_CACHE=PATH."
+        ) from error
     with in_turn(root / ".lock", f"Another process draws {root}; waiting for it."):
         _draw_alone(root, world, workers)
 
 
+def lay_out_empty(root: Path, world: World) -> None:
+    """The tree with its split files, and every image an empty file: who would be where, before anything is drawn."""
+    layout = world.lay_out()
+    for folder in {(root / path).parent for path in (*layout.files, *(shot.path for shot in layout.shots))}:
+        folder.mkdir(parents=True, exist_ok=True)
+    for path, content in layout.files.items():
+        (root / path).write_bytes(content)
+    for shot in layout.shots:
+        (root / shot.path).touch()
+
+
+def is_drawn(root: Path, world: World) -> bool:
+    """Whether the whole tree lies there; a tree of other settings, or another's folder, is a `UserError`."""
+    check_ours(root, world)
+    return (root / MANIFEST).is_file() and not missing_files(root, _files_of(world.lay_out()))
+
+
+def _files_of(layout: layouts.Layout) -> list[str]:
+    return [*(shot.path for shot in layout.shots), *layout.files, "nuances.json", "nuances.npz", MANIFEST]
+
+
 def _draw_alone(root: Path, world: World, workers: int) -> None:
-    _check_ours(root, world)
+    check_ours(root, world)
     if not (root / MANIFEST).is_file():
         _write(root / UNFINISHED, _manifest(world))
     layout, people = world.lay_out(), world.people()
-    wanted = [*(shot.path for shot in layout.shots), *layout.files, "nuances.json", "nuances.npz", MANIFEST]
-    if not missing_files(root, wanted):
+    if not missing_files(root, _files_of(layout)):
         return
     for path, content in layout.files.items():
         _write(root / path, content)
@@ -172,7 +197,7 @@ def _draw_alone(root: Path, world: World, workers: int) -> None:
     (root / UNFINISHED).unlink(missing_ok=True)
 
 
-def _check_ours(root: Path, world: World) -> None:
+def check_ours(root: Path, world: World) -> None:
     """Refuse a folder that is another's, or was drawn with other settings."""
     for name in (MANIFEST, UNFINISHED):
         if (root / name).is_file():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from copy import copy
 from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import torch
@@ -13,18 +15,26 @@ from mpanet_pl.data.catalogue import Catalogue, Splits
 from mpanet_pl.data.faults import Faults
 from mpanet_pl.data.sysu import SYSU
 from mpanet_pl.system.cores import usable_cores
+from mpanet_pl.system.files import cache_home
 from mpanet_pl.system.ranges import Count, Seed, Share, Weight, Workers, checked, number
 from mpanet_pl.system.shell import typed
-from mpanet_pl.world import Look, World, draw_world
+from mpanet_pl.world.drawing import World, draw_world, is_drawn, lay_out_empty
+from mpanet_pl.world.shot import Look
+
+
+def worlds() -> Path:
+    """The folder of drawn worlds, a world each, that every working folder shares."""
+    return cache_home() / "synthetic"
 
 
 @checked
 class Synthetic(SYSU):
     """Drawn by `prepare`, once, into a folder under `root` that is named by all that is asked for.
 
-    The last of the people, `test_share` of them, are the test's: by chance alone rank-1 is about one in their number.
-    `light` and `clothes` shift a world from another (-3 to 3), and so does another seed of its `cameras`.
-    With `tracks` people walk: each image is a tracklet of `track_length` frames, six of which stand for it by default.
+    Without a `root` the folder lies under `worlds()`. The last of the people, `test_share` of them, are the test's: by
+    chance alone rank-1 is about one in their number. `light` and `clothes` shift a world from another (-3 to 3), and so
+    does another seed of its `cameras`. With `tracks` people walk: each image is a tracklet of `track_length` frames,
+    six of which stand for it by default.
     """
 
     name = "The synthetic dataset"
@@ -35,7 +45,7 @@ class Synthetic(SYSU):
 
     def __init__(
         self,
-        root: str | os.PathLike[str],
+        root: str | os.PathLike[str] | None = None,
         *,
         identities: Count = 100,
         images_per_camera: Count = 8,
@@ -66,7 +76,8 @@ class Synthetic(SYSU):
         )
         self.frames = 6 if tracks else None
         self.workers = workers or usable_cores()
-        super().__init__(Path(root) / self.world.name)
+        self.is_shared = root is None
+        super().__init__((worlds() if root is None else Path(root)) / self.world.name)
 
     @property
     def source(self) -> str:
@@ -86,13 +97,24 @@ class Synthetic(SYSU):
             **asdict(look),
         }
         words = [typed(f"data.dataset.{key}", value) for key, value in settings.items() if value is not None]
-        return f"python -m mpanet_pl.prepare {typed('data_dir', self.root.parent)} {' '.join(words)}"
+        place = [] if self.is_shared else [typed("data_dir", self.root.parent)]
+        return " ".join(["python -m mpanet_pl.prepare", *place, *words])
 
     def list_splits(self, faults: Faults) -> Splits:
         splits = super().list_splits(faults)
         if self.world.frames is None:
             return splits
         return replace(splits, train=_with_tracks(splits.train), test=_with_tracks(splits.test))
+
+    def read(self) -> Splits:
+        """Of a world that is still to be drawn, the splits that it will have."""
+        if is_drawn(self.root, self.world):
+            return super().read()
+        with TemporaryDirectory() as folder:
+            undrawn = copy(self)
+            undrawn.root = Path(folder)
+            lay_out_empty(undrawn.root, self.world)
+            return super(Synthetic, undrawn).read()
 
     def prepare(self) -> None:
         draw_world(self.root, self.world, self.workers)
