@@ -10,6 +10,8 @@ import pytest
 from pages import MENU, PAGES, ROOT, Desk, blocks
 from scripts_of import script
 
+from mpanet_pl.__main__ import commands
+
 
 @pytest.mark.slow
 def test_every_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,6 +38,11 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_every_page_is_in_the_sites_menu() -> None:
     docs = ROOT / "docs"
     assert sorted(MENU) == sorted(str(page.relative_to(docs)) for page in docs.rglob("*.md"))
+
+
+def test_the_page_of_commands_has_every_command() -> None:
+    listed = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/commands.md").read_text("utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(commands())
 
 
 def test_the_site_fetches_nothing_from_elsewhere() -> None:
