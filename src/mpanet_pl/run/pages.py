@@ -38,10 +38,10 @@ def section(title: str, *parts: str) -> str:
 
 def table(grid: Grid) -> str:
     """A cell's second line is set smaller; a header without titles is left out."""
-    header = [f"<th>{escape(title)}</th>" for title in grid[0]] if any(grid[0]) else []
-    cells = [header, *([f"<td>{_cell(cell)}</td>" for cell in row] for row in grid[1])]
-    rows = "\n".join(f"<tr>{''.join(row)}</tr>" for row in cells if row)
-    return f'<div class="wide"><table>\n{rows}\n</table></div>'
+    titles = "".join(f"<th>{escape(title)}</th>" for title in grid[0])
+    header = f"<thead><tr>{titles}</tr></thead>\n" if any(grid[0]) else ""
+    rows = "\n".join(f"<tr>{''.join(f'<td>{_cell(cell)}</td>' for cell in row)}</tr>" for row in grid[1])
+    return f'<div class="wide"><table>\n{header}{rows}\n</table></div>'
 
 
 def _cell(text: str) -> str:

@@ -138,14 +138,10 @@ def fit_and_test(
     done, earlier = epochs_done(folder), Record.in_folder(folder)
     logger.info("%s%s", " ".join(["train", *request.overrides]), f", after epoch {done}" if done else "")
     loggers = build_loggers(cfg, folder, earlier)
-    watching = [FiniteGuard(examiner.data.train.paths), SeededEpochs(cfg.seed), *examiner.callbacks]
-    watching += [ScoredAtTheEnd()] if cfg.validation.get("last") else []
-    if done:  # the rate that it found is in the checkpoint, and its search would make Lightning forget where it was
-        own = [callback for callback in own if not isinstance(callback, LearningRateFinder)]
     checkpoints = Checkpoints(folder, plain(cfg), start=cfg.validation.start)
     trainer = build_trainer(
         exact_where_narrow(cfg.trainer, module, examiner.data.height, examiner.data.width),
-        [*watching, Reopened(folder / RESULTS, folder / MARKDOWN), Timing(folder), LiveProgress(), *own, checkpoints],
+        [*_callbacks(cfg, folder, examiner, own, done), checkpoints],
         [RunLogger(folder, done), *loggers.values()],
         root=folder,
     )
@@ -186,6 +182,17 @@ def fit_and_test(
         print_end(results, tested["last"], examiner, folder)
         write_run_page(folder, results)
     return score
+
+
+def _callbacks(
+    cfg: DictConfig, folder: Path, examiner: Examiner, own: Sequence[pl.Callback], done: int
+) -> list[pl.Callback]:
+    """The package's, then those of the user's `own`."""
+    watching = [FiniteGuard(examiner.data.train.paths), SeededEpochs(cfg.seed), *examiner.callbacks]
+    watching += [ScoredAtTheEnd()] if cfg.validation.get("last") else []
+    if done:  # the rate that it found is in the checkpoint, and its search would make Lightning forget where it was
+        own = [callback for callback in own if not isinstance(callback, LearningRateFinder)]
+    return [*watching, Reopened(folder / RESULTS, folder / MARKDOWN), Timing(folder), LiveProgress(), *own]
 
 
 def _first_lines(record: Record, examiner: Examiner) -> str:
