@@ -1,4 +1,8 @@
-"""What `evaluate` measures besides: open set, mixed galleries. Tables, pictures, and what results.json keeps."""
+"""What `evaluate measure=…` measures beside the scores: open set, mixed galleries, or a class of one's own.
+
+`measure={_target_: my_lab.Mine, keyword: 3}` names one's own: called with a `MeasureInput` and the evaluation's folder,
+where it may leave pictures, it gives a `MeasureResult`.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +34,8 @@ class MeasureInput(NamedTuple):
 
 
 class MeasureResult(NamedTuple):
+    """What results.md shows and results.json keeps."""
+
     tables: Sequence[Grid] = ()
     notes: Sequence[str] = ()
     values: Mapping[str, Any] = {}  # fields of `Results`
