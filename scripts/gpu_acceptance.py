@@ -325,6 +325,7 @@ class Acceptance:
         began = time.perf_counter()
         path = os.pathsep.join([str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
         environment = os.environ | {"PYTHONPATH": path, "WANDB_MODE": "offline", "MPLBACKEND": "Agg"}
+        environment["MPANET_CACHE"] = str(self.folder / "cache")  # from nothing: no world that was drawn before
         log = self.folder / "output.txt"
         with log.open("w") as output:
             process = subprocess.Popen(
