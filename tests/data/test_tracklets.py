@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from trees import FRAMES, draw_layout
+from trees import FRAMES, draw_image, draw_layout
 
 from mpanet_pl.data import BUPTCampus, MPReID, ORBench, ReIDDataModule, TrackLists
 from mpanet_pl.data.catalogue import Batch, Catalogue
@@ -285,6 +285,7 @@ def test_all_that_is_wrong_with_lists_is_told_at_once(vcm: Path, tmp_path: Path)
         track_train_info="\n".join([*lines, *wrong]),
         train_name="\n".join(["nobody.jpg", names[1].replace("F2", "F777"), *names[2:]]),
         query_IDX="1 2 555 x",
+        test_name="\n".join(["0005M2D1T1F../../../1.jpg", *(vcm / "info/test_name.txt").read_text().split()[1:]]),
     )
     with pytest.raises(UserError) as told:
         dataset.read()
@@ -295,6 +296,7 @@ def test_all_that_is_wrong_with_lists_is_told_at_once(vcm: Path, tmp_path: Path)
         "names of another grammar (1): nobody.jpg",
         "frames of train_name.txt that are not there (1): Train/0001/rgb/D1/777.jpg",
         "queries that are no line of track_test_info (1): 555",
+        "paths that lead out of the dataset (1): Test/0005/rgb/D1/../../../1.jpg",
         "lines that are not 1 whole numbers (1): query_IDX.txt: 'x'",
     ):
         assert sentence in str(told.value), told.value
@@ -359,6 +361,16 @@ def test_buptcampus_lists_that_do_not_fit(tmp_path: Path) -> None:
     assert "tracklets that data_paths.json does not have (2): train.txt:13 '0001 RGB/IR LS3 77'" in str(told.value)
     assert "cameras that are none of LS3, G25, CQ1, W4, TSG1, TSG2 (1): train.txt:14" in str(told.value)
     assert "lines that are not identity, modality, camera, tracklet (1): train.txt:15 '0001 RGB'" in str(told.value)
+    (root / "train.txt").write_text(train)
+    paths = json.loads((root / "data_paths.json").read_text())
+    paths["0001"]["RGB"]["LS3"]["01"][0] = "../../outside.jpg"
+    draw_image(tmp_path.parent / "outside.jpg", 1, False)
+    (root / "data_paths.json").write_text(json.dumps(paths))
+    with pytest.raises(UserError, match=r"paths that lead out of the dataset \(1\): DATA/../../outside.jpg"):
+        BUPTCampus(root).read()
+    (root / "data_paths.json").write_text("[]")
+    with pytest.raises(UserError, match=r"split files of another edition \(1\): data_paths.json \(no dict\)"):
+        BUPTCampus(root).read()
 
 
 def test_people_walk() -> None:

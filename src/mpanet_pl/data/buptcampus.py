@@ -7,16 +7,14 @@ train_auxiliary.txt          likewise, of people under one camera each; with `au
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from mpanet_pl.data.catalogue import Catalogue, Splits
+from mpanet_pl.data.catalogue import Catalogue, Splits, renumbered
 from mpanet_pl.data.faults import Faults, listed
 from mpanet_pl.data.layout import Counts, DatasetOnDisk, own_number
-from mpanet_pl.data.listing import missing_files, read_text
-from mpanet_pl.data.tracklets import renumbered
+from mpanet_pl.data.listing import is_number, missing_files, read_json, read_text
 
 CAMERAS = ("LS3", "G25", "CQ1", "W4", "TSG1", "TSG2")
 MODALITIES = {"RGB": ("RGB",), "IR": ("IR",), "RGB/IR": ("RGB", "IR")}
@@ -40,7 +38,8 @@ class BUPTCampus(DatasetOnDisk):
         return own_number(path.split("/")[1])
 
     def list_splits(self, faults: Faults) -> Splits:
-        paths = self._paths(faults)
+        by_person = read_json(self.root, "data_paths.json", dict, faults)
+        paths = {own_number(person): content for person, content in by_person.items()}
         lists = ["train.txt", *(["train_auxiliary.txt"] if self.auxiliary else [])]
         train = self._frames([(name, False) for name in lists], paths, faults)
         test = self._frames([("query.txt", True), ("gallery.txt", False)], paths, faults)
@@ -53,50 +52,36 @@ class BUPTCampus(DatasetOnDisk):
 
     def _frames(self, lists: list[tuple[str, bool]], paths: dict[str, Any], faults: Faults) -> Catalogue:
         rows, tracks, queries = [], [], []
-        seen: dict[str, str] = {}
+        first_list: dict[tuple[str, ...], str] = {}
         self._both = []
-        number = 0
         for name, is_query in lists:
-            for line, text in enumerate(read_text(self.root, name, faults).splitlines(), start=1):
-                if not (fields := text.split()):
-                    continue
-                place = f"{name}:{line} '{text.strip()}'"
-                if len(fields) != 4 or not fields[0].isdecimal() or fields[1] not in MODALITIES:
-                    faults.add("lines that are not identity, modality, camera, tracklet", [place])
-                    continue
-                person, modality, camera, track = fields
-                if camera not in CAMERAS:
-                    faults.add(f"cameras that are none of {', '.join(CAMERAS)}", [place])
-                    continue
-                for one in MODALITIES[modality]:
-                    frames = _within(paths, person, one, camera, track)
-                    if not frames:
-                        faults.add("tracklets that data_paths.json does not have", [place])
-                        continue
-                    if seen.setdefault(f"{person} {one} {camera} {track}", name) != name:
-                        self._both.append(f"{person} {one} {camera} {track}")
-                    at = CAMERAS.index(camera) + 1
-                    rows += [(f"{IMAGES}/{path}", int(person), at, one == "IR") for path in frames]
-                    tracks += [number] * len(frames)
-                    queries += [is_query] * len(frames)
-                    number += 1
+            for place, *track in self._tracklets(name, faults):
+                person, modality, camera, number = track
+                frames = _within(paths, person, modality, camera, number)
+                faults.add("tracklets that data_paths.json does not have", [] if frames else [place])
+                if first_list.setdefault(tuple(track), name) != name:
+                    self._both.append(" ".join(track))
+                at = CAMERAS.index(camera) + 1
+                tracks += [tracks[-1] + 1 if tracks else 0] * len(frames)
+                rows += [(f"{IMAGES}/{path}", int(person), at, modality == "IR") for path in frames]
+                queries += [is_query] * len(frames)
         missing = missing_files(self.root, dict.fromkeys(path for path, *_ in rows))
         faults.add("frames of data_paths.json that are not there", missing)
         is_test = any(is_query for _, is_query in lists)
         return Catalogue.from_rows(rows, tracks=tracks, queries=queries if is_test else None)
 
-    def _paths(self, faults: Faults) -> dict[str, Any]:
-        """data_paths.json by identities without leading zeros."""
-        text = read_text(self.root, "data_paths.json", faults)
-        try:
-            found = json.loads(text) if text else {}
-        except (ValueError, RecursionError) as error:
-            faults.add("split files that cannot be read", [f"data_paths.json ({error})"])
-            return {}
-        if not isinstance(found, dict):
-            faults.add("split files that cannot be read", ["data_paths.json (it is no object)"])
-            return {}
-        return {own_number(person): content for person, content in found.items()}
+    def _tracklets(self, name: str, faults: Faults) -> Iterator[tuple[str, str, str, str, str]]:
+        """Of each tracklet in a list: its line, identity, modality (RGB or IR), camera and number."""
+        for line, text in enumerate(read_text(self.root, name, faults).splitlines(), start=1):
+            if not (fields := text.split()):
+                continue
+            place = f"{name}:{line} '{text.strip()}'"
+            if len(fields) != 4 or not is_number(fields[0]) or fields[1] not in MODALITIES:
+                faults.add("lines that are not identity, modality, camera, tracklet", [place])
+            elif fields[2] not in CAMERAS:
+                faults.add(f"cameras that are none of {', '.join(CAMERAS)}", [place])
+            else:
+                yield from ((place, fields[0], modality, *fields[2:]) for modality in MODALITIES[fields[1]])
 
 
 def _within(paths: dict[str, Any], person: str, modality: str, camera: str, track: str) -> list[str]:

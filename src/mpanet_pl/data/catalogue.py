@@ -108,8 +108,8 @@ class Catalogue:
         columns: dict[str, Any] = {name: getattr(self, name) for name in COLUMNS}
         return Catalogue(
             tuple(self.paths[i] for i in chosen),
-            **{name: None if column is None else column[numbers] for name, column in columns.items()},  # type: ignore[arg-type]
             sources=None if self.sources is None else tuple(self.sources[i] for i in chosen),
+            **{name: column[numbers] for name, column in columns.items() if column is not None},
         )
 
     @property
@@ -155,7 +155,12 @@ class Splits:
         kept, val = self.train[~rows], self.train[rows]
         if self.numbers is not None:
             val = replace(val, identities=self.numbers[val.identities])
-        return replace(kept, identities=kept.identities.unique(return_inverse=True)[1]), val
+        return renumbered(kept), val
+
+
+def renumbered(train: Catalogue) -> Catalogue:
+    """A training catalogue whose identities are 0 … C-1, in their own order."""
+    return replace(train, identities=train.identities.unique(return_inverse=True)[1])
 
 
 def _a_quarter(train: Catalogue) -> Tensor:

@@ -28,7 +28,7 @@ from mpanet_pl.data.corruptions import Corrupt, CorruptTraining
 from mpanet_pl.data.draws import DRAWS, Draw, Named
 from mpanet_pl.data.images import Images
 from mpanet_pl.data.joint import Joint
-from mpanet_pl.data.loading import Clips, Corrupted, Leaving, Pictures, Resumable, RowsOf
+from mpanet_pl.data.loading import Clips, Corrupted, Pictures, Resumable, RowsOf, StopsWorkers
 from mpanet_pl.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from mpanet_pl.data.sampler import EvaluationBatches, TrainingBatches
 from mpanet_pl.data.tracklets import Tracklets
@@ -276,16 +276,16 @@ class ReIDDataModule(LightningDataModule):
         images: Pictures = self.images(frames)
         if self.corrupt and catalogue is self.test:
             images = Corrupted(images, frames, self.corrupt)
-        spoil = self.corrupt_training if catalogue is self.train else None
-        words: dict[str, Any] = {"source": self.dataset, "is_test": catalogue is self.test, "spoil": spoil}
+        corrupt = self.corrupt_training if catalogue is self.train else None
+        words: dict[str, Any] = {"source": self.dataset, "is_test": catalogue is self.test, "corrupt_training": corrupt}
         if tracklets is None:
             return RowsOf(images, catalogue, **words)
-        return Clips(images, tracklets, seed=self.seed, alike=self.augment_by == "track", **words)
+        return Clips(images, tracklets, seed=self.seed, frames_alike=self.augment_by == "track", **words)
 
     def _loader(self, catalogue: Catalogue, batches: Sampler[Any], *, stays: bool) -> DataLoader[Batch]:
         """Only the training loader's workers stay between epochs: two loaders would hold twice the processes."""
         workers = self._workers()
-        return (Resumable if stays else Leaving)(
+        return (Resumable if stays else StopsWorkers)(
             self._rows_of(catalogue),
             sampler=batches,
             batch_size=None,

@@ -89,12 +89,8 @@ def draw_any_modality(owners: Integers, infrared: Integers, p: int, k: int, rng:
     """
     shuffled = np.lexsort((rng.random(len(owners)), owners))
     counts = np.bincount(owners)
-    groups_of = np.maximum(counts // k, 1)  # (C,)
-    group_owners = np.repeat(np.arange(len(counts)), groups_of)  # (G,)
-    turn = np.arange(len(group_owners)) - np.repeat(np.cumsum(groups_of) - groups_of, groups_of)  # 0, 1, … per owner
-    count, in_turn = counts[group_owners][:, None], turn[:, None] * k + np.arange(k)
-    places = np.where(count < k, rng.integers(count, size=in_turn.shape), in_turn)
-    groups = shuffled[(np.cumsum(counts) - counts)[group_owners][:, None] + places]  # (G, k)
+    group_owners, turn = _turns(np.maximum(counts // k, 1))
+    groups = shuffled[_places(counts, group_owners, turn, k, rng)]
     return groups[_deal(group_owners, p, rng)].reshape(-1, p * k)
 
 
@@ -117,19 +113,26 @@ def _cut_groups(owners: Integers, infrared: Integers, size: int, rng: np.random.
     lists = 2 * owners + infrared  # (N,) one list per owner and modality
     shuffled = np.lexsort((rng.random(len(lists)), lists))  # list by list, each in random order
     counts = np.bincount(lists, minlength=2 * (owners.max() + 1))
-    starts = np.cumsum(counts) - counts
-    groups_of = np.maximum(counts.reshape(-1, 2).min(axis=1) // half, 1)  # (C,)
-    group_owners = np.repeat(np.arange(len(groups_of)), groups_of)  # (G,)
-    turn = np.arange(len(group_owners)) - np.repeat(np.cumsum(groups_of) - groups_of, groups_of)  # 0, 1, … per owner
+    group_owners, turn = _turns(np.maximum(counts.reshape(-1, 2).min(axis=1) // half, 1))
+    infrareds, visibles = (
+        shuffled[_places(counts, 2 * group_owners + modality, turn, half, rng)] for modality in (1, 0)
+    )
+    return np.stack((infrareds, visibles), axis=2).reshape(-1, size), group_owners
 
-    def halves(modality: int) -> Integers:
-        of = 2 * group_owners + modality
-        count = counts[of][:, None]
-        in_turn = turn[:, None] * half + np.arange(half)
-        with_replacement = rng.integers(count, size=in_turn.shape)
-        return shuffled[starts[of][:, None] + np.where(count < half, with_replacement, in_turn)]  # (G, half)
 
-    return np.stack((halves(1), halves(0)), axis=2).reshape(-1, size), group_owners
+def _turns(groups_of: Integers) -> tuple[Integers, Integers]:
+    """Of the numbers of groups that each list has (C,): each group's list, and which of its list's it is, from 0."""
+    group_lists = np.repeat(np.arange(len(groups_of)), groups_of)  # (G,)
+    return group_lists, np.arange(len(group_lists)) - np.repeat(np.cumsum(groups_of) - groups_of, groups_of)
+
+
+def _places(counts: Integers, lists: Integers, turn: Integers, size: int, rng: np.random.Generator) -> Integers:
+    """(G, size) places in the lists, which have `counts` entries one after another: the next `size` entries of each
+    group's list, or as many drawn with replacement from a list that has fewer."""
+    count = counts[lists][:, None]
+    in_turn = turn[:, None] * size + np.arange(size)
+    places = np.where(count < size, rng.integers(count, size=in_turn.shape), in_turn)
+    return (np.cumsum(counts) - counts)[lists][:, None] + places
 
 
 def _deal(group_owners: Integers, p: int, rng: np.random.Generator) -> Integers:

@@ -10,8 +10,11 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, NamedTuple
 
-from mpanet_pl.data.catalogue import Catalogue, Splits
+import torch
+
+from mpanet_pl.data.catalogue import Catalogue, Splits, renumbered
 from mpanet_pl.data.faults import BrokenDataset, Faults
+from mpanet_pl.data.listing import images_in, leads_out, subfolders
 from mpanet_pl.data.recognition import hints
 from mpanet_pl.errors import UserError
 from mpanet_pl.system.shell import typed
@@ -119,6 +122,7 @@ class DatasetOnDisk(ABC):
         else:
             splits = self._with_sources(self.list_splits(faults))
             for catalogue in (splits.train, splits.test):
+                faults.add("paths that lead out of the dataset", filter(leads_out, catalogue.paths))
                 faults.add("images listed as visible and as infrared", self._contradictions(catalogue))
             if not faults and not self.one_modality:
                 faults.add("splits without images of a modality", _missing_modalities(splits))
@@ -164,10 +168,36 @@ def _missing_modalities(splits: Splits) -> Iterator[str]:
 
 def relabelled(rows: Iterable[Row], **columns: Any) -> Catalogue:
     """A training catalogue: the identities present become 0 … C−1, in their own order."""
-    rows = list(rows)
-    label = {identity: number for number, identity in enumerate(sorted({row[1] for row in rows}))}
-    numbered = [(path, label[identity], camera, infrared) for path, identity, camera, infrared in rows]
-    return Catalogue.from_rows(numbered, **columns)
+    return renumbered(Catalogue.from_rows(list(rows), **columns))
+
+
+def by_identity(row: Row) -> tuple[int, int, bool, str]:
+    """The order of a catalogue's rows: by identity, camera, modality and path."""
+    path, identity, camera, infrared = row
+    return identity, camera, infrared, path
+
+
+def rows_under(root: Path, folder: str, identities: set[int], camera: int, infrared: bool) -> Iterator[Row]:
+    """The images of these identities in a camera's folder, which has a numbered folder for each person."""
+    for person in subfolders(root / folder):
+        if person.isdecimal() and int(person) in identities:
+            for image in images_in(root / folder / person):
+                yield f"{folder}/{person}/{image}", int(person), camera, infrared
+
+
+def splits_of(rows: Iterable[Row], train: set[int], val: set[int], test: set[int], faults: Faults) -> Splits:
+    """The splits by lists of identities; those of `val` are trained on, too, and are held out where some are to be."""
+    faults.add("identities in both train and test", sorted((train | val) & test))
+    ordered = sorted(rows, key=by_identity)
+    present = {row[1] for row in ordered}
+    faults.add("identities of a split file without any image", sorted((train | val | test) - present))
+    trained = sorted((train | val) & present)  # as `relabelled` orders them
+    return Splits(
+        relabelled(row for row in ordered if row[1] in train | val),
+        Catalogue.from_rows([row for row in ordered if row[1] in test]),
+        held_out=torch.tensor([identity in val for identity in trained], dtype=torch.bool) if val else None,
+        numbers=torch.tensor(trained, dtype=torch.int64),
+    )
 
 
 def own_number(name: str) -> str:

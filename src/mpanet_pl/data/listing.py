@@ -1,9 +1,11 @@
 """What lies in a dataset's folders and stands in its split files; no image is opened."""
 
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from scipy.io import loadmat
@@ -39,6 +41,14 @@ def is_number(text: str) -> bool:
     [True, False, False]
     """
     return text.isdecimal() and len(text) < 19
+
+
+def leads_out(path: str) -> bool:
+    """
+    >>> leads_out("/etc/a.jpg"), leads_out("cam1/../../a.jpg"), leads_out("cam1/a..jpg")
+    (True, True, False)
+    """
+    return path.startswith("/") or ".." in path.split("/")
 
 
 def missing_files(root: Path, paths: Iterable[str]) -> list[str]:
@@ -82,7 +92,7 @@ def read_labelled_paths(root: Path, name: str, faults: Faults) -> dict[str, int]
         path = PurePosixPath(given[0].strip()) if given else PurePosixPath()
         if not (given and is_number(label)):
             faults.add("lines that are not a path and a label", [place])
-        elif path.is_absolute() or ".." in path.parts:
+        elif leads_out(str(path)):
             faults.add("paths that lead out of the dataset", [place])
         elif labels.setdefault(str(path), int(label)) != int(label):
             faults.add("images with two labels", [place])
@@ -134,6 +144,18 @@ def whole_number(text: str) -> int | None:
     except ValueError:
         return None
     return int(value) if value.is_integer() and abs(value) < 2**53 else None
+
+
+def read_json(root: Path, name: str, kind: type, faults: Faults) -> Any:
+    """A split file's list or dict; an empty one, with a fault, where it cannot be had."""
+    text = read_text(root, name, faults)
+    try:
+        found = json.loads(text) if text.strip() else kind()
+    except (ValueError, RecursionError) as error:
+        faults.add("split files that cannot be read", [f"{name} ({error})"])
+        return kind()
+    faults.add("split files of another edition", [] if isinstance(found, kind) else [f"{name} (no {kind.__name__})"])
+    return found if isinstance(found, kind) else kind()
 
 
 def read_text(root: Path, name: str, faults: Faults) -> str:

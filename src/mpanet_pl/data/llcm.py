@@ -11,8 +11,8 @@ from typing import ClassVar
 
 from mpanet_pl.data.catalogue import Catalogue, Splits
 from mpanet_pl.data.faults import Faults
-from mpanet_pl.data.layout import Counts, DatasetOnDisk, Row, person_folders, relabelled
-from mpanet_pl.data.listing import images_in, read_identities, read_labelled_paths, subfolders
+from mpanet_pl.data.layout import Counts, DatasetOnDisk, Row, by_identity, person_folders, relabelled, rows_under
+from mpanet_pl.data.listing import read_identities, read_labelled_paths
 
 MODALITIES = (("vis", False, (1, 2, 3, 4, 5, 6, 7, 8, 9)), ("nir", True, (1, 2, 4, 5, 6, 7, 8, 9)))
 
@@ -25,9 +25,9 @@ class LLCM(DatasetOnDisk):
     published: ClassVar = {"train": [Counts(713, 16946, 13975)], "test": [Counts(351, 8680, 7166)]}
 
     def list_splits(self, faults: Faults) -> Splits:
-        train = sorted(self._train_rows(faults), key=_by_identity)
+        train = sorted(self._train_rows(faults), key=by_identity)
         identities = read_identities(self.root, "idx/test_id.txt", faults)
-        test = sorted(self._test_rows(identities, faults), key=_by_identity)
+        test = sorted(self._test_rows(identities, faults), key=by_identity)
         faults.add("identities in both train and test", sorted(identities & person_folders(train)))
         faults.add("identities of a split file without any image", sorted(identities - {row[1] for row in test}))
         return Splits(relabelled(train), Catalogue.from_rows(test))
@@ -42,10 +42,7 @@ class LLCM(DatasetOnDisk):
             for camera in cameras:
                 folder = f"test_{modality}/cam{camera}"
                 faults.add("missing folders", [] if (self.root / folder).is_dir() else [folder])
-                for person in subfolders(self.root / folder):
-                    if person.isdecimal() and int(person) in identities:
-                        for image in images_in(self.root / folder / person):
-                            yield f"{folder}/{person}/{image}", int(person), camera, infrared
+                yield from rows_under(self.root, folder, identities, camera, infrared)
 
 
 def camera_of(path: str) -> int:
@@ -56,8 +53,3 @@ def camera_of(path: str) -> int:
     """
     found = re.search(r"/cam(\d{1,18})/|_c(\d{1,18})_", f"/{path}")
     return int(found[1] or found[2]) if found else 0
-
-
-def _by_identity(row: Row) -> tuple[int, int, bool, str]:
-    path, identity, camera, infrared = row
-    return identity, camera, infrared, path

@@ -15,6 +15,8 @@ from mpanet_pl.data.corruptions import Corrupt, CorruptTraining
 from mpanet_pl.data.sampler import Rows, TrainingBatches
 from mpanet_pl.data.tracklets import Tracklets
 
+SHOWN = 4  # frames of a tracklet in a picture
+
 
 class Resumable(DataLoader[Batch]):
     """Goes on with the batch after the last that it gave: Lightning keeps its state in every checkpoint."""
@@ -35,10 +37,7 @@ class Resumable(DataLoader[Batch]):
             self.sampler.go_on(state["epoch"], state["batch"])
 
 
-SHOWN = 4  # frames of a tracklet in a picture
-
-
-class Leaving(DataLoader[Batch]):
+class StopsWorkers(DataLoader[Batch]):
     """Its workers end with the last batch, though a trainer, who knows how many there are, never asks for one more."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
@@ -83,10 +82,10 @@ class RowsOf(TorchDataset[Batch]):
         source: Dataset,
         *,
         is_test: bool,
-        spoil: CorruptTraining | None = None,
+        corrupt_training: CorruptTraining | None = None,
     ) -> None:
         self.images, self.catalogue, self.source, self.is_test = images, catalogue, source, is_test
-        self.spoil = spoil
+        self.corrupt_training = corrupt_training
         self.identities: Tensor = catalogue.identities
         self.cameras: Tensor = catalogue.cameras
         self.infrared: Tensor = catalogue.infrared
@@ -105,8 +104,8 @@ class RowsOf(TorchDataset[Batch]):
         """Images by their rows, and every column of their catalogue's rows `index`."""
         columns = self.identities[index], self.cameras[index], self.infrared[index]
         pictures = self.images[images]
-        if self.spoil and isinstance(rows, Rows):
-            pictures = self.spoil(pictures, images, columns[2], occurrence, rows.epoch)
+        if self.corrupt_training and isinstance(rows, Rows):
+            pictures = self.corrupt_training(pictures, images, columns[2], occurrence, rows.epoch)
         return Batch(pictures, *columns, index, occurrence, frames)
 
 
@@ -114,10 +113,10 @@ class Clips(RowsOf):
     """Tracklets, fetched by the batch: T frames each, and every column as often."""
 
     def __init__(
-        self, images: Pictures, tracklets: Tracklets, *, seed: int, alike: bool, source: Dataset, **words: Any
+        self, images: Pictures, tracklets: Tracklets, *, seed: int, frames_alike: bool, source: Dataset, **words: Any
     ) -> None:
         super().__init__(images, tracklets.catalogue, source, **words)
-        self.tracklets, self.seed, self.alike = tracklets, seed, alike
+        self.tracklets, self.seed, self.frames_alike = tracklets, seed, frames_alike
 
     def __len__(self) -> int:
         return len(self.tracklets.catalogue)
@@ -131,7 +130,7 @@ class Clips(RowsOf):
             occurrence, chosen = torch.zeros_like(index), self.tracklets.first(index)
         index = index.repeat_interleave(count)
         occurrence = occurrence.repeat_interleave(count)
-        if not self.alike:  # a frame is augmented as the track's image of another occurrence would be
+        if not self.frames_alike:  # a frame is augmented as the track's image of another occurrence would be
             occurrence = occurrence * count + torch.arange(count).repeat(len(rows))
         return self._batch(chosen.flatten(), index, occurrence, rows, count)
 

@@ -48,53 +48,39 @@ class Mix:
         if not self.pure and self.shares is None:
             return self.draw(owners, infrared, p, k, rng)
         count = int(self.dataset_of.max()) + 1
+        sizes = [p] * count if self.pure else split_evenly(p, self.shares or ())
+        rows_of = [np.flatnonzero(self.dataset_of[owners] == dataset) for dataset in range(count)]
+
+        def batches_of(dataset: int) -> Integers:
+            """Batches of one dataset, in rows of the whole catalogue."""
+            rows, size = rows_of[dataset], sizes[dataset]
+            _, own = np.unique(owners[rows], return_inverse=True)
+            if (people := own.max() + 1) < size:
+                raise UserError(
+                    f"A batch takes {size} identities of one dataset, which has {people}: change the shares."
+                )
+            return rows[self.draw(own.astype(np.int64), infrared[rows], size, k, rng)]
+
+        parts = [batches_of(dataset) for dataset in range(count)]
+        wanted = self._lengths(parts, p * k)
+        for dataset, part in enumerate(parts):
+            while len(part) < wanted[dataset]:
+                part = np.concatenate((part, batches_of(dataset)))
+            parts[dataset] = part[: wanted[dataset]]
         if self.pure:
-            natural = [self._draw_of(one, owners, infrared, p, k, rng) for one in range(count)]
-            if self.shares is None:
-                batches = np.concatenate(natural)
-            else:
-                total = sum(map(len, natural))
-                wanted = [max(1, round(share * total)) for share in self.shares]
-                again = [
-                    self._enough(natural[one], wanted[one], one, owners, infrared, p, k, rng) for one in range(count)
-                ]
-                batches = np.concatenate(again)
+            batches = np.concatenate(parts)
             return batches[rng.permutation(len(batches))]
-        sizes = split_evenly(p, self.shares or ())
-        first = [self._draw_of(one, owners, infrared, sizes[one], k, rng) for one in range(count)]
-        length = max(1, sum(part.size for part in first) // (p * k))
-        parts = [self._enough(first[one], length, one, owners, infrared, sizes[one], k, rng) for one in range(count)]
-        groups = np.concatenate([part.reshape(length, -1, k) for part in parts], axis=1)  # (batches, p, k)
-        order = rng.random((length, p)).argsort(axis=1)  # ranks share a batch's identities
-        return np.take_along_axis(groups, order[..., None], axis=1).reshape(length, p * k)
+        groups = np.concatenate([part.reshape(len(part), -1, k) for part in parts], axis=1)  # (batches, p, k)
+        order = rng.random(groups.shape[:2]).argsort(axis=1)  # ranks share a batch's identities
+        return np.take_along_axis(groups, order[..., None], axis=1).reshape(-1, p * k)
 
-    def _draw_of(
-        self, dataset: int, owners: Integers, infrared: Integers, p: int, k: int, rng: np.random.Generator
-    ) -> Integers:
-        """Batches of one dataset, in rows of the whole catalogue."""
-        rows = np.flatnonzero(self.dataset_of[owners] == dataset)
-        _, own = np.unique(owners[rows], return_inverse=True)
-        if own.max() + 1 < p:
-            raise UserError(
-                f"A batch takes {p} identities of one dataset, which has {own.max() + 1}: change the shares."
-            )
-        return rows[self.draw(own.astype(np.int64), infrared[rows], p, k, rng)]
-
-    def _enough(
-        self,
-        drawn: Integers,
-        wanted: int,
-        dataset: int,
-        owners: Integers,
-        infrared: Integers,
-        p: int,
-        k: int,
-        rng: np.random.Generator,
-    ) -> Integers:
-        draws = [drawn]
-        while sum(map(len, draws)) < wanted:
-            draws.append(self._draw_of(dataset, owners, infrared, p, k, rng))
-        return np.concatenate(draws)[:wanted]
+    def _lengths(self, parts: Sequence[Integers], rows: int) -> list[int]:
+        """How many batches of each dataset an epoch has, of those that each fills alone; a batch has so many `rows`."""
+        if not self.pure:
+            return [max(1, sum(part.size for part in parts) // rows)] * len(parts)
+        if self.shares is None:
+            return [*map(len, parts)]
+        return [max(1, round(share * sum(map(len, parts)))) for share in self.shares]
 
 
 def split_evenly(whole: int, shares: Sequence[float]) -> list[int]:

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
 
-from mpanet_pl.data.catalogue import Catalogue, Splits
+from mpanet_pl.data.catalogue import Splits
 from mpanet_pl.data.faults import Faults
-from mpanet_pl.data.layout import DatasetOnDisk, Row, own_number, relabelled
-from mpanet_pl.data.listing import images_in, read_identities, subfolders
+from mpanet_pl.data.layout import DatasetOnDisk, Row, own_number, rows_under, splits_of
+from mpanet_pl.data.listing import read_identities, subfolders
 from mpanet_pl.errors import UserError
 
 CAMERAS = {"cctv_rgb": range(1, 7), "cctv_ir": range(7, 13), "uav_rgb": range(13, 14), "uav_ir": range(14, 15)}
@@ -55,19 +56,12 @@ class MPReID(DatasetOnDisk):
         train, val, test = (
             read_identities(self.root, f"{folder}/{split}_id.txt", faults) for split in ("train", "val", "test")
         )
-        faults.add("identities in both train and test", sorted((train | val) & test))
-        rows = sorted(self._rows(train | val | test, faults), key=lambda row: (row[1], row[2], row[0]))
-        present = {row[1] for row in rows}
-        faults.add("identities of a split file without any image", sorted((train | val | test) - present))
-        tested = [row for row in rows if row[1] in test]
-        queries = [row[2] in CAMERAS[self.sides[0]] for row in tested]
-        trained = sorted((train | val) & present)
-        return Splits(
-            relabelled(self._digit(row) for row in rows if row[1] in train | val),
-            Catalogue.from_rows([self._digit(row) for row in tested], queries=queries),
-            held_out=torch.tensor([identity in val for identity in trained], dtype=torch.bool) if val else None,
-            numbers=torch.tensor(trained, dtype=torch.int64),
-        )
+        splits = splits_of(self._rows(train | val | test, faults), train, val, test, faults)
+        queries = torch.isin(splits.test.cameras, torch.tensor([*CAMERAS[self.sides[0]]]))
+        train, test = splits.train, replace(splits.test, queries=queries)
+        if self.camera_digit:
+            train, test = (replace(part, cameras=part.cameras % 10) for part in (train, test))
+        return replace(splits, train=train, test=test)
 
     def oddities(self, splits: Splits) -> Iterator[str]:
         queries = splits.test.queries
@@ -76,17 +70,11 @@ class MPReID(DatasetOnDisk):
             asked = {*splits.test[queries].identities.tolist()}
             yield f"test people of {self.sides[0]} alone, who are searched for in vain: {len(asked - found)}"
 
-    def _digit(self, row: Row) -> Row:
-        path, identity, camera, infrared = row
-        return path, identity, camera % 10 if self.camera_digit else camera, infrared
-
     def _rows(self, identities: set[int], faults: Faults) -> Iterator[Row]:
         folders = {own_number(name): name for name in subfolders(self.root)}
         for side in self.sides:
             for camera in CAMERAS[side]:
                 folder = folders.get(str(camera))
                 faults.add("missing folders", [] if folder else [str(camera)])
-                for person in subfolders(self.root / folder) if folder else []:
-                    if person.isdecimal() and int(person) in identities:
-                        for image in images_in(self.root / str(folder) / person):
-                            yield f"{folder}/{person}/{image}", int(person), camera, side.endswith("_ir")
+                if folder:
+                    yield from rows_under(self.root, folder, identities, camera, side.endswith("_ir"))

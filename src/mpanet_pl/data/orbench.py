@@ -8,16 +8,15 @@ Part of its images are SYSU-MM01's and LLCM's: a file's name says whose. A netwo
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import Any, ClassVar
+from typing import Any
 
 from mpanet_pl.data.catalogue import Catalogue, Splits
 from mpanet_pl.data.faults import Faults
-from mpanet_pl.data.layout import DatasetOnDisk, Row, own_number, relabelled
-from mpanet_pl.data.listing import images_in, missing_files, read_text
+from mpanet_pl.data.layout import DatasetOnDisk, Row, by_identity, own_number, relabelled
+from mpanet_pl.data.listing import images_in, is_number, leads_out, missing_files, read_json
 from mpanet_pl.data.seen import SOMEBODY
 
 ORIGINS = ("llcm", "sysu")
@@ -31,15 +30,13 @@ class ORBench(DatasetOnDisk):
     config = "orbench"
     protocol = "mpanet_pl.evaluation.ORBenchProtocol"
     terms = "its owners' agreement, and those of SYSU-MM01 and LLCM, whose images it holds"
-    published: ClassVar = {}
 
     def source_of(self, path: str) -> str:
         """The person in the dataset that the image comes from, where its name says which."""
         return origin(PurePosixPath(path).name) or f"orbench/{own_number(path.split('/')[1])}"
 
     def list_splits(self, faults: Faults) -> Splits:
-        train = sorted(self._train(faults), key=lambda row: (row[1], row[2], row[0]))
-        test = sorted(self._test(faults), key=lambda row: (row[1], row[2], row[0]))
+        train, test = (sorted(rows, key=by_identity) for rows in (self._train(faults), self._test(faults)))
         folders = [{path.split("/")[1] for path, *_ in rows} for rows in (train, test)]
         faults.add("identities in both train and test", sorted(folders[0] & folders[1]))
         missing = missing_files(self.root, [path for path, *_ in test])
@@ -53,11 +50,10 @@ class ORBench(DatasetOnDisk):
                 yield f"{split} images whose names say another dataset: {theirs} of {len(catalogue)}"
 
     def _train(self, faults: Faults) -> Iterator[Row]:
-        listed = self._json(TRAIN, list, faults)
+        listed = read_json(self.root, TRAIN, list, faults)
         good = [one for one in listed if isinstance(one, dict) and _is_pair([one.get("id"), one.get("file_path")])]
-        faults.add(
-            "entries without id and file_path", [f"{TRAIN}: {len(listed) - len(good)}"][: len(listed) - len(good)]
-        )
+        bad = len(listed) - len(good)
+        faults.add("entries without id and file_path", [f"{TRAIN}: {bad}"] if bad else [])
         labels = {str(one["file_path"]): int(one["id"]) for one in good}
         missing = {*missing_files(self.root, labels)}
         faults.add("training images that are not there", sorted(missing))
@@ -73,9 +69,9 @@ class ORBench(DatasetOnDisk):
                 yield f"nir/{person}/{name}", label, 2, True
 
     def _test(self, faults: Faults) -> Iterator[Row]:
-        listed = self._json(TEST, dict, faults)
+        listed = read_json(self.root, TEST, dict, faults)
         for key, camera in (("RGB_GALLERY", 1), ("NIR", 2)):
-            pairs = listed.get(key) if isinstance(listed, dict) else None
+            pairs = listed.get(key)
             if not isinstance(pairs, list):
                 faults.add("missing lists", [f"{key} of {TEST}"])
                 continue
@@ -84,18 +80,6 @@ class ORBench(DatasetOnDisk):
             )
             for identity, path in dict.fromkeys((int(one[0]), str(one[1])) for one in pairs if _is_pair(one)):
                 yield path, identity, camera, camera == 2
-
-    def _json(self, name: str, kind: type, faults: Faults) -> Any:
-        text = read_text(self.root, name, faults)
-        try:
-            found = json.loads(text) if text else kind()
-        except (ValueError, RecursionError) as error:
-            faults.add("split files that cannot be read", [f"{name} ({error})"])
-            return kind()
-        if not isinstance(found, kind):
-            faults.add("split files of another edition", [f"{name} (no {kind.__name__})"])
-            return kind()
-        return found
 
 
 def origin(name: str) -> str:
@@ -114,4 +98,4 @@ def origin(name: str) -> str:
 
 def _is_pair(one: Any) -> bool:
     is_list = isinstance(one, list) and len(one) == 2 and isinstance(one[1], str) and one[1].count("/") >= 2
-    return is_list and not PurePosixPath(one[1]).is_absolute() and ".." not in one[1] and str(one[0]).isdecimal()
+    return is_list and not leads_out(one[1]) and is_number(str(one[0]))

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from mpanet_pl.data.catalogue import Catalogue, Splits
 from mpanet_pl.data.faults import Faults
-from mpanet_pl.data.layout import Counts, DatasetOnDisk, Row, person_folders, relabelled
+from mpanet_pl.data.layout import Counts, DatasetOnDisk, Row, by_identity, person_folders, relabelled
 from mpanet_pl.data.listing import read_labelled_paths
 from mpanet_pl.errors import UserError
 
@@ -50,4 +50,4 @@ class RegDB(DatasetOnDisk):
                 self.root, f"idx/{split}_{modality}_{self.trial}.txt", faults
             ).items()
         ]
-        return sorted(rows, key=lambda row: (row[1], row[2], row[0]))
+        return sorted(rows, key=by_identity)

@@ -76,7 +76,7 @@ def check_unseen(
     return [f"{ALLOWED}{len(found)} of the test people or images were trained on"]
 
 
-def check_told(notes: Sequence[str], features: str, *, allowed: bool) -> None:
+def check_notes(notes: Sequence[str], features: str, *, allowed: bool) -> None:
     """A `UserError` where embeddings come with a note that test people were trained on, unless that is allowed."""
     told = [note.removeprefix(ALLOWED) for note in notes if note.startswith(ALLOWED)]
     if told and not allowed:

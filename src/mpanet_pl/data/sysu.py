@@ -8,12 +8,10 @@ exp/rand_perm_cam.mat                    the official draw of the galleries, whe
 from collections.abc import Iterator
 from typing import ClassVar
 
-import torch
-
-from mpanet_pl.data.catalogue import Catalogue, Splits
+from mpanet_pl.data.catalogue import Splits
 from mpanet_pl.data.faults import Faults
-from mpanet_pl.data.layout import Counts, DatasetOnDisk, Row, relabelled
-from mpanet_pl.data.listing import images_in, read_identities, subfolders
+from mpanet_pl.data.layout import Counts, DatasetOnDisk, Row, rows_under, splits_of
+from mpanet_pl.data.listing import read_identities
 
 VISIBLE_CAMERAS = (1, 2, 4, 5)
 INFRARED_CAMERAS = (3, 6)
@@ -32,17 +30,7 @@ class SYSU(DatasetOnDisk):
         train, val, test = (
             read_identities(self.root, f"exp/{split}_id.txt", faults) for split in ("train", "val", "test")
         )
-        faults.add("identities in both train and test", sorted((train | val) & test))
-        rows = sorted(self._rows(train | val | test, faults), key=lambda row: (row[1], row[2], row[0]))
-        present = {row[1] for row in rows}
-        faults.add("identities of a split file without any image", sorted((train | val | test) - present))
-        trained = sorted((train | val) & present)  # as `relabelled` orders them
-        return Splits(
-            relabelled(row for row in rows if row[1] in train | val),
-            Catalogue.from_rows([row for row in rows if row[1] in test]),
-            held_out=torch.tensor([identity in val for identity in trained], dtype=torch.bool),
-            numbers=torch.tensor(trained, dtype=torch.int64),
-        )
+        return splits_of(self._rows(train | val | test, faults), train, val, test, faults)
 
     def warnings(self, splits: Splits, protocol: object = None) -> Iterator[str]:
         yield from super().warnings(splits, protocol)
@@ -60,9 +48,6 @@ class SYSU(DatasetOnDisk):
 
     def _rows(self, identities: set[int], faults: Faults) -> Iterator[Row]:
         for camera in sorted(VISIBLE_CAMERAS + INFRARED_CAMERAS):
-            folder = self.root / f"cam{camera}"
-            faults.add("missing folders", [] if folder.is_dir() else [folder.name])
-            for person in subfolders(folder):
-                if person.isdecimal() and int(person) in identities:
-                    for image in images_in(folder / person):
-                        yield f"{folder.name}/{person}/{image}", int(person), camera, camera in INFRARED_CAMERAS
+            folder = f"cam{camera}"
+            faults.add("missing folders", [] if (self.root / folder).is_dir() else [folder])
+            yield from rows_under(self.root, folder, identities, camera, camera in INFRARED_CAMERAS)

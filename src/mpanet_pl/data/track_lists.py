@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from mpanet_pl.data.catalogue import Catalogue, Splits
+from mpanet_pl.data.catalogue import Catalogue, Splits, renumbered
 from mpanet_pl.data.faults import Faults, listed
 from mpanet_pl.data.layout import Counts, DatasetOnDisk, own_number
 from mpanet_pl.data.listing import missing_files, read_table, read_text, subfolders
-from mpanet_pl.data.tracklets import renumbered, without_short
+from mpanet_pl.data.tracklets import without_short
 from mpanet_pl.errors import UserError
 
 COLUMNS = ("modality", "first", "last", "identity", "camera", "other")

@@ -90,12 +90,7 @@ class Tracklets:
 
 
 def without_short(catalogue: Catalogue, least: int) -> Catalogue:
-    """The frames of tracklets of at least so many; the training people who remain are again 0 … C-1 elsewhere."""
+    """The frames of tracklets that have at least `least` of them."""
     assert catalogue.tracks is not None
     _, place, counts = catalogue.tracks.unique(return_inverse=True, return_counts=True)
     return catalogue[counts[place] >= least]
-
-
-def renumbered(catalogue: Catalogue) -> Catalogue:
-    """A training catalogue whose people are 0 … C-1 again."""
-    return replace(catalogue, identities=catalogue.identities.unique(return_inverse=True)[1])

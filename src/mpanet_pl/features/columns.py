@@ -34,7 +34,8 @@ def of_columns(embeddings: np.ndarray, columns: Mapping[str, Sequence[Any]], pla
     needed = ("path", "identity", "camera")
     if missing := [name for name in needed if name not in columns]:
         raise UserError(f"{place} has no column {', '.join(missing)}; it has {', '.join(columns) or 'none'}.")
-    faults.add("rows without an identity", _rows_without(columns["identity"], columns["path"]))
+    named = zip(columns["identity"], columns["path"], strict=False)
+    faults.add("rows without an identity", (path for identity, path in named if identity in (None, "")))
     modalities = columns.get("modality")
     if modalities is not None and all(modalities):
         unknown = sorted(set(map(str, modalities)) - MODALITIES.keys())
@@ -43,10 +44,6 @@ def of_columns(embeddings: np.ndarray, columns: Mapping[str, Sequence[Any]], pla
     else:
         infrared = None
     return Table(embeddings, columns["path"], columns["identity"], columns["camera"], infrared, columns.get("time"))
-
-
-def _rows_without(column: Sequence[Any], paths: Sequence[str]) -> Iterator[str]:
-    return (path for value, path in zip(column, paths, strict=False) if value in (None, ""))
 
 
 def checked(table: Table, faults: Faults) -> Tensor:

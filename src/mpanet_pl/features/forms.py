@@ -42,7 +42,8 @@ def read_features(
     """
     place = Path(path).expanduser()
     faults = Faults()
-    table = _READERS[_form(place)](place, people, permutations, faults)
+    form = _form(place)
+    table = read_mat(place, people, permutations, faults) if form == "mat" else _READERS[form](place, faults)
     embeddings = checked(table, faults)
     if faults:
         raise UserError(f"The features in {place} cannot be used:\n{faults}")
@@ -84,10 +85,4 @@ def _form(place: Path) -> str:
     )
 
 
-Reader = Callable[[Path, Collection[int] | None, str | Path | None, Faults], Table]
-_READERS: Mapping[str, Reader] = {
-    "mat": read_mat,
-    "npz": read_npz,
-    "npy": read_npy,
-    "parquet": read_parquet,
-}
+_READERS: Mapping[str, Callable[[Path, Faults], Table]] = {"npz": read_npz, "npy": read_npy, "parquet": read_parquet}

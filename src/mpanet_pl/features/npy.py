@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from mpanet_pl.errors import UserError
 from mpanet_pl.features.columns import Table, of_columns
 
 
-def read_npy(place: Path, people: Collection[int] | None, permutations: str | Path | None, faults: Faults) -> Table:
+def read_npy(place: Path, faults: Faults) -> Table:
     arrays = sorted(place.glob("*.npy")) if place.is_dir() else [place]
     if len(arrays) > 1:
         raise UserError(f"{place} holds several .npy files, {listed(file.name for file in arrays)}: name one.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from mpanet_pl.errors import UserError
 from mpanet_pl.features.columns import Table
 
 
-def read_npz(place: Path, people: Collection[int] | None, permutations: str | Path | None, faults: Faults) -> Table:
+def read_npz(place: Path, faults: Faults) -> Table:
     needed = ("embeddings", "paths", "identities", "cameras")
     try:
         with np.load(place, allow_pickle=False) as stored:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from mpanet_pl.features.columns import Table, of_columns
 RECORD = b"mpanet_pl"  # of `embed`, in each Parquet file's metadata
 
 
-def read_parquet(place: Path, people: Collection[int] | None, permutations: str | Path | None, faults: Faults) -> Table:
+def read_parquet(place: Path, faults: Faults) -> Table:
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq

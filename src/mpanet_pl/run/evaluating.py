@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from mpanet_pl.data import ReIDDataModule
-from mpanet_pl.data.seen import check_told, check_unseen
+from mpanet_pl.data.seen import check_notes, check_unseen
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import Scores, check_matches
 from mpanet_pl.evaluation import evaluate as score
@@ -102,7 +102,7 @@ def measure_saved(cfg: DictConfig, request: Request, given: EvaluationInput, sav
     """Embeddings meet the protocol again, without the network that made them; one process is enough."""
     if rank_of_outer_launcher():
         return
-    check_told(saved.notes, str(cfg.features), allowed=cfg.allow_trained_people)
+    check_notes(saved.notes, str(cfg.features), allowed=cfg.allow_trained_people)
     check_kinds(_slices_of(cfg), {}, saved.catalogue)
     protocol, scores = _scored(cfg, saved)
     record = Record.here(torch.device("cpu"), str(saved.embeddings.dtype), **_of_run(cfg))
