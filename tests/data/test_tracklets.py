@@ -314,6 +314,15 @@ def test_numbers_with_leading_zeros_or_without(tmp_path: Path, zeros: bool) -> N
     assert splits.test.cameras[splits.test.queries].unique().tolist() == [7, 8, 9, 10, 11, 12]
     assert splits.test.cameras[~splits.test.queries].unique().tolist() == [1, 2, 3, 4, 5, 6]
     assert MPReID(root, camera_digit=True).read().test.cameras.unique().tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+    if zeros:
+        splits = MPReID(root, experiment="exp_cctv_ir_uav_ir").read()  # infrared alone: by camera, not by modality
+        for part in (splits.test, splits.hold_out()[1]):
+            assert part.infrared.all()
+            assert part.cameras[part.queries].unique().tolist() == [7, 8, 9, 10, 11, 12]
+            assert part.cameras[~part.queries].unique().tolist() == [14]
+        assert not any(
+            "one modality only" in text for text in check(MPReID(root, experiment="exp_cctv_ir_uav_ir")).warnings
+        )
     with pytest.raises(UserError, match="experiment is exp_A_B"):
         MPReID(root, experiment="exp_ir_rgb")
 

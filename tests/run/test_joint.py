@@ -87,6 +87,12 @@ def test_a_joint_card(
     assert type_in("prepare", prepare, asked, monkeypatch) == 0
     told = capsys.readouterr().out
     assert "train people by dataset: sysu 4" in told
+    assert [line.split("│")[5].strip() for line in told.splitlines() if "│" in line] == [
+        "sysu 1 2 4 5",
+        "sysu 3 6",
+        "regdb 1",
+        "regdb 2",
+    ]
     assert "terms: sysu: its owners' agreement; regdb: its owners' agreement" in told
 
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from mpanet_pl.data.catalogue import Catalogue, Splits, renumbered
 from mpanet_pl.data.faults import Faults, listed
-from mpanet_pl.data.layout import Counts, DatasetOnDisk, own_number
+from mpanet_pl.data.layout import Counts, DatasetOnDisk, Row, own_number
 from mpanet_pl.data.listing import is_number, missing_files, read_json, read_text
 
 CAMERAS = ("LS3", "G25", "CQ1", "W4", "TSG1", "TSG2")
@@ -51,7 +51,9 @@ class BUPTCampus(DatasetOnDisk):
         yield f"tracklets that are queries and in the gallery, too: {listed(self._both) or 'none'}"
 
     def _frames(self, lists: list[tuple[str, bool]], paths: dict[str, Any], faults: Faults) -> Catalogue:
-        rows, tracks, queries = [], [], []
+        rows: list[Row] = []
+        tracks: list[int] = []
+        queries: list[bool] = []
         first_list: dict[tuple[str, ...], str] = {}
         self._both = []
         for name, is_query in lists:
@@ -81,7 +83,7 @@ class BUPTCampus(DatasetOnDisk):
             elif fields[2] not in CAMERAS:
                 faults.add(f"cameras that are none of {', '.join(CAMERAS)}", [place])
             else:
-                yield from ((place, fields[0], modality, *fields[2:]) for modality in MODALITIES[fields[1]])
+                yield from ((place, fields[0], modality, fields[2], fields[3]) for modality in MODALITIES[fields[1]])
 
 
 def _within(paths: dict[str, Any], person: str, modality: str, camera: str, track: str) -> list[str]:

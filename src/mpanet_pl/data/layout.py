@@ -122,7 +122,7 @@ class DatasetOnDisk(ABC):
         else:
             splits = self._with_sources(self.list_splits(faults))
             for catalogue in (splits.train, splits.test):
-                faults.add("paths that lead out of the dataset", filter(leads_out, catalogue.paths))
+                faults.add("paths that lead out of the dataset", (path for path in catalogue.paths if leads_out(path)))
                 faults.add("images listed as visible and as infrared", self._contradictions(catalogue))
             if not faults and not self.one_modality:
                 faults.add("splits without images of a modality", _missing_modalities(splits))

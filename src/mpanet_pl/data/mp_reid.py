@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import torch
 
-from mpanet_pl.data.catalogue import Splits
+from mpanet_pl.data.catalogue import Catalogue, Splits
 from mpanet_pl.data.faults import Faults
 from mpanet_pl.data.layout import DatasetOnDisk, Row, own_number, rows_under, splits_of
 from mpanet_pl.data.listing import read_identities, subfolders
@@ -49,6 +49,7 @@ class MPReID(DatasetOnDisk):
                 "draw their queries without a seed, so that no result of theirs can be had again.)"
             )
         self.experiment, self.camera_digit = experiment, camera_digit
+        self.one_modality = self.sides[0].split("_")[1] == self.sides[1].split("_")[1]
 
     def list_splits(self, faults: Faults) -> Splits:
         inside = (self.root / "split" / self.experiment).is_dir()
@@ -57,11 +58,13 @@ class MPReID(DatasetOnDisk):
             read_identities(self.root, f"{folder}/{split}_id.txt", faults) for split in ("train", "val", "test")
         )
         splits = splits_of(self._rows(train | val | test, faults), train, val, test, faults)
-        queries = torch.isin(splits.test.cameras, torch.tensor([*CAMERAS[self.sides[0]]]))
-        train, test = splits.train, replace(splits.test, queries=queries)
-        if self.camera_digit:
-            train, test = (replace(part, cameras=part.cameras % 10) for part in (train, test))
-        return replace(splits, train=train, test=test)
+        searching = torch.tensor([*CAMERAS[self.sides[0]]])
+
+        def with_queries(part: Catalogue) -> Catalogue:
+            cameras = part.cameras % 10 if self.camera_digit else part.cameras
+            return replace(part, queries=torch.isin(part.cameras, searching), cameras=cameras)
+
+        return replace(splits, train=with_queries(splits.train), test=with_queries(splits.test))
 
     def oddities(self, splits: Splits) -> Iterator[str]:
         queries = splits.test.queries

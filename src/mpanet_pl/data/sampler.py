@@ -174,9 +174,10 @@ def _check_two_sides(catalogue: Catalogue) -> None:
     if len(one_sided):
         examples = [catalogue.paths[np.flatnonzero(identities == one)[0]] for one in one_sided[:NAMED_AT_MOST]]
         dots = ", …" if len(one_sided) > NAMED_AT_MOST else ""
+        sampler = "random" if infrared.any() and not infrared.all() else "any_modality"
         raise UserError(
             f"{len(one_sided)} training identities have images of one modality only ({', '.join(examples)}{dots}): "
-            "give them images of the other, leave them out, or set sampler=random"
+            f"give them images of the other, leave them out, or set sampler={sampler}"
         )
 
 

@@ -17,6 +17,7 @@ from mpanet_pl.data import Catalogue, Dataset, DatasetOnDisk, ReIDDataModule, Sp
 from mpanet_pl.data.cache import cache_folder, open_splits
 from mpanet_pl.data.decode import Unreadable, in_threads, read_rgb
 from mpanet_pl.data.faults import BrokenDataset, Faults, listed
+from mpanet_pl.data.joint import CAMERAS
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import check_matches
 from mpanet_pl.interfaces import RetrievalProtocol
@@ -91,10 +92,20 @@ def table(splits: Splits) -> Table:
     for split, catalogue in (("train", splits.train), ("test", splits.test)):
         for modality, rows in (("visible", ~catalogue.infrared), ("infrared", catalogue.infrared)):
             part = catalogue[rows]
-            cameras = " ".join(str(camera or "?") for camera in part.cameras.unique().tolist())
+            cameras = _cameras(part, several=splits.roots is not None)
             tracks = [str(0 if part.tracks is None else len(part.tracks.unique()))] if tracked else []
             drawn.add_row(split, modality, str(part.num_identities), str(len(part)), *tracks, cameras)
     return drawn
+
+
+def _cameras(catalogue: Catalogue, several: bool) -> str:
+    """`? 1 2`; of several datasets `sysu 3 6, regdb 2`."""
+    found: dict[str, set[int]] = {}
+    own = catalogue.cameras % CAMERAS if several else catalogue.cameras
+    for path, camera in zip(catalogue.paths, own.tolist(), strict=True):
+        found.setdefault(path.partition("/")[0] if several else "", set()).add(camera)
+    numbers = ((name, " ".join(str(one or "?") for one in sorted(cameras))) for name, cameras in found.items())
+    return ", ".join(f"{name} {text}".strip() for name, text in numbers)
 
 
 def card_of(dataset: Dataset, splits: Splits, sizes: Mapping[Size, int]) -> Iterator[str]:
@@ -148,7 +159,7 @@ def _folders(dataset: Dataset, splits: Splits) -> list[tuple[Path, Sequence[str]
 
 def _unmatched(test: Catalogue) -> Iterator[str]:
     infrared, visible = (set(test.identities[rows].tolist()) for rows in (test.infrared, ~test.infrared))
-    if one_sided := infrared ^ visible:
+    if infrared and visible and (one_sided := infrared ^ visible):  # a dataset of one modality searches within it
         first = {
             identity: path for path, identity in reversed([*zip(test.paths, test.identities.tolist(), strict=True)])
         }
