@@ -44,7 +44,7 @@ def test_markdown_puts_the_published_row_below_and_says_what_best_means() -> Non
     assert "| glasses | 12 |" in lines
     assert f"- all/single: {HOW}" in lines
     assert "- Flips were averaged." in lines
-    assert lines[-1] == "- dataset: sysu, seed: 3, overrides: seed=3"
+    assert lines[-1] == "- dataset: sysu; seed: 3; overrides: seed=3"
 
 
 def test_a_single_trial_shows_no_spread() -> None:
