@@ -121,10 +121,7 @@ def embed_images(
                 _check_modality(found)
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(alone_in(folder))
-            _check_free(folder)
-            if compact:
-                embedder.projection = compact(folder)
-            _claim(folder, embedder, {"dtype": dtype, "group": group, "root": str(root_of(images))})
+            _claim(folder, embedder, compact, {"dtype": dtype, "group": group, "root": str(root_of(images))})
             planned = partial(plan, folder, listing, Path(images).expanduser(), shard_size, prune=prune)
             was_killed = (folder / PLAN).exists()
             notes += planned()
@@ -172,13 +169,14 @@ def _check_modality(images: pa.Table) -> None:
         )
 
 
-def _check_free(folder: Path) -> None:
+def _claim(
+    folder: Path, embedder: Embedder, compact: Callable[[Path], Projection | None] | None, asked: dict[str, Any]
+) -> None:
+    """Leave the record there, or check that this embedder continues what is there."""
     if not (folder / RECORD).exists() and any(path.name != PROJECTION for path in folder.iterdir()):
         raise UserError(f"{folder} holds other files: give a new folder.")
-
-
-def _claim(folder: Path, embedder: Embedder, asked: dict[str, Any]) -> None:
-    """Leave the record there, or check that this embedder continues what is there."""
+    if compact:
+        embedder.projection = compact(folder)
     record = {**embedder.record, **asked}
     if (folder / RECORD).exists():
         there = read_record(folder)

@@ -148,7 +148,7 @@ def connected(uri: str, *, token: str | None = None) -> Iterator[MilvusClient]:
     try:
         client = MilvusClient(uri, **({"token": token} if token else {}))
     except (MilvusException, OSError, ValueError) as error:
-        raise _told(uri, error) from error
+        raise _failure(uri, error) from error
     try:
         with _faults(uri):
             yield client
@@ -252,10 +252,10 @@ def _faults(uri: str) -> Iterator[None]:
     try:
         yield
     except MilvusException as error:
-        raise _told(uri, error) from error
+        raise _failure(uri, error) from error
 
 
-def _told(uri: str, error: Exception) -> UserError | RunStopped:
+def _failure(uri: str, error: Exception) -> UserError | RunStopped:
     reason = str(getattr(error, "message", error)).splitlines()[0]
     if "Open local milvus failed" in str(error):
         return UserError(f"uri={uri} cannot be opened: another process has it open, or it is no file of Milvus.")
