@@ -14,6 +14,7 @@ from hub import Hub
 
 from mpanet_pl import load
 from mpanet_pl.data import Catalogue
+from mpanet_pl.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from mpanet_pl.errors import RunStopped, UserError
 from mpanet_pl.evaluation import Results
 from mpanet_pl.evaluation.calibration import Calibration, calibrate
@@ -53,7 +54,7 @@ def made_run(folder: Path, dataset: str, **config: object) -> Path:
         "run_dir": "/home/me/r",
     }
     content["config"] |= config
-    content["images"] = {"height": HEIGHT, "width": WIDTH, "mean": [0.5] * 3, "std": [0.2] * 3}
+    content["images"] = {"height": HEIGHT, "width": WIDTH, "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)}
     content["record"] = {"dataset": dataset, "trial": None, "seed": 3, "epochs": 46, "precision": "32-true"}
     content["record"] |= {
         "device": "CPU",
@@ -110,7 +111,7 @@ def test_the_files_are_a_checkpoint_that_knows_its_threshold_and_no_secrets(run:
     assert all(torch.equal(content["state_dict"][name], tensor) for name, tensor in original["state_dict"].items())
     assert "optimizer_states" not in content
     told = json.loads(config.read_text())
-    assert told["images"]["mean"] == [0.5] * 3
+    assert told["images"]["mean"] == [0.485, 0.456, 0.406]
     for file in (weights_file, config, card):
         assert b"/home/me" not in file.read_bytes()
 
