@@ -1,5 +1,6 @@
 """What others published stands beside a result that was measured alike, and beside no other."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,14 @@ from mpanet_pl.evaluation.published import across, mpanet, others, records
 
 SYSU = {"similarity": "cosine", "gallery": "official permutations", "trials": 10}
 REGDB = {"similarity": "euclidean", "gallery": "all images", "trials": None}
+
+
+def beside(dataset: str, setting: str, protocol: RetrievalProtocol) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Header and rows of what was published of a setting, measured as `protocol` measures it."""
+    ways = {"similarity": protocol.similarity, "gallery": protocol.gallery, "trials": protocol.trials}
+    found = others(dataset, [setting], **ways, flip=False)
+    assert found is not None
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -68,17 +77,7 @@ def test_others_stand_beside_what_was_measured_alike() -> None:
 
 
 def test_a_row_says_its_edition_and_what_is_not_known() -> None:
-    protocol = LLCMProtocol()
-    found = others(
-        "llcm",
-        ["visible_to_infrared"],
-        similarity=protocol.similarity,
-        gallery=protocol.gallery,
-        trials=protocol.trials,
-        flip=False,
-    )
-    assert found is not None
-    header, rows = found
+    header, rows = beside("llcm", "visible_to_infrared", LLCMProtocol())
     told = [dict(zip(header, row, strict=True)) for row in rows]
     assert [(row["published"], row["R1"], row["mAP"]) for row in told] == [
         ("DEEN (CVPR 2023, of the paper)", "62.50", "65.80"),
@@ -99,16 +98,8 @@ def test_a_row_says_its_edition_and_what_is_not_known() -> None:
 def test_tracklets_rows_stand_beside_the_rules_that_they_were_measured_by(
     dataset: str, protocol: RetrievalProtocol, expected: list[str]
 ) -> None:
-    found = others(
-        dataset,
-        ["infrared_to_visible"],
-        similarity=protocol.similarity,
-        gallery=protocol.gallery,
-        trials=protocol.trials,
-        flip=False,
-    )
-    assert found is not None
-    assert [row[1] for row in found[1]] == expected
+    _, rows = beside(dataset, "infrared_to_visible", protocol)
+    assert [row[1] for row in rows] == expected
 
 
 def test_what_a_pair_scorer_or_a_re_ranking_reached_stands_beside_no_embedding() -> None:

@@ -13,13 +13,13 @@ from torch import Tensor
 from mpanet_pl.data import Catalogue
 from mpanet_pl.data.augment import normalise
 from mpanet_pl.data.loading import pictures_of
+from mpanet_pl.evaluation.calibration import evenly
 from mpanet_pl.evaluation.tables import Results, markdown
 from mpanet_pl.module import MPANetModule
 from mpanet_pl.run.callbacks.checkpoints import LAST
 from mpanet_pl.run.examination import Examiner, Tested
 from mpanet_pl.run.logbook import say
 from mpanet_pl.run.pictures.curves import draw_cmc, draw_curves
-from mpanet_pl.run.pictures.diagram import evenly
 from mpanet_pl.run.pictures.embeddings import Cut, draw_embeddings, draw_similarities
 from mpanet_pl.run.pictures.pattern_maps import draw_patterns
 from mpanet_pl.run.pictures.rank_list import SPREAD, WORST, best_ranked, draw_rank_list

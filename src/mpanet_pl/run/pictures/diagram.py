@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy.optimize import isotonic_regression
-from torch import Tensor
 
 from mpanet_pl.system.files import written_aside
 
@@ -65,11 +63,6 @@ def spread(heights: Sequence[float], gap: float) -> list[float]:
     placed = np.empty(len(heights))
     placed[order] = isotonic_regression(np.array(heights)[order] - steps).x + steps
     return [round(height, 6) for height in placed.tolist()]
-
-
-def evenly(rows: Tensor, most: int) -> Tensor:
-    """At most so many of the rows (N,), at equal distances."""
-    return rows[torch.linspace(0, len(rows) - 1, min(most, len(rows))).long()]
 
 
 def save(drawn: Figure, path: Path) -> None:

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from mpanet_pl.data.catalogue import Catalogue
-from mpanet_pl.run.pictures.diagram import COLOURS, INK, diagram, evenly, figure, save
+from mpanet_pl.evaluation.calibration import evenly
+from mpanet_pl.run.pictures.diagram import COLOURS, INK, diagram, figure, save
 from mpanet_pl.run.pictures.tsne import tsne
 
 HOLLOW = {"markerfacecolor": "none"}

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from mpanet_pl.data.catalogue import Catalogue
 from mpanet_pl.errors import UserError
+from mpanet_pl.evaluation.calibration import evenly
 from mpanet_pl.evaluation.retrieval import Retrieval
 from mpanet_pl.interfaces import RetrievalProtocol, Search, Similarity
-from mpanet_pl.run.pictures.diagram import evenly
 from mpanet_pl.system.sheet import Note, lay_out, save, tile
 
 CHOICES = SPREAD, FIRST, WORST = "spread", "first", "worst"
