@@ -1,7 +1,5 @@
 """`python -m mpanet_pl`, or `mpanet`: which commands there are, and `mpanet NAME …` one of them."""
 
-from __future__ import annotations
-
 import ast
 import difflib
 import sys

@@ -1,7 +1,5 @@
 """Opens a checkpoint once, whoever asks: this package's own or a released one, whole or damaged, trusted or not."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple

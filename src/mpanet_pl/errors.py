@@ -1,7 +1,5 @@
 """What a person can mend, told in their words: what, where, and what to do."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 

@@ -4,8 +4,6 @@ A part is a class of this package or of anybody's, named by `_target_` in a conf
 Nothing has to be inherited: a part has what its Protocol lists, and what it leaves out is as the Protocol says.
 """
 
-from __future__ import annotations
-
 import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Mapping

@@ -3,8 +3,6 @@
 What a step of prediction gives stands here, too.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

@@ -3,8 +3,6 @@
 The settings of 0.1 and 0.2 are translated here and nowhere else.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar

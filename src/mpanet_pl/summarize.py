@@ -1,7 +1,5 @@
 """`python -m mpanet_pl.summarize`: a folder of runs -> one table, mean ± standard deviation over what was repeated."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

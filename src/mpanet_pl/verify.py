@@ -1,7 +1,5 @@
 """`python -m mpanet_pl.verify`: somebody's features and somebody's table -> whether the one gives the other."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """One call of a command's task on the configuration that was typed, or, through Hydra, one for each job of a sweep."""
 
-from __future__ import annotations
-
 import os
 import sys
 from argparse import Namespace

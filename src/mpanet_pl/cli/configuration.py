@@ -4,8 +4,6 @@ Hydra composes the choices of groups, once for each combination; the values go o
 of their users say. All faults are told at once, with the nearest valid name, and leave no folder behind.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache, partial
 from itertools import product

@@ -1,7 +1,5 @@
 """A composed configuration, each value as the signature of its user has it, or sentences why not."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 
 from omegaconf import DictConfig, OmegaConf

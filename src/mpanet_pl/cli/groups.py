@@ -1,7 +1,5 @@
 """The groups of a command's configuration, and their choices: files of `conf/`, of the user's folders, of packages."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 

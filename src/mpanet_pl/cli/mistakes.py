@@ -1,7 +1,5 @@
 """What leaves a command without a traceback: a user's mistakes, or what stops a run; sentences and exit codes."""
 
-from __future__ import annotations
-
 import argparse
 from typing import NoReturn
 

@@ -1,7 +1,5 @@
 """KEY=VALUE as it was typed: parsed by Hydra's grammar, or a sentence why not."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path

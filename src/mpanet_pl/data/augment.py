@@ -6,8 +6,6 @@ curve (`tone.py`), CAJ's channels (`channels.py`), RLE (`enhance.py`).
 They are a hash of (seed, epoch, row, occurrence, view), so neither workers, ranks nor a resumed run change it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple, Protocol
 

@@ -1,7 +1,5 @@
 """What corruptions share: pixels, blurs, enlarging, fractal noise."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -5,8 +5,6 @@ data_paths.json              identity -> IR, RGB or FakeIR -> camera -> tracklet
 train_auxiliary.txt          likewise, of people under one camera each; with `auxiliary` they are trained on, too
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from typing import Any, ClassVar

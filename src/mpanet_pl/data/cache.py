@@ -5,8 +5,6 @@ cache, so a changed dataset never meets an old one. A cache is written aside und
 lies a list of its paths, by which the next one knows whether it takes its place.
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import logging

@@ -11,8 +11,6 @@
 A Lightning trainer tells the epoch, moves and augments: loaders yield uint8, augmented on the device.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal

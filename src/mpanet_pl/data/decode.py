@@ -4,8 +4,6 @@ Pillow lets go of the interpreter's lock while it decodes and resizes, so thread
 would, without a process's start, a fork beside torch's threads, or an orphan when the run is killed.
 """
 
-from __future__ import annotations
-
 import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator

@@ -4,8 +4,6 @@ The balanced draw is the published recipe's: per identity, shuffle both modaliti
 them and cut groups of K/2 infrared + K/2 visible images; a batch is one group each of P different identities.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """A digest of image files: by it results know whether they were measured on the same images."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from hashlib import sha256

@@ -4,8 +4,6 @@ A path begins with its dataset's name. Training identities are 0 … C-1 over al
 person 7 of the third dataset is 3 * 10^9 + 7, camera 2 of the first is 1 * 10^6 + 2, as `whose` takes them apart again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path

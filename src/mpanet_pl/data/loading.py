@@ -1,7 +1,5 @@
 """What a loader fetches: images or tracklets, a batch at a time."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any, Protocol
 

@@ -3,8 +3,6 @@
 It is a draw as `sampler` takes them, made of the draw that each dataset has alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

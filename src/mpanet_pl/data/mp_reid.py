@@ -6,8 +6,6 @@ split/<experiment>/{train,val,test}_id.txt       identities, separated by commas
 exp_cctv_ir_uav_rgb                              an experiment: whose images search, and among whose
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Pixels of 0 to 255 become what a network trained on ImageNet expects: torchvision's operations, bit for bit."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor, nn

@@ -6,8 +6,6 @@ test_gallery_and_queries.json      {RGB_GALLERY: [[id, path], …], NIR: [[id, p
 Part of its images are SYSU-MM01's and LLCM's: a file's name says whose. A network trained there has seen these people.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath

@@ -1,7 +1,5 @@
 """Whose tree a folder looks like: what to say of a folder that is one level off, or another dataset's."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path

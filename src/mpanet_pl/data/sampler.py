@@ -1,7 +1,5 @@
 """Which images meet in a batch: whole batches of rows, a pure function of (seed, epoch, rank, world)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from functools import cached_property

@@ -8,8 +8,6 @@ query_IDX.txt                 which lines of track_test_info are searched for
 Train/0001/rgb/D3/1.jpg       or Test/…, or data/…, or at the root
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence

@@ -5,8 +5,6 @@ cut into T equal strips; training takes a random frame of each, the test the fir
 takes a sorted random choice of T, with replacement where n < T; the test every n/T-th, rounded down.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

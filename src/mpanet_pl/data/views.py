@@ -1,7 +1,5 @@
 """A training batch, augmented: each image once, or several times by other draws."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, Literal

@@ -3,8 +3,6 @@
 Constants and rules are those of SYSU-MM01-C's release; the pictures of frost, which are photographs there, are drawn.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from PIL import Image, ImageDraw
 from scipy.ndimage import convolve, distance_transform_edt, label, maximum, sobel, uniform_filter

@@ -1,7 +1,5 @@
 """A protocol's searches of some queries among some of the images."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor

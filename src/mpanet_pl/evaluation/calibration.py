@@ -1,7 +1,5 @@
 """People who calibrate a threshold: each searches a gallery of the others, in every pair of modalities."""
 
-from __future__ import annotations
-
 import hashlib
 from typing import NamedTuple
 

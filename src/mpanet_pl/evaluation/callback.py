@@ -1,7 +1,5 @@
 """Scores while Lightning validates and tests: the embeddings that the steps return meet a protocol."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 

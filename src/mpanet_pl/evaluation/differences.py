@@ -10,8 +10,6 @@ difference say how far the statistic reaches by chance, and scale the people's p
 the simulation.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import nan
 from typing import NamedTuple

@@ -4,8 +4,6 @@ Both rates are those of a random gallery of n of the people there are. How many 
 them exactly: nothing is drawn.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

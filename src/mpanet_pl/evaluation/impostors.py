@@ -8,8 +8,6 @@ a query are a share of all that falls as a power of the angle's sine (the local 
 Modeling of Extreme Values, chapters 3 and 4; Levina and Bickel, 2004). scripts/thresholds.py tries it on made people.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 

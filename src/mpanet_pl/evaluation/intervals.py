@@ -6,8 +6,6 @@ N people of whom none was lost leave room for as many others as N draws would mi
 that cannot miss on its other side spends the whole 5 % on its own. docs/background/simulations.md has the simulation.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

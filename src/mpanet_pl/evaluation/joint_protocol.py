@@ -1,7 +1,5 @@
 """Several datasets tested at once: each by its own protocol, as if the others were not there."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Self
 

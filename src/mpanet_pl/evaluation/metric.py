@@ -1,7 +1,5 @@
 """The metric that gathers embeddings, over batches and over ranks, and scores them once all are there."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import nan
 from typing import Any, Self

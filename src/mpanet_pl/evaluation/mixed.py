@@ -5,8 +5,6 @@ searched for. Four ways to see it: how often that happens, R1 and mAP where both
 similarities by modality and person, and whether a linear probe can tell an embedding's modality.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping, Sequence
 from statistics import fmean

@@ -1,7 +1,5 @@
 """What an open set measured, as tables and as plain values for results."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any

@@ -1,7 +1,5 @@
 """Runs of two methods that were asked the same, split by split and query by query; what differs is refused by name."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -3,8 +3,6 @@
 `published.csv` holds them, in percent as their sources print them; what a source does not say is empty there.
 """
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache

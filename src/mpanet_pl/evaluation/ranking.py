@@ -5,8 +5,6 @@ free of any file order: **of equal similarities the wrong image ranks first**, s
 everyone gains nothing by it. A pair that a protocol leaves out has similarity -inf.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 

@@ -3,8 +3,6 @@
 All trials of a search share one similarity matrix; a trial is a choice of its columns.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 

@@ -1,7 +1,5 @@
 """Queries and galleries of two kinds: the same images clean and corrupted, where one side of a search is corrupted."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 

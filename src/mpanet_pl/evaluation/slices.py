@@ -1,7 +1,5 @@
 """The same scores of parts of a test: one pair of cameras at a time, or some of the queries among the whole gallery."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from math import inf
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Protocols of tracklet datasets, and of those whose lists say who searches."""
 
-from __future__ import annotations
-
 from typing import Any, Self
 
 import torch

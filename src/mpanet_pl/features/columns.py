@@ -1,7 +1,5 @@
 """A table of embeddings, as any reader found it: its columns checked and turned into a catalogue's."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from math import nan

@@ -9,8 +9,6 @@ Where it is known when images were taken, in seconds, a column `time` (of an .np
 All faults of a file are reported at once.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """SYSU-MM01's official layout: a cell `feature` a camera, whose entry `id` has image i in row i."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

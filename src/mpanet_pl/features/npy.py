@@ -1,7 +1,5 @@
 """`FILE.npy` (N, D) beside `FILE.csv`: a row `path,identity,camera,modality` for each embedding."""
 
-from __future__ import annotations
-
 import csv
 from pathlib import Path
 

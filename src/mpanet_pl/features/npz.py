@@ -1,7 +1,5 @@
 """`FILE.npz` of anyone's: embeddings (N, D), paths, identities, cameras, and infrared where cameras do not tell."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

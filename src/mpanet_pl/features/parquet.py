@@ -1,7 +1,5 @@
 """Parquet: columns path, identity, camera, modality, and embedding as numbers, or as the bytes that `embed` writes."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

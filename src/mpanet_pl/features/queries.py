@@ -1,7 +1,5 @@
 """`queries.npz`: what became of each query, kept beside a run's results for comparisons."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -4,8 +4,6 @@ Hashed, addresses, users, images and rows are HMACs under a key that lies beside
 whether a person was shown, and a reader of the log alone cannot.
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import json

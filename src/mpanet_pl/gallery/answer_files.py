@@ -1,7 +1,5 @@
 """Answers as files: a table for programs, and one page that a person looks through and mails."""
 
-from __future__ import annotations
-
 import base64
 import html
 import json

@@ -3,8 +3,6 @@
 Imported without torch, because processes that decode uploads import it.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import stat

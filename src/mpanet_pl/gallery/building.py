@@ -4,8 +4,6 @@ What is to be done is written down first (`plan.parquet`), cut into shards; a sh
 goes on with the shards that are missing, ranks share them by number, and all of it ends with the same bytes.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor

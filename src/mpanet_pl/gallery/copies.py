@@ -1,7 +1,5 @@
 """Where else a gallery's rows were put, who has to leave there yet, and which files showed its people."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping, Sequence

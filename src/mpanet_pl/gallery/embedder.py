@@ -1,7 +1,5 @@
 """A checkpoint made ready to use: it knows its image size, its normalisation, its device and what it was trained on."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import repeat

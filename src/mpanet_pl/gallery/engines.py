@@ -1,7 +1,5 @@
 """Who searches a gallery for the service: held in memory, or wherever else; always its present generation."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path

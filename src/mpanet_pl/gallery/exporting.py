@@ -5,8 +5,6 @@ the file says how. A file that does not answer as the network does is not left b
 how much it loses.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

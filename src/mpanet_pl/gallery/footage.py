@@ -4,8 +4,6 @@ Detecting and tracking people is others' work; their result reaches this file as
 frame (from 1), track, left, top, width, height, and a confidence, which is 0 where the box is to be ignored.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 import math

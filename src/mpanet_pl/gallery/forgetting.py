@@ -3,8 +3,6 @@
 What other places hold (`Copy`) owes it from before the first row goes until it is paid, whoever is killed meanwhile.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import time

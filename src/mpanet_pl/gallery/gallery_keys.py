@@ -1,7 +1,5 @@
 """What the keys of embed, search, export, forget, push and serve may be; their defaults stand in `conf/`."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from mpanet_pl.system.hints import Range

@@ -4,8 +4,6 @@ Whoever changes a gallery writes new shards, then this list, aside and renamed, 
 that has a list reads that generation's rows or, where a shard is gone, learns that there is another.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -1,7 +1,5 @@
 """A network as a module for exporters, and the files that they write of it."""
 
-from __future__ import annotations
-
 import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

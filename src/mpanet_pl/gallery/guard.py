@@ -1,7 +1,5 @@
 """Who is let in, and how much of it: names, origins, tokens, rates, and the size and time of what is sent."""
 
-from __future__ import annotations
-
 import asyncio
 import ipaddress
 import math

@@ -3,8 +3,6 @@
 Everything is a column of an Arrow table, so that a hundred million images are some gigabytes and no loop.
 """
 
-from __future__ import annotations
-
 import csv
 import re
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """Several processes that make one gallery: started here, by torchrun, or by SLURM."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -4,8 +4,6 @@ Uvicorn bounds a connection once it was answered. Before that it waits for ever,
 whoever is honest; here the one that has been sending longest makes room.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import multiprocessing

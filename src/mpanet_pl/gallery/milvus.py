@@ -5,8 +5,6 @@ embedded works there. A few shards make a partition, whose name holds the digest
 known by its content, only what is new is inserted, and who is forgotten leaves with the partition's files.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import mmap

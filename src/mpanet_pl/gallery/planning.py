@@ -4,8 +4,6 @@ What is to be done is written down first (`plan.parquet`), cut into shards. Rows
 before their images are embedded anew, so that no stale vector ever answers.
 """
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Callable
 from functools import reduce

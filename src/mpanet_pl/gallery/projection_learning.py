@@ -1,7 +1,5 @@
 """What a network's own training images teach about its embeddings: their principal components."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple

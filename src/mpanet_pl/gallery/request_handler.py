@@ -1,7 +1,5 @@
 """One request from its body to its answer: decoded, searched, pictured, logged, and of one generation throughout."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import hashlib

@@ -1,7 +1,5 @@
 """What the service takes and answers, as its OpenAPI says it."""
 
-from __future__ import annotations
-
 from pydantic import Base64Bytes, BaseModel, Field
 
 from mpanet_pl.gallery.bounded_images import LONGEST

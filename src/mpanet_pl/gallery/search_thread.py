@@ -1,7 +1,5 @@
 """One thread that owns the network and the engine: it takes all requests that wait, and answers them together."""
 
-from __future__ import annotations
-
 import queue
 import threading
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Who is this? The most similar rows of a gallery, exactly: blocked products of bounded memory over mapped shards."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass

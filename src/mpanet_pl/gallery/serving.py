@@ -4,8 +4,6 @@ Requests that come together are embedded together. An upload is the request's bo
 leaves the machine are scores, columns, and pictures of the gallery's own images.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager

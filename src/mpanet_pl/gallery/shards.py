@@ -4,8 +4,6 @@ A shard is never changed: whoever drops rows writes another file. Its footer hol
 reader knows that the file is the one that its generation names.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence

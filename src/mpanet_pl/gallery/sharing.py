@@ -3,8 +3,6 @@
 `model.safetensors` is a checkpoint: `load`, `evaluate` and `embed` read it as they read a .ckpt.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

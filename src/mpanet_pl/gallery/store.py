@@ -4,8 +4,6 @@ A row is an image, or a tracklet, known by its path; its vector is `embedding`, 
 numbers, little-endian, of length one. Every shard carries the record, so that none is ever read as another network's.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property

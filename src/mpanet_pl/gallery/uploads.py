@@ -3,8 +3,6 @@
 Such a process imports Pillow and numpy alone. What comes back is an array, or a small JPEG.
 """
 
-from __future__ import annotations
-
 import asyncio
 import io
 import signal

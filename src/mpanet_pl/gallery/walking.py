@@ -1,7 +1,5 @@
 """The images below a folder, however many: their paths go straight into Arrow's columns."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from itertools import islice

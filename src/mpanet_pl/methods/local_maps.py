@@ -4,8 +4,6 @@ Each map looks at what layer1 sees, in a stripe of the image's height. Three ter
 in one place (`Concentration`), and going with a moved image (`Equivariance`). `Sharpen` starts with soft maps.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytorch_lightning as pl

@@ -4,8 +4,6 @@ Every frame is an image with a row of its own; the frames of a tracklet follow o
 is the mean over its frames.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 

@@ -4,8 +4,6 @@ The released code is the measure, as its command line runs it: seven prototypes,
 of the diversity that counts twice, inside the term and outside.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping
 from typing import Any, Literal

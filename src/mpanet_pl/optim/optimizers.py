@@ -1,7 +1,5 @@
 """Optimisers by name, or the user's own; parts of the module may have learning rates of their own."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any

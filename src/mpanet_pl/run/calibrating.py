@@ -1,7 +1,5 @@
 """The threshold that a run leaves: in its results, and in the checkpoint whose embeddings it is about."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

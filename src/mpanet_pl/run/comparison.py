@@ -1,7 +1,5 @@
 """Results of several methods -> how much more each finds than the first, with intervals, p-values and power."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What the dataset of a configuration says of itself: its class, its trials, the protocol that it brings."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from hydra.utils import get_class, instantiate

@@ -1,7 +1,5 @@
 """`python -m mpanet_pl.evaluate`: test a checkpoint, this package's or a released one, or embeddings saved before."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial

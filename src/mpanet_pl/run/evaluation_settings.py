@@ -1,7 +1,5 @@
 """By what a checkpoint or saved embeddings are measured: the trained configuration, and what was asked for besides."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

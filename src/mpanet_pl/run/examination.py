@@ -1,7 +1,5 @@
 """Testing a module: its embeddings meet a protocol; what else a dataset knows of its images is asked, too."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol

@@ -1,7 +1,5 @@
 """Features of another's making: what the dataset in question knows of them, and they do not say themselves."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from hydra.utils import get_class

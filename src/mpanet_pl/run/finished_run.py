@@ -1,7 +1,5 @@
 """One run's results read back: what it measured, its queries, and what makes it another experiment than another run."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """run.log: what happened in a run, line by line with its time. A run that goes on adds to it."""
 
-from __future__ import annotations
-
 import logging
 import sys
 import warnings

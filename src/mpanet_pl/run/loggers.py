@@ -1,7 +1,5 @@
 """Loggers beside metrics.csv: built from configuration, continued with their run, told the table and the pictures."""
 
-from __future__ import annotations
-
 import os
 import sys
 from importlib.util import find_spec

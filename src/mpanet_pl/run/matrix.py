@@ -3,8 +3,6 @@
 Each checkpoint is evaluated as it would be alone, on `dataset=joint` with the test sets of `test_on`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path

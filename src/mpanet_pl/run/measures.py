@@ -4,8 +4,6 @@
 where it may leave pictures, it gives a `MeasureResult`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """What 0.1 wrote into checkpoints, run folders and results, under today's names: the one place that knows both."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

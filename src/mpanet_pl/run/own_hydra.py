@@ -1,7 +1,5 @@
 """Our configurations in a Hydra project of somebody's own, where `hydra.utils.instantiate` builds every part."""
 
-from __future__ import annotations
-
 import inspect
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Pages that a person opens from a file: tables, pictures and texts in one HTML file that needs no network."""
 
-from __future__ import annotations
-
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from html import escape

@@ -1,7 +1,5 @@
 """`python -m mpanet_pl.prepare`: check a dataset whole, report everything wrong with it at once, build its cache."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial

@@ -3,8 +3,6 @@
 A group is one dataset under one configuration, measured in one way. What is there twice, or is missing, it says.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """What a run shows at its end: pictures of one test, the table, where its files are and what to do next."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from functools import partial

@@ -1,7 +1,5 @@
 """A run's folder: where it is, the configuration it keeps, and what its results can be traced to."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """What the keys of train, evaluate, prepare and synthesize may be; their defaults stand in `conf/`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 

@@ -1,7 +1,5 @@
 """A run's own page: its scores, every picture with how to read it, configuration, cost and files."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterator, Mapping
 from pathlib import Path

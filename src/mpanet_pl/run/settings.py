@@ -1,7 +1,5 @@
 """A run's configuration: what was asked for in plain containers, and whom it may call."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from typing import Any
 

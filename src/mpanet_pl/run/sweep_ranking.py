@@ -3,8 +3,6 @@
 The best of many is flattered by the score that chose it: so what it was chosen on stands beside it.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass

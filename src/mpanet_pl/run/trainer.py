@@ -1,7 +1,5 @@
 """Lightning's trainer from its keys, and what can go wrong while it runs, in sentences."""
 
-from __future__ import annotations
-
 import errno
 import re
 import sys

@@ -1,7 +1,5 @@
 """Train MPANet, test its last and its best epoch, leave results, pictures and the table."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """A table that somebody reports, beside what his own features give: where the two differ, and by how much."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Where configuration files lie: `conf/` itself, a folder, or a package."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from importlib.resources import files
 from importlib.util import find_spec

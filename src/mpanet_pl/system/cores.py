@@ -1,7 +1,5 @@
 """What the machine lends this process."""
 
-from __future__ import annotations
-
 import os
 
 

@@ -4,8 +4,6 @@
 (3, None, [1, 2])
 """
 
-from __future__ import annotations
-
 import os
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

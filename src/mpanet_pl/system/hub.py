@@ -1,7 +1,5 @@
 """Files of a hub by their address, hf://OWNER/NAME, by its own client (extra `hub`); HF_ENDPOINT names another."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

@@ -4,8 +4,6 @@ A command's own keys stand in a table (`keys`). The keys of a part (a class) sta
 where the configuration names it.
 """
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Lightning kept within its task: without its hints, and without its traces in this process."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

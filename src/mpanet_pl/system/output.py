@@ -1,7 +1,5 @@
 """Standard output and error that may be closed, full, or without a reader: what is lost there loses nothing else."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Which of several processes this one is, as the environment says before any of them talks to another."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -8,8 +8,6 @@ The decorator makes the constructor check its arguments. A command line reads th
 sentence with the whole key in front.
 """
 
-from __future__ import annotations
-
 import inspect
 import math
 import os

@@ -1,7 +1,5 @@
 """Contact sheets: tiles of equal size in rows, titles over columns, captions beside rows, notes below tiles."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple

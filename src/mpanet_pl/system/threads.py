@@ -1,7 +1,5 @@
 """Work in parts, on the threads that torch would use: for what is many small steps rather than one large one."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache

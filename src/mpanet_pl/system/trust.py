@@ -4,8 +4,6 @@ What a user ran on this machine he typed himself. His runs' folders carry a seal
 that only he can read, so that they go on without a word; a folder that was handed over has none that fits.
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import json

@@ -1,7 +1,5 @@
 """timm's models by name, and their weights: what its two kinds of trunks share."""
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Mapping, Sequence

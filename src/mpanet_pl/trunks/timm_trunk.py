@@ -4,8 +4,6 @@
 statistics, as everywhere here; a model that was trained with others gets its own, one affine step before its stem.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ The positional embedding is resampled to the size that images have. Patches lie 
 do (He et al., ICCV 2021). There are no stages, so nothing can follow one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 The figure's frame: x to the right, y down, one unit from the crown to the soles, the feet at (0, 1).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """Who is seen how often: numbers of images by split, identity and camera, made up or those of a real dataset."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Sequence
 from importlib.resources import files

@@ -1,7 +1,5 @@
 """`python -m mpanet_pl.synthesize`: draw a dataset of people in the layout of a real one, and a contact sheet of it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -9,8 +9,6 @@ says what was asked for, gets its final name last: a tree that has it is complet
                     facings (N,), which side of the person is seen: front, back or side
 """
 
-from __future__ import annotations
-
 import io
 import json
 import math

@@ -1,7 +1,5 @@
 """Drawing a whole person, back to front; each facing has its own order."""
 
-from __future__ import annotations
-
 from mpanet_pl.world.body import Body, Pose
 from mpanet_pl.world.canvas import Canvas
 from mpanet_pl.world.head import draw_hair_behind, draw_head

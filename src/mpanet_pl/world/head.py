@@ -1,7 +1,5 @@
 """The head: hair, eyes or glasses, and what is worn on top."""
 
-from __future__ import annotations
-
 from mpanet_pl.world.body import Body
 from mpanet_pl.world.parts import DEEP, LIT, SHADED, Part
 

@@ -1,7 +1,5 @@
 """Folder trees as the real datasets have them: which image goes where, and the files that say who is in which split."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

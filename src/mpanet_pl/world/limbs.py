@@ -1,7 +1,5 @@
 """Arms and legs, and what is worn on them. The far one is behind, or the left one of a front or back view."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from mpanet_pl.world.body import Body

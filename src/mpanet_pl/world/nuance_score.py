@@ -18,8 +18,6 @@ of the same person, read as a map. Its chance is the box in a picture of another
 scores 100, so what lies between the ceiling and 100 is pose, and what lies below it is knowing people.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 import numpy as np

@@ -5,8 +5,6 @@ of the person hidden elsewhere, they should be told apart as before. Rank-1 unde
 whatever is hidden.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

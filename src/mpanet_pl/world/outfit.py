@@ -1,7 +1,5 @@
 """What is worn on the torso: jacket or coat, its pattern and front, scarf and bags; the skirt hangs from it."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from mpanet_pl.world.body import NECK, WAIST, Body

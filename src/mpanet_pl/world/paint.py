@@ -1,7 +1,5 @@
 """From inks to pixels: colours or reflectances, light, the camera's response, blur and noise."""
 
-from __future__ import annotations
-
 import numpy as np
 from PIL import Image, ImageFilter
 

@@ -4,8 +4,6 @@ An image of *inks* says for every point which part is seen there and how shaded 
 both modalities share one geometry, and a nuance's visible region is read off the inks, after everything that hides it.
 """
 
-from __future__ import annotations
-
 from enum import IntEnum, auto
 
 import numpy as np

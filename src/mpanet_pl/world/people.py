@@ -5,8 +5,6 @@ across modalities only shapes, lengths and accessories tell who is who. Siblings
 nuance.
 """
 
-from __future__ import annotations
-
 import colorsys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace

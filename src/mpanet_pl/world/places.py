@@ -1,7 +1,5 @@
 """The places where cameras hang: what is behind the people there, and how the camera sees them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 

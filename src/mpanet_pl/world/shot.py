@@ -1,7 +1,5 @@
 """One image of the world: somebody in a pose, before a camera, behind whatever stands in the way."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, replace
 

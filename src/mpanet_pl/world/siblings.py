@@ -1,7 +1,5 @@
 """Sibling accuracy: can embeddings tell apart, across modalities, identities that differ in one nuance alone?"""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize

@@ -1,7 +1,5 @@
 """The embedded dataset: people that this package draws (see `nuances`), in SYSU-MM01's tree."""
 
-from __future__ import annotations
-
 import os
 from copy import copy
 from dataclasses import asdict, replace

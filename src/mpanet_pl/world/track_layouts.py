@@ -1,7 +1,5 @@
 """Trees of the tracklet datasets, and of those whose lists say who searches, as their releases have them."""
 
-from __future__ import annotations
-
 import json
 
 from mpanet_pl.data.buptcampus import CAMERAS as BUPT_CAMERAS

@@ -4,8 +4,6 @@ cam1.mp4, cam1.txt    frames, and MOTChallenge's text; tracks count from 0 in ea
 truth.csv             camera, track, identity
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from pathlib import Path
 

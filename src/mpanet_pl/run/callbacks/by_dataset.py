@@ -1,7 +1,5 @@
 """What each of several datasets adds to a joint training: the criterion's terms on its rows alone, in the log."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

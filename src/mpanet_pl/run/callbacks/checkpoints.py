@@ -3,8 +3,6 @@
 Only ends of epochs are kept, because a run continued from there draws the very batches it would have drawn.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

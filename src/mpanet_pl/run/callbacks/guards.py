@@ -3,8 +3,6 @@
 The step itself stays free of synchronisation: losses wait on their device and are looked at together.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Progress of a run: a live bar with the loss terms and the time left on a terminal, sparse plain lines elsewhere."""
 
-from __future__ import annotations
-
 import logging
 import sys
 import time

@@ -1,7 +1,5 @@
 """What a run leaves on disk as it goes: metrics.csv, the same for the same run, and timing.csv, which never is."""
 
-from __future__ import annotations
-
 import csv
 import time
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Scores over severities, a panel a corruption: clean at 0, and 95 % intervals over other people."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import zip_longest
 from math import ceil

@@ -1,7 +1,5 @@
 """Curves: what a run logged, epoch by epoch, and how soon each setting's queries find their identity."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path

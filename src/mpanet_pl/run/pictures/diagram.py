@@ -1,7 +1,5 @@
 """What all diagrams share: colours that the colour-blind can tell apart, axes without ornament, labels on the lines."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

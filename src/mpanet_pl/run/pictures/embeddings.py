@@ -1,7 +1,5 @@
 """Two looks at an embedding space: where people lie in it, and how alike one person's images are across modalities."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import NamedTuple
 

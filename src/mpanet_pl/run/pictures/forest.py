@@ -1,7 +1,5 @@
 """Forest plots: differences with their intervals, one below the other, beside the line of no difference."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

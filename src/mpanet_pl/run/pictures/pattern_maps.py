@@ -1,7 +1,5 @@
 """Where pattern maps look: people in rows, each beside its image under each of its maps."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

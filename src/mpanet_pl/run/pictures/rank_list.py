@@ -1,7 +1,5 @@
 """Rank lists: queries, and the gallery images that come first for each, with person, camera, similarity and a mark."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import NamedTuple, Protocol
 

@@ -3,8 +3,6 @@
 It starts from the two principal components, so the same vectors give the same picture.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
