@@ -1,7 +1,7 @@
 """The numbers of README and docs: measured into `docs/results/`, and put from there into the pages.
 
     python scripts/measure_docs.py first_run      # measures into docs/results/first_run.json; started again, it goes on
-    python scripts/measure_docs.py methods        # likewise: 50 runs, some hours
+    python scripts/measure_docs.py methods        # likewise, some hours each: scripts/studies.py has them
     python scripts/measure_docs.py --write        # the pages say what the files say
     python scripts/measure_docs.py --check        # do they? 1 where a page says something else
 
@@ -33,15 +33,15 @@ WORLDS, SEEDS = (1, 2), (1, 2)
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=["first_run", "methods"])
+    parser.add_argument("what", nargs="?", choices=["first_run", "methods", "tracks", "joint", "claims"])
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--folder", type=Path, default=Path("measured"), help="where runs go")
     typed = parser.parse_args()
     if typed.what == "first_run":
         measure_first_run(typed.folder)
-    if typed.what == "methods":
-        measure_methods(Path("runs"))
+    elif typed.what:
+        measure(typed.what)
     differing = [
         page for page in PAGES if (said := rendered(page)) != page.read_text("utf-8") and put(page, said, typed)
     ]
@@ -127,41 +127,11 @@ def write_first_run(path: Path, runs: list[dict[str, Any]]) -> None:
     path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
-def measure_methods(runs: Path) -> None:
-    """Five methods, each by its own recipe and all by ours: two sweeps, and what their runs are summarised to."""
-    found = {}
-    for experiment in ("methods", "methods_one_recipe"):
-        subprocess.run([sys.executable, "-m", "mpanet_pl.train", f"experiment={experiment}"], check=True)
-        found[experiment] = tables_of(runs / experiment)
-    result = {"command": "python scripts/measure_docs.py methods", **where_and_when(), **found}
-    (RESULTS / "methods.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", "utf-8")
+def measure(study: str) -> None:
+    from studies import STUDIES
 
-
-def tables_of(runs: Path, setting: str = "all/single") -> dict[str, Any]:
-    """A row a method, of its runs that differ by seed; stars by Holm over all settings and scores."""
-    from mpanet_pl.run.summary import summarize
-    from mpanet_pl.run.summary_page import costs
-
-    summary = summarize([runs])
-    (compared,) = summary.comparisons
-    _, cells = compared.table()
-    _, spent = costs(summary.groups) or ((), [])
-    cost = {name.removeprefix("synthetic "): row for name, *row in spent}
-    rows, more = [], []
-    for _, what, *scores in (row for row in cells if row[0] == setting):
-        name = what.replace("synthetic ", "")
-        if name in cost:
-            _, minutes, weights = cost[name]
-            rows.append([name, weights, minutes, *scores])
-        else:
-            more.append([name, *scores])
-    head = ["R1", "mAP", "mINP"]
-    return {
-        "scores": {"columns": ["method", "weights, millions", "processor minutes", *head], "rows": rows},
-        "differences": {"columns": ["difference", *head], "rows": more},
-        "remarks": [line for line in compared.remarks() if "told four times" in line or "standard errors" in line],
-        "seeds": sorted({len(group.runs) for group in summary.groups}),
-    }
+    result = {"command": f"python scripts/measure_docs.py {study}", **where_and_when(), **STUDIES[study](Path("runs"))}
+    (RESULTS / f"{study}.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 def where_and_when() -> dict[str, Any]:

@@ -48,19 +48,19 @@ class ScoreDifference:
     def sentence(self) -> str:
         low, high = self.ci
         what = f"{self.setting}, {COLUMNS[self.score]}"
-        chance = f"p {_chance(self.p)}"
-        if self.adjusted is not None and _chance(self.adjusted) != _chance(self.p):
-            chance += f", by Holm {_chance(self.adjusted)}"
+        how_sure = f"p {chance(self.p)}"
+        if self.adjusted is not None and chance(self.adjusted) != chance(self.p):
+            how_sure += f", by Holm {chance(self.adjusted)}"
         if not self.is_significant:
             return (
                 f"{what}: no difference between {self.about} can be told with these {self.people} people "
-                f"({self.method} − A: {_between(low, high)}; {chance})."
+                f"({self.method} − A: {between(low, high)}; {how_sure})."
             )
         more = "more" if self.difference > 0 else "fewer"
         near, far = (low, high) if self.difference > 0 else (-high, -low)
         return (
             f"{what}: of {self.about}, {self.method} finds {abs(self.difference):.1f} points {more} than A "
-            f"({near:.1f} to {far:.1f}; {chance})."
+            f"({near:.1f} to {far:.1f}; {how_sure})."
         )
 
     @property
@@ -70,14 +70,14 @@ class ScoreDifference:
         assert self.as_good is not None
         what, within = f"{self.setting}, {COLUMNS[self.score]}", f"{self.margin:g} points"
         if self.as_good <= SIGNIFICANT:
-            return f"{what}: {self.method} is as good as A within {within} (p {_chance(self.as_good)})."
+            return f"{what}: {self.method} is as good as A within {within} (p {chance(self.as_good)})."
         if self.not_worse <= SIGNIFICANT:
-            return f"{what}: {self.method} is not worse than A by {within} (p {_chance(self.not_worse)})."
-        return f"{what}: {self.method} may be worse than A by {within} (p {_chance(self.not_worse)} of that)."
+            return f"{what}: {self.method} is not worse than A by {within} (p {chance(self.not_worse)})."
+        return f"{what}: {self.method} may be worse than A by {within} (p {chance(self.not_worse)} of that)."
 
     @property
     def cell(self) -> str:
-        return f"{self.difference:+.1f} ({_between(*self.ci)}), p {_chance(self.p)}{'*' * self.is_significant}"
+        return f"{self.difference:+.1f} ({between(*self.ci)}), p {chance(self.p)}{'*' * self.is_significant}"
 
 
 @dataclass(frozen=True)
@@ -256,9 +256,9 @@ def _range(sizes: Sequence[float]) -> str:
     return least if least == most else f"{least} to {most}"
 
 
-def _between(low: float, high: float) -> str:
+def between(low: float, high: float) -> str:
     return f"{low:+.1f} to {high:+.1f}"
 
 
-def _chance(p: float) -> str:
+def chance(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
