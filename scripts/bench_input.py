@@ -33,7 +33,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torchvision import transforms
 
 from mpanet_pl.data import Batch, Catalogue, ReIDDataModule, Splits
-from mpanet_pl.data.augment import IMAGENET_MEAN, IMAGENET_STD
+from mpanet_pl.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from mpanet_pl.system.cores import usable_cores
 
 IMAGES_PER_PERSON = 40

@@ -10,9 +10,9 @@ from torch._subclasses import FakeTensorMode
 from torchvision import transforms
 from torchvision.transforms import functional
 
-from mpanet_pl.data.augment import IMAGENET_MEAN, IMAGENET_STD, Augmentation, Draws
+from mpanet_pl.data.augment import Augmentation, Draws
 from mpanet_pl.data.boxes import Boxes
-from mpanet_pl.data.normalisation import Normalise, normalise, normalised
+from mpanet_pl.data.normalisation import IMAGENET_MEAN, IMAGENET_STD, Normalise, normalise, normalised
 from mpanet_pl.data.randomness import image_keys, normals_at
 from mpanet_pl.errors import UserError
 

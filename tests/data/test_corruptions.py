@@ -151,8 +151,8 @@ def test_test_images_alone_are_corrupted(sysu: Path) -> None:
     ("wrong", "told"),
     [
         ({"name": "mud"}, "corrupt is all or one of"),
-        ({"severity": 6}, "1 to 5, got 6"),
-        ({"of": "x"}, "corrupted is one of"),
+        ({"severity": 6}, "between 1 and 5, got 6"),
+        ({"of": "x"}, "of must be one of visible, infrared, both, got 'x'"),
     ],
 )
 def test_what_nobody_published_is_refused(wrong: dict, told: str) -> None:

@@ -98,7 +98,7 @@ def test_nobody_is_trained_and_tested_on(regdb: Path, tmp_path: Path) -> None:
     [
         ({"test_on": []}, "test_on names at least one dataset"),
         ({"train_on": ["sysu", "market"]}, "take sysu, regdb, llcm, got market"),
-        ({"mixing": "stirred"}, "mixing is one of mixed, pure, got 'stirred'"),
+        ({"mixing": "stirred"}, "mixing must be mixed or pure, got 'stirred'"),
         ({"shares": {"sysu": 1.0}}, "shares are of sysu, llcm, each one's; got sysu"),
         ({"shares": {"sysu": 0.9, "llcm": 0.2}}, "add up to 1"),
     ],

@@ -89,5 +89,5 @@ def test_orbench_and_mp_reid() -> None:
 
 
 def test_rules_that_nobody_has() -> None:
-    with pytest.raises(UserError, match="one of official, official_all, m3, got 'mine'"):
+    with pytest.raises(UserError, match="rules must be one of official, official_all, m3, got 'mine'"):
         BUPTCampusProtocol("mine")

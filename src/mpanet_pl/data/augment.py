@@ -14,8 +14,6 @@ from torch import Tensor
 
 from mpanet_pl.data import channels, enhance, tone
 from mpanet_pl.data.boxes import RELEASED, Boxes, Law, within
-from mpanet_pl.data.normalisation import IMAGENET_MEAN as IMAGENET_MEAN
-from mpanet_pl.data.normalisation import IMAGENET_STD as IMAGENET_STD
 from mpanet_pl.data.normalisation import normalise as normalise
 from mpanet_pl.data.normalisation import normalise_scaled, normalised, scaled
 from mpanet_pl.data.randomness import image_keys, integer_below, uniforms

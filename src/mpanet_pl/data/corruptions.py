@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -23,10 +24,12 @@ from mpanet_pl.data.blurs import Corruption, Pixels, blurred, enlarged, streaked
 from mpanet_pl.data.randomness import image_keys, uniforms
 from mpanet_pl.data.weather import fog, frost, rain, snow, spatter
 from mpanet_pl.errors import UserError
+from mpanet_pl.system.ranges import checked, number
 
 ALL = "all"
 CORRUPTING = 12  # purpose of its draws in training, beside those of augmentations
-SIDES = ("visible", "infrared", "both")
+Side = Literal["visible", "infrared", "both"]
+Severity = Annotated[int, number(1, 5)]
 
 
 def gaussian_noise(x: Pixels, severity: int, rng: np.random.Generator) -> Pixels:
@@ -139,6 +142,7 @@ OTHERS: tuple[Corruption, ...] = (brightness, contrast, saturate, elastic_transf
 CORRUPTIONS = {corruption.__name__: corruption for corruption in (*NOISES, *BLURS, *WEATHER, *OTHERS)}
 
 
+@checked
 class Corrupt:
     """Corrupts images by their paths: `Corrupt("all")(pixels, path, infrared)`.
 
@@ -148,17 +152,15 @@ class Corrupt:
     seed: another is another draw.
     """
 
-    def __init__(self, name: str = ALL, *, severity: int | None = None, of: str = "visible", seed: int = 1) -> None:
+    def __init__(
+        self, name: str = ALL, *, severity: Severity | None = None, of: Side = "visible", seed: int = 1
+    ) -> None:
         if name != ALL and name not in CORRUPTIONS:
             raise UserError(f"corrupt is all or one of {', '.join(CORRUPTIONS)}, got {name!r}.")
-        if severity is not None and not 1 <= severity <= 5:
-            raise UserError(f"severity is 1 to 5, got {severity}.")
-        if of not in SIDES:
-            raise UserError(f"corrupted is one of {', '.join(SIDES)}, got {of!r}.")
         self.name, self.severity, self.of, self.seed = name, severity, of, seed
 
     @classmethod
-    def asked(cls, name: str | None, severity: int | None, of: str, seed: int) -> Corrupt | None:
+    def asked(cls, name: str | None, severity: int | None, of: Side, seed: int) -> Corrupt | None:
         """What a data module is asked for; None: nothing."""
         if name is None and severity is not None:
             raise UserError("data.severity is of corruptions: say data.corrupt=all, or which.")

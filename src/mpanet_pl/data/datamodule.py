@@ -22,18 +22,17 @@ from torch.utils.data import DataLoader, Sampler
 from mpanet_pl.data.augment import Augment, Augmentation, normalise
 from mpanet_pl.data.cache import open_splits
 from mpanet_pl.data.catalogue import Batch, Catalogue, Dataset, check_labels
-from mpanet_pl.data.corruptions import Corrupt, CorruptTraining
+from mpanet_pl.data.corruptions import Corrupt, CorruptTraining, Severity, Side
 from mpanet_pl.data.draws import DRAWS, Draw, Named
 from mpanet_pl.data.images import Images
 from mpanet_pl.data.joint import Joint
 from mpanet_pl.data.loading import Clips, Corrupted, Pictures, Resumable, RowsOf, StopsWorkers
 from mpanet_pl.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
-from mpanet_pl.data.sampler import EvaluationBatches, TrainingBatches
+from mpanet_pl.data.sampler import EvaluationBatches, Even, TrainingBatches
 from mpanet_pl.data.tracklets import Tracklets
 from mpanet_pl.data.views import Views
 from mpanet_pl.errors import UserError
 from mpanet_pl.system.cores import usable_cores
-from mpanet_pl.system.hints import Range
 from mpanet_pl.system.ranges import Count, Part, Place, Probability, Seed, Workers, checked, number
 
 
@@ -108,7 +107,7 @@ class ReIDDataModule(LightningDataModule):
         height: Count,
         width: Count,
         identities_per_batch: Count,
-        images_per_identity: Annotated[int, Range("even and at least 2", lambda k: k >= 2 and k % 2 == 0)],
+        images_per_identity: Even,
         sampler: Named | Draw = "balanced",
         augment: Annotated[Augment | Mapping[str, Any] | None, Part(Augmentation)] = None,
         views: Annotated[int, number(1, 16)] = 1,
@@ -122,8 +121,8 @@ class ReIDDataModule(LightningDataModule):
         frames_by: Literal["strips", "linspace"] = "strips",
         augment_by: Literal["frame", "track"] = "frame",
         corrupt: str | None = None,
-        severity: Annotated[int, number(1, 5)] | None = None,
-        corrupted: Literal["visible", "infrared", "both"] = "visible",
+        severity: Severity | None = None,
+        corrupted: Side = "visible",
         corrupt_training: Probability = 0.0,
     ) -> None:
         super().__init__()
@@ -181,13 +180,9 @@ class ReIDDataModule(LightningDataModule):
     def _group_frames(self) -> None:
         """A row a tracklet, in each of the catalogues."""
         assert self.frames
-        every = {id(one): one for one in (self.train, self.val, self.test)}
-        made = {key: Tracklets(one, self.frames, self.frames_by) for key, one in every.items()}
-        names = {name: id(getattr(self, name)) for name in ("train", "val", "test")}
-        self._tracklets = {}
-        for name, key in names.items():
-            setattr(self, name, made[key].catalogue)
-            self._tracklets[id(made[key].catalogue)] = made[key], every[key]
+        every = {one: Tracklets(one, self.frames, self.frames_by) for one in (self.train, self.val, self.test)}
+        self.train, self.val, self.test = (every[one].catalogue for one in (self.train, self.val, self.test))
+        self._tracklets = {one.catalogue: one for one in every.values()}
 
     def training_batches(self, rank: int = 0, world: int = 1) -> TrainingBatches:
         """A rank's rows of each batch; a `UserError` where the training split cannot fill such batches."""
@@ -203,9 +198,9 @@ class ReIDDataModule(LightningDataModule):
 
     def _sampler(self) -> Named | Draw:
         """As asked for; several datasets say besides how they meet in a batch."""
-        base = DRAWS[self.sampler] if isinstance(self.sampler, str) else self.sampler
         if not isinstance(self.dataset, Joint):
             return self.sampler
+        base = DRAWS[self.sampler] if isinstance(self.sampler, str) else self.sampler
         return self.dataset.draw(self.train, base) or self.sampler
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -249,7 +244,7 @@ class ReIDDataModule(LightningDataModule):
 
     def files(self, catalogue: Catalogue, *, every: bool = False) -> list[Path]:
         """Where the images of `train`, `val` or `test` lie, row by row; of tracklets the first frame, or every one."""
-        listed = self._tracklets[id(catalogue)][1] if every and self.frames else catalogue
+        listed = self._tracklets[catalogue].frames if every and self.frames else catalogue
         return [self._splits.file(self.dataset.root, path) for path in listed.paths]
 
     def _rank_and_world(self) -> tuple[int, int]:
@@ -270,7 +265,8 @@ class ReIDDataModule(LightningDataModule):
         return self._loader(catalogue, EvaluationBatches(catalogue, size, rank=rank, world=world), stays=False)
 
     def _rows_of(self, catalogue: Catalogue) -> RowsOf:
-        tracklets, frames = self._tracklets[id(catalogue)] if self.frames else (None, catalogue)
+        tracklets = self._tracklets[catalogue] if self.frames else None
+        frames = tracklets.frames if tracklets else catalogue
         images: Pictures = self.images(frames)
         if self.corrupt and catalogue is self.test:
             images = Corrupted(images, frames, self.corrupt)

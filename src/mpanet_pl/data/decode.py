@@ -16,9 +16,8 @@ import numpy as np
 from PIL import Image
 
 from mpanet_pl.system.cores import usable_cores
-from mpanet_pl.system.pictures import FORMATS, to_rgb
+from mpanet_pl.system.pictures import FORMATS, resized, to_rgb
 from mpanet_pl.system.pictures import Unreadable as Unreadable
-from mpanet_pl.system.pictures import resized as resized
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -97,10 +97,8 @@ class Folder(DatasetOnDisk):
                         Image(f"{place}/{name}", person, camera_in(track, name), infrared, track)
                         for name in images_in(self.root / place)
                     ]
-        return sorted(images, key=lambda image: (*image[1:3], image.track, self._order(image.path)))
-
-    def _order(self, path: str) -> str | list[tuple[int, str]]:
-        return by_number(path) if self.tracks else path
+        order = by_number if self.tracks else str
+        return sorted(images, key=lambda image: (*image[1:3], image.track, order(image.path)))
 
     def _places(self, person: str, faults: Faults) -> list[tuple[str, str]]:
         """The folders that hold a person's images, and the tracklet that each is, if it is one."""

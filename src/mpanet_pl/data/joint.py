@@ -7,7 +7,7 @@ person 7 of the third dataset is 3 * 10^9 + 7, camera 2 of the first is 1 * 10^6
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,13 +16,15 @@ from mpanet_pl.data.catalogue import Catalogue, Dataset, Root, Splits
 from mpanet_pl.data.draws import Draw
 from mpanet_pl.data.faults import BrokenDataset, Faults
 from mpanet_pl.data.layout import DatasetOnDisk
-from mpanet_pl.data.mixing import Mix, check_mixing
+from mpanet_pl.data.mixing import Mix, check_shares
 from mpanet_pl.errors import UserError
+from mpanet_pl.system.ranges import checked
 from mpanet_pl.system.targets import TARGET, build, named
 
 PEOPLE, CAMERAS = 10**9, 10**6  # a dataset's own numbers are below
 
 
+@checked
 class Joint(DatasetOnDisk):
     """Trains on the people of `train_on`, tests on those of `test_on`; none of the latter is among the former.
 
@@ -46,7 +48,7 @@ class Joint(DatasetOnDisk):
         members: Mapping[str, Dataset | Mapping[str, Any]],
         train_on: Sequence[str],
         test_on: Sequence[str],
-        mixing: str = "mixed",
+        mixing: Literal["mixed", "pure"] = "mixed",
         shares: Mapping[str, float] | None = None,
     ) -> None:
         self.train_on, self.test_on = list(train_on), list(test_on)
@@ -57,7 +59,8 @@ class Joint(DatasetOnDisk):
             )
         if unknown := [name for name in self.names if name not in members]:
             raise UserError(f"train_on and test_on take {', '.join(members)}, got {', '.join(unknown)}.")
-        check_mixing(mixing, shares, self.train_on)
+        if shares is not None:
+            check_shares(shares, self.train_on)
         self.mixing, self.shares = mixing, shares
         self.members: dict[str, Dataset] = {}
         for name in self.names:

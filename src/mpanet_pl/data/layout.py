@@ -159,11 +159,9 @@ class DatasetOnDisk(ABC):
 
 def _missing_modalities(splits: Splits) -> Iterator[str]:
     for split, catalogue in (("training", splits.train), ("test", splits.test)):
-        _, visible, infrared = Counts.of(catalogue)
-        if not visible:
-            yield f"no visible {split} image"
-        if not infrared:
-            yield f"no infrared {split} image"
+        for modality, count in zip(("visible", "infrared"), Counts.of(catalogue)[1:], strict=True):
+            if not count:
+                yield f"no {modality} {split} image"
 
 
 def relabelled(rows: Iterable[Row], **columns: Any) -> Catalogue:

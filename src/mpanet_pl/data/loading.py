@@ -49,8 +49,6 @@ class StopsWorkers(DataLoader[Batch]):
 class Pictures(Protocol):
     """uint8 images (B, 3, H, W) by row."""
 
-    def __len__(self) -> int: ...
-
     def __getitem__(self, index: Tensor) -> Tensor: ...
 
 
@@ -59,9 +57,6 @@ class Corrupted:
 
     def __init__(self, images: Pictures, catalogue: Catalogue, corrupt: Corrupt) -> None:
         self.images, self.catalogue, self.corrupt = images, catalogue, corrupt
-
-    def __len__(self) -> int:
-        return len(self.images)
 
     def __getitem__(self, index: Tensor) -> Tensor:
         found = self.images[index]
@@ -84,12 +79,9 @@ class RowsOf(TorchDataset[Batch]):
     ) -> None:
         self.images, self.catalogue, self.source, self.is_test = images, catalogue, source, is_test
         self.corrupt_training = corrupt_training
-        self.identities: Tensor = catalogue.identities
-        self.cameras: Tensor = catalogue.cameras
-        self.infrared: Tensor = catalogue.infrared
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.catalogue)
 
     def __getitem__(self, rows: list[int]) -> Batch:
         index = torch.tensor(rows, dtype=torch.int64)
@@ -100,11 +92,11 @@ class RowsOf(TorchDataset[Batch]):
         self, images: Tensor, index: Tensor, occurrence: Tensor, rows: list[int], frames: int | None = None
     ) -> Batch:
         """Images by their rows, and every column of their catalogue's rows `index`."""
-        columns = self.identities[index], self.cameras[index], self.infrared[index]
-        pictures = self.images[images]
+        seen, pictures = self.catalogue, self.images[images]
+        infrared = seen.infrared[index]
         if self.corrupt_training and isinstance(rows, Rows):
-            pictures = self.corrupt_training(pictures, images, columns[2], occurrence, rows.epoch)
-        return Batch(pictures, *columns, index, occurrence, frames)
+            pictures = self.corrupt_training(pictures, images, infrared, occurrence, rows.epoch)
+        return Batch(pictures, seen.identities[index], seen.cameras[index], infrared, index, occurrence, frames)
 
 
 class Clips(RowsOf):
@@ -115,9 +107,6 @@ class Clips(RowsOf):
     ) -> None:
         super().__init__(images, tracklets.catalogue, source, **words)
         self.tracklets, self.seed, self.frames_alike = tracklets, seed, frames_alike
-
-    def __len__(self) -> int:
-        return len(self.tracklets.catalogue)
 
     def __getitem__(self, rows: list[int]) -> Batch:
         index, count = torch.tensor(rows, dtype=torch.int64), self.tracklets.per_track
@@ -138,9 +127,6 @@ class Strips:
 
     def __init__(self, clips: Clips) -> None:
         self.clips = clips
-
-    def __len__(self) -> int:
-        return len(self.clips)
 
     def __getitem__(self, index: Tensor) -> Tensor:
         frames = self.clips.tracklets.first(index)  # (B, T)

@@ -11,15 +11,9 @@ import numpy as np
 from mpanet_pl.data.draws import Draw, Integers
 from mpanet_pl.errors import UserError
 
-MIXINGS = ("mixed", "pure")
 
-
-def check_mixing(mixing: str, shares: Mapping[str, float] | None, names: Sequence[str]) -> None:
-    """Raise a `UserError` that says what batches can be made of."""
-    if mixing not in MIXINGS:
-        raise UserError(f"mixing is one of {', '.join(MIXINGS)}, got {mixing!r}.")
-    if shares is None:
-        return
+def check_shares(shares: Mapping[str, float], names: Sequence[str]) -> None:
+    """Raise a `UserError` where batches cannot be made of these shares."""
     if set(shares) != set(names):
         raise UserError(f"shares are of {', '.join(names)}, each one's; got {', '.join(shares) or 'none'}.")
     if min(shares.values()) <= 0 or abs(sum(shares.values()) - 1) > 1e-6:

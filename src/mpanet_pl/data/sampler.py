@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import islice, repeat
+from typing import Annotated
 
 import numpy as np
 from torch.utils.data.distributed import DistributedSampler
@@ -11,8 +12,11 @@ from torch.utils.data.distributed import DistributedSampler
 from mpanet_pl.data.catalogue import Catalogue
 from mpanet_pl.data.draws import DRAWS, Draw, Integers, Named
 from mpanet_pl.errors import UserError
+from mpanet_pl.system.hints import Range
+from mpanet_pl.system.ranges import Count, checked
 
 NAMED_AT_MOST = 5  # images in a message
+Even = Annotated[int, Range("even (half infrared, half visible) and at least 2", lambda k: k >= 2 and k % 2 == 0)]
 
 
 class Rows(list[int]):
@@ -23,6 +27,7 @@ class Rows(list[int]):
         self.occurrence, self.epoch = occurrence, epoch
 
 
+@checked
 class TrainingBatches(DistributedSampler[Rows]):
     """Yields this rank's slice of each batch: `identities_per_batch` / `world` identities, all their rows.
 
@@ -40,15 +45,15 @@ class TrainingBatches(DistributedSampler[Rows]):
         self,
         catalogue: Catalogue,
         *,
-        identities_per_batch: int,
-        images_per_identity: int,
+        identities_per_batch: Count,
+        images_per_identity: Even,
         sampler: Named | Draw = "balanced",
         seed: int = 1,
         rank: int = 0,
         world: int = 1,
     ) -> None:
         super().__init__(catalogue, num_replicas=world, rank=rank, seed=seed)  # type: ignore[arg-type]  # counts it, no more
-        _check(catalogue, identities_per_batch, images_per_identity, sampler, world)
+        _check(catalogue, identities_per_batch, sampler, world)
         _, owners = np.unique(catalogue.identities.numpy(), return_inverse=True)
         self._rows = owners.astype(np.int64), catalogue.infrared.numpy().astype(np.int64)
         self._shape = identities_per_batch, images_per_identity
@@ -135,14 +140,8 @@ class EvaluationBatches(DistributedSampler[list[int]]):
             yield batch.tolist()
 
 
-def _check(catalogue: Catalogue, p: int, k: int, sampler: Named | Draw, world: int) -> None:
+def _check(catalogue: Catalogue, p: int, sampler: Named | Draw, world: int) -> None:
     """Every mistake that would show in the middle of an epoch, before the first."""
-    if not callable(sampler) and sampler not in DRAWS:
-        raise UserError(f"The sampler is one of {', '.join(DRAWS)}, or a class by _target_, got {sampler!r}")
-    if k < 2 or k % 2:
-        raise UserError(f"images_per_identity is even (half infrared, half visible) and at least 2, got {k}")
-    if p < 1:
-        raise UserError(f"identities_per_batch is at least 1, got {p}")
     if p % world:
         below, above = p // world * world, (p // world + 1) * world
         working = f"{below} or {above}" if below else f"{above}"

@@ -85,9 +85,9 @@ def check_notes(notes: Sequence[str], features: str, *, allowed: bool) -> None:
         )
 
 
-def digests(files: Sequence[Path], workers: int | None = None) -> Tensor:
+def digests(files: Sequence[Path]) -> Tensor:
     """(N,) int64 of each file's length and beginning."""
-    found: Iterator[bytes] = in_threads(_digest, files, workers)
+    found: Iterator[bytes] = in_threads(_digest, files, None)
     return torch.from_numpy(np.frombuffer(b"".join(found), np.int64).copy())
 
 

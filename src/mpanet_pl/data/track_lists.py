@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from mpanet_pl.data.catalogue import Catalogue, Splits, renumbered
 from mpanet_pl.data.faults import Faults, listed
@@ -20,13 +20,13 @@ from mpanet_pl.data.layout import Counts, DatasetOnDisk, own_number
 from mpanet_pl.data.listing import missing_files, read_table, read_text, subfolders
 from mpanet_pl.data.tracklets import without_short
 from mpanet_pl.errors import UserError
+from mpanet_pl.system.ranges import checked
 
 COLUMNS = ("modality", "first", "last", "identity", "camera", "other")
 INFOS = ("info", "mevid-v1-annotation-data", "")  # where lists lie
 SPLITS = ("train", "test")
 VCM_NAME = r"(?P<identity>\d+)M(?P<modality>[12])D(?P<camera>\d+)T(?P<track>\d+)F(?P<frame>.+)"
 VCM_PATH = "{identity}/{modality}/D{camera}/{frame}"
-MIXED_IN = ("keep", "drop")
 
 
 class Track(NamedTuple):
@@ -38,6 +38,7 @@ class Track(NamedTuple):
     line: int  # of the list, from 0
 
 
+@checked
 class TrackLists(DatasetOnDisk):
     """A dataset in MARS' format; MARS itself and MEVID are other columns, names and paths.
 
@@ -71,7 +72,7 @@ class TrackLists(DatasetOnDisk):
         paths: str = VCM_PATH,
         least_frames: int = 12,
         junk: Sequence[int] = (),
-        mixed_in: str = "keep",
+        mixed_in: Literal["keep", "drop"] = "keep",
     ) -> None:
         super().__init__(root)
         if set(columns) - set(COLUMNS) or {"first", "last", "identity", "camera"} - set(columns):
@@ -79,8 +80,6 @@ class TrackLists(DatasetOnDisk):
             raise UserError(f"columns are of {', '.join(COLUMNS)}, {optional}; got {', '.join(columns)}.")
         if called != self.config:
             vars(self).update(config=called, name=called, published={})
-        if mixed_in not in MIXED_IN:
-            raise UserError(f"mixed_in is one of {', '.join(MIXED_IN)}, got {mixed_in!r}.")
         self.columns, self.counted_from, self.least_frames = tuple(columns), counted_from, least_frames
         self.names, self.paths, self.mixed_in = re.compile(names), paths, mixed_in
         self.folders, self.junk = dict(zip(SPLITS, folders, strict=True)), set(junk)

@@ -7,7 +7,6 @@ takes a sorted random choice of T, with replacement where n < T; the test every 
 
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,19 +14,18 @@ from mpanet_pl.data.catalogue import Catalogue
 from mpanet_pl.data.randomness import image_keys, uniforms
 from mpanet_pl.errors import UserError
 
-RULES = ("strips", "linspace")
 CHOOSING = 11  # purpose of the draws of frames, beside those of augmentations
 
 
 def strips(lengths: Tensor, frames: int, drawn: Tensor | None = None) -> Tensor:
-    """(B, T) frames of tracklets of these lengths (B,): the first of each strip, or where `drawn` (B, T) falls.
+    """(B, T) frames of tracklets of these lengths (B,): the first of each strip, or where `drawn` (B, T or more) falls.
 
     >>> strips(torch.tensor([13, 2]), 6)
     tensor([[ 0,  3,  6,  9, 12, 12],
             [ 0,  1,  1,  1,  1,  1]])
     """
     size = (lengths + frames - 1) // frames  # (B,)
-    place = 0 if drawn is None else (drawn * size[:, None]).long()
+    place = 0 if drawn is None else (drawn[:, :frames] * size[:, None]).long()
     return (torch.arange(frames) * size[:, None] + place).minimum(lengths[:, None] - 1)
 
 
@@ -47,6 +45,9 @@ def linspace(lengths: Tensor, frames: int, drawn: Tensor | None = None) -> Tenso
     return torch.where((lengths >= frames)[:, None], without, again).sort(dim=1).values
 
 
+RULES = {"strips": strips, "linspace": linspace}
+
+
 class Tracklets:
     """The tracklets of a catalogue of frames: `catalogue` has a row for each, named by its first frame.
 
@@ -56,35 +57,24 @@ class Tracklets:
     def __init__(self, frames: Catalogue, per_track: int, rule: str = "strips") -> None:
         if frames.tracks is None:
             raise UserError("data.frames is for datasets of tracklets: this one has images alone. Leave it out.")
-        if rule not in RULES:
-            raise UserError(f"data.frames_by is one of {', '.join(RULES)}, got {rule!r}.")
         order = frames.tracks.argsort(stable=True)
         numbers, lengths = frames.tracks[order].unique_consecutive(return_counts=True)
-        self.per_track, self.rule = per_track, rule
+        self.frames, self.per_track, self.rule = frames, per_track, RULES[rule]
         self.order, self.lengths = order, lengths  # (N,) rows of the frames; (M,)
         self.starts = lengths.cumsum(0) - lengths
         self.catalogue = replace(frames[order[self.starts]], tracks=numbers)
 
     def first(self, rows: Tensor) -> Tensor:
         """(B, T) rows of the frames that stand for tracklets (B,) at test."""
-        chosen = (strips if self.rule == "strips" else linspace)(self.lengths[rows], self.per_track)
-        return self.order[self.starts[rows][:, None] + chosen]
+        return self._chosen(rows)
 
     def drawn(self, rows: Tensor, occurrence: Tensor, *, seed: int, epoch: int) -> Tensor:
         """(B, T) rows of the frames that stand for tracklets in training, a function of its arguments."""
-        keys, lengths = image_keys(seed, epoch, rows, occurrence), self.lengths[rows]
-        if self.rule == "strips":
-            chosen = strips(lengths, self.per_track, uniforms(keys, self.per_track, CHOOSING))
-        else:
-            width = max(int(lengths.max()), self.per_track)
-            chosen = linspace(lengths, self.per_track, uniforms(keys, width, CHOOSING))
-        return self.order[self.starts[rows][:, None] + chosen]
+        width = max(int(self.lengths[rows].max()), self.per_track)
+        return self._chosen(rows, uniforms(image_keys(seed, epoch, rows, occurrence), width, CHOOSING))
 
-    def of(self, tracks: Catalogue) -> Tensor:
-        """(M,) the tracklets that a part of `catalogue` is of."""
-        assert tracks.tracks is not None
-        assert self.catalogue.tracks is not None
-        return torch.from_numpy(np.searchsorted(self.catalogue.tracks.numpy(), tracks.tracks.numpy()))
+    def _chosen(self, rows: Tensor, drawn: Tensor | None = None) -> Tensor:
+        return self.order[self.starts[rows][:, None] + self.rule(self.lengths[rows], self.per_track, drawn)]
 
 
 def without_short(catalogue: Catalogue, least: int) -> Catalogue:

@@ -1,14 +1,14 @@
 """Protocols of tracklet datasets, and of those whose lists say who searches."""
 
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
 
 from mpanet_pl.data.catalogue import Catalogue, Dataset
-from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.protocols import FolderProtocol, rows_of, same_identity_and_camera
 from mpanet_pl.interfaces import RetrievalProtocol, Search
+from mpanet_pl.system.ranges import checked
 
 BATCH = 64  # of BUPTCampus' test, whose last incomplete batch of visible tracklets is dropped
 
@@ -30,6 +30,7 @@ class VCMProtocol(FolderProtocol):
         return cls(**settings)
 
 
+@checked
 class BUPTCampusProtocol(RetrievalProtocol):
     """BUPTCampus in one of its uses.
 
@@ -41,10 +42,8 @@ class BUPTCampusProtocol(RetrievalProtocol):
 
     cmc = "plain"
 
-    def __init__(self, rules: str = "official") -> None:
+    def __init__(self, rules: Literal["official", "official_all", "m3"] = "official") -> None:
         super().__init__()
-        if rules not in ("official", "official_all", "m3"):
-            raise UserError(f"protocol.rules is one of official, official_all, m3, got {rules!r}.")
         self.rules = rules
         self.gallery = "M3-ReID's rules" if rules == "m3" else None
         self.draw = f"query.txt searches gallery.txt ({rules})"
@@ -64,8 +63,7 @@ class BUPTCampusProtocol(RetrievalProtocol):
 
     def _rows(self, catalogue: Catalogue, infrared: bool, asks: bool) -> Tensor:
         """Rows of one modality and one list, in the order of that list."""
-        roles = _roles(catalogue)
-        chosen = ((catalogue.infrared == infrared) & (roles == asks)).nonzero().flatten()
+        chosen = ((catalogue.infrared == infrared) & (_roles(catalogue) == asks)).nonzero().flatten()
         if catalogue.tracks is not None:
             chosen = chosen[catalogue.tracks[chosen].argsort(stable=True)]
         whole_batches = len(chosen) // BATCH * BATCH
@@ -74,9 +72,7 @@ class BUPTCampusProtocol(RetrievalProtocol):
         return chosen
 
     def ignored(self, queries: Catalogue, gallery: Catalogue) -> Tensor | None:
-        if self.rules != "m3":
-            return None
-        return same_identity_and_camera(queries, gallery)
+        return same_identity_and_camera(queries, gallery) if self.rules == "m3" else None
 
 
 class TrackListProtocol(RetrievalProtocol):

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from mpanet_pl.checkpoint import open_checkpoint
-from mpanet_pl.data.augment import IMAGENET_MEAN, IMAGENET_STD, normalise
 from mpanet_pl.data.decode import in_threads
+from mpanet_pl.data.normalisation import IMAGENET_MEAN, IMAGENET_STD, normalise
 from mpanet_pl.errors import UserError
 from mpanet_pl.gallery.bounded_images import pixels
 from mpanet_pl.gallery.projection import Projection

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from mpanet_pl.data.augment import IMAGENET_MEAN, IMAGENET_STD
+from mpanet_pl.data.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from mpanet_pl.errors import UserError
 from mpanet_pl.gallery.embedder import Embedder
 from mpanet_pl.gallery.extras import need

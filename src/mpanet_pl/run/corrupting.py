@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from omegaconf import DictConfig, ListConfig
 from torch import Tensor
 
 from mpanet_pl.data import ReIDDataModule
-from mpanet_pl.data.corruptions import ALL, CORRUPTIONS, SIDES, Corrupt
+from mpanet_pl.data.corruptions import ALL, CORRUPTIONS, Corrupt, Side
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import RetrievalProtocol, Scores
 from mpanet_pl.evaluation import evaluate as score
@@ -50,8 +50,8 @@ class CorruptionRequest(NamedTuple):
         if unknown := [name for name in names if name != ALL and name not in CORRUPTIONS]:
             raise UserError(f"corrupt is all, each, or of {', '.join(CORRUPTIONS)}; got {', '.join(unknown)}.")
         whose = cfg.corrupted
-        if whose not in (*SIDES, *ROLES):
-            raise UserError(f"corrupted is one of {', '.join((*SIDES, *ROLES))}, got {whose!r}.")
+        if whose not in (known := (*get_args(Side), *ROLES)):
+            raise UserError(f"corrupted is one of {', '.join(known)}, got {whose!r}.")
         severities: list[int | None] = [cfg.severity] if cfg.severity else [None] if names == [ALL] else [1, 2, 3, 4, 5]
         return cls(names, severities, whose, cfg.draws or DRAWS.get(names[0], 1))
 
@@ -65,7 +65,7 @@ def corrupted_scores(
 ) -> Found:
     """Scores by corruption and severity. `embed` embeds the test images as `data` corrupts them."""
     found: Found = {}
-    side = asked.whose if asked.whose in SIDES else "both"
+    side: Any = "both" if asked.whose in ROLES else asked.whose
     for name in asked.names:
         for severity in [None] if name == ALL and len(asked.names) > 1 else asked.severities:
             draws = []
