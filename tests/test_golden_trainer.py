@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 import mpanet_pl.step
 from mpanet_pl.module import MPANetModule
-from mpanet_pl.run.trainer import quiet
+from mpanet_pl.system.lightning import quiet
 
 (FULL,) = (path for path in CASES if path.stem == "full")
 

@@ -21,16 +21,16 @@ def evaluate(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
         if cfg.ckpt is not None or cfg.features is not None:
             raise UserError("ckpts, ckpt and features go one at a time.")
         from mpanet_pl.run.matrix import evaluate_all
-        from mpanet_pl.world.knowledge import know
+        from mpanet_pl.world.ground_truth import ground_truth_of
 
-        evaluate_all(cfg, request, know)
+        evaluate_all(cfg, request, ground_truth_of)
         return
     if (cfg.ckpt is None) == (cfg.features is None):
         raise UserError("Add ckpt=PATH, a checkpoint, or else features=PATH, embeddings saved before.")
     from mpanet_pl.run import evaluating
-    from mpanet_pl.world.knowledge import know
+    from mpanet_pl.world.ground_truth import ground_truth_of
 
-    evaluating.evaluate(cfg, request, know)
+    evaluating.evaluate(cfg, request, ground_truth_of)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

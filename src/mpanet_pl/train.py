@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 def train(cfg: DictConfig, request: Request = NOTHING_TYPED) -> float | None:
     """What a sweeper is to make large: see `mpanet_pl.run.training.train`."""
     from mpanet_pl.run import training
-    from mpanet_pl.world.knowledge import know
+    from mpanet_pl.world.ground_truth import ground_truth_of
 
-    return training.train(cfg, request, know)
+    return training.train(cfg, request, ground_truth_of)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

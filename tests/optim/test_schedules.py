@@ -8,7 +8,7 @@ from torch.optim.lr_scheduler import MultiStepLR
 
 from mpanet_pl.errors import UserError
 from mpanet_pl.optim import Span, build_schedule
-from mpanet_pl.run.trainer import quiet
+from mpanet_pl.system.lightning import quiet
 
 EPOCHS, STEPS = 6, 40
 CONFIGURED = {"milestones": None, "gamma": None}

@@ -25,8 +25,8 @@ from mpanet_pl.evaluation import Results
 from mpanet_pl.official import to_official
 from mpanet_pl.run.evaluation_inputs import read_checkpoint
 from mpanet_pl.run.finished_run import Run
+from mpanet_pl.run.request import NOTHING_TYPED
 from mpanet_pl.run.run_folder import reopen
-from mpanet_pl.run.settings import NOTHING_TYPED
 from mpanet_pl.train import train
 
 ONE_EPOCH = ["trainer.max_epochs=1", "trainer.check_val_every_n_epoch=1", "validation.start=1"]
@@ -166,6 +166,7 @@ def test_another_number_of_drawn_people_tests_some_that_were_trained_on(
         ("last_stride=2", "last_stride is for released checkpoints"),
         ("protocol=null", "protocol=null leaves nothing to measure by"),
         ("rank_list=best", "rank_list is spread, first, worst or a person's number, got 'best'"),
+        ("rank_list=900", "rank_list=900: the test has no person 900; it has "),
         ("slices=weather", "slices are camera, gallery, nuance, sibling, view of these images, got weather"),
         ("save_features=/proc/e.npz", "/proc/e.npz cannot be written"),
     ],
@@ -182,6 +183,16 @@ def test_a_mistake_is_a_sentence(
     assert run([f"ckpt={trained}/checkpoints/last.ckpt", "run_dir=two", typed], monkeypatch) == 2
     assert sentence in capsys.readouterr().err
     assert not Path("two").exists()
+
+
+@pytest.mark.parametrize("typed", ["slices=weather", "rank_list=900"])
+def test_parts_that_a_test_does_not_have_are_refused_before_it_is_drawn(
+    typed: str, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run([f"ckpt={trained}/checkpoints/last.ckpt", "data_dir=undrawn", typed], monkeypatch) == 2
+    assert typed.partition("=")[2] in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_reranked_rows_stand_beside_the_plain_ones(

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from mpanet_pl import MPANetModule, ReIDDataModule
 from mpanet_pl.data import LLCM, SYSU, RegDB
 from mpanet_pl.errors import UserError
-from mpanet_pl.run.trainer import quiet
+from mpanet_pl.system.lightning import quiet
 
 pytestmark = pytest.mark.usefixtures("without_advice")
 THIN = {"trunk": "resnet18_thin", "pretrained": False, "patterns": 1, "alleviation": []}

@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluate import evaluate
 from mpanet_pl.prepare import prepare
-from mpanet_pl.run.datasets import settle_trial
+from mpanet_pl.run.datasets import set_trial
 from mpanet_pl.train import train
 
 
@@ -106,7 +106,7 @@ def test_a_joint_card(
 )
 def test_a_joint_trial_is_that_of_its_member(words: list[str], trial: int | None) -> None:
     cfg = compose("train", ["dataset=joint", *words])
-    settle_trial(cfg)
+    set_trial(cfg)
     assert cfg.trial == trial
     if trial:
         assert instantiate(cfg.data.dataset).members["regdb"].trial == trial
@@ -114,4 +114,4 @@ def test_a_joint_trial_is_that_of_its_member(words: list[str], trial: int | None
 
 def test_a_trial_of_nobody_is_refused() -> None:
     with pytest.raises(UserError, match="has no trials: leave out trial=4"):
-        settle_trial(compose("train", ["dataset=joint", "train_on=[sysu]", "test_on=[llcm]", "trial=4"]))
+        set_trial(compose("train", ["dataset=joint", "train_on=[sysu]", "test_on=[llcm]", "trial=4"]))

@@ -14,7 +14,7 @@ from pytorch_lightning.cli import LightningCLI
 from mpanet_pl import MPANetModule, ReIDDataModule
 from mpanet_pl.evaluation import SYSUProtocol
 from mpanet_pl.run.own_hydra import instantiable
-from mpanet_pl.run.trainer import quiet
+from mpanet_pl.system.lightning import quiet
 
 PAGE = (Path(__file__).parents[2] / "docs/own_trainer.md").read_text()
 CONFIG = """

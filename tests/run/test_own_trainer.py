@@ -13,7 +13,7 @@ from mpanet_pl import MPANetModule, ReIDDataModule
 from mpanet_pl.data import SYSU, Folder, RegDB
 from mpanet_pl.errors import UserError
 from mpanet_pl.run.callbacks import FiniteGuard
-from mpanet_pl.run.trainer import quiet
+from mpanet_pl.system.lightning import quiet
 
 SETTINGS = ("all/single", "all/multi", "indoor/single", "indoor/multi")
 SCORES = {f"{setting}/{score}" for setting in SETTINGS for score in ("r1", "r5", "r10", "r20", "mAP", "mINP")}

@@ -11,7 +11,8 @@ import torch
 
 from mpanet_pl.errors import UserError
 from mpanet_pl.run import record
-from mpanet_pl.run.record import Record, terms_of
+from mpanet_pl.run.record import Record
+from mpanet_pl.stored import terms_of
 
 RUN = Record(
     dataset="sysu",

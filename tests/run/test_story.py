@@ -22,8 +22,8 @@ from mpanet_pl.run.callbacks import Checkpoints, SeededEpochs
 from mpanet_pl.run.pictures.embeddings import draw_similarities
 from mpanet_pl.run.record import Record
 from mpanet_pl.run.run_folder import _new_folder, stored_config
-from mpanet_pl.run.settings import check_targets
 from mpanet_pl.run.training import build_module
+from mpanet_pl.system.trust import check_targets
 from mpanet_pl.train import train
 
 

@@ -23,10 +23,11 @@ from mpanet_pl.run import record
 from mpanet_pl.run.callbacks import FiniteGuard
 from mpanet_pl.run.callbacks.records import Timing
 from mpanet_pl.run.run_page import cost_of
-from mpanet_pl.run.trainer import build_trainer, quiet
+from mpanet_pl.run.trainer import build_trainer
 from mpanet_pl.run.training import build_module
 from mpanet_pl.system.cores import usable_cores
 from mpanet_pl.system.files import alone_in, written_aside
+from mpanet_pl.system.lightning import quiet
 from mpanet_pl.train import train
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")

@@ -20,7 +20,7 @@ from mpanet_pl.prepare import main
 from mpanet_pl.world import NUANCES, Synthetic, drawing, shot, worlds
 from mpanet_pl.world.annotations import Annotations
 from mpanet_pl.world.body import FACINGS
-from mpanet_pl.world.knowledge import Nuances
+from mpanet_pl.world.ground_truth import DrawnGroundTruth
 
 
 def small(root: Path, *, siblings: float = 0.5, workers: int = 1) -> Synthetic:
@@ -63,12 +63,15 @@ def test_parts_by_the_side_that_is_seen(drawn: Synthetic) -> None:
     annotations = Annotations.read(drawn.root, test)
     assert annotations is not None
     assert annotations.facings is not None
-    views = Nuances(test, annotations).labels["view"]
+    views = DrawnGroundTruth(test, annotations).labels["view"]
     assert list(views) == ["front", "back", "side"]
+    assert set(Synthetic.slices) == DrawnGroundTruth(test, annotations).labels.keys(), "promised before it is drawn"
     assert torch.stack(list(views.values())).sum(0).eq(1).all(), "each image is of one view"
     turned = torch.arange(len(test)).flip(0)
     assert torch.equal(annotations[turned].facings, annotations.facings[turned])  # type: ignore[arg-type]
-    assert "view" not in Nuances(test, replace(annotations, facings=None)).labels, "drawn before they were kept"
+    assert "view" not in DrawnGroundTruth(test, replace(annotations, facings=None)).labels, (
+        "drawn before they were kept"
+    )
 
 
 def test_whoever_is_trained_on_is_dyed_and_nobody_else_is_changed(drawn: Synthetic, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseExce
 from mpanet_pl.errors import Gathered, UserError
 from mpanet_pl.gallery.gallery_keys import GALLERY_COMMANDS
 from mpanet_pl.run.run_keys import RUN_COMMANDS, TRAIN
-from mpanet_pl.run.settings import RECIPES, plain, resolved_where_known, settled
+from mpanet_pl.run.settings import RECIPES, plain, resolved_where_known, without_recipes
 from mpanet_pl.system.keys import Keys, is_within, leaves
 
 COMMANDS = RUN_COMMANDS | GALLERY_COMMANDS
@@ -42,7 +42,7 @@ def conformed(
             if "${" in str(value):
                 _read_resolved(keys, found, key, value)
     faults.tell()
-    found = settled(found)
+    found = without_recipes(found)
     OmegaConf.set_struct(found, True)
     return found
 

@@ -1,6 +1,6 @@
 """The same scores of parts of a test: one pair of cameras at a time, or some of the queries among the whole gallery."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from math import inf
 from typing import NamedTuple
 
@@ -70,7 +70,8 @@ def slices(
     return found
 
 
-def check_kinds(kinds: Sequence[str], labels: Labels, catalogue: Catalogue) -> None:
+def check_kinds(kinds: Sequence[str], labels: Collection[str], catalogue: Catalogue) -> None:
+    """`labels` are the kinds that only some datasets know."""
     known = (*KINDS, *(("time",) if catalogue.times is not None else ()), *labels)
     if unknown := [kind for kind in kinds if kind not in known]:
         raise UserError(f"slices are {', '.join(known)} of these images, got {', '.join(unknown)}.")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import takewhile
 from pathlib import Path
 from string import ascii_uppercase
 
@@ -148,12 +149,26 @@ class Comparison:
     def draw(self, path: Path) -> None:
         from mpanet_pl.run.pictures.forest import draw_differences
 
+        letters = [method.letter for method in self.methods]
+        names = dict(zip(letters, without_common_start(letters), strict=True))
         rows: dict[str, dict[str, tuple[float, float, float]]] = {}
         for one in self.differences:
             if one.score in IN_WORDS:
-                label = f"{one.setting.replace('_', ' ')}, {one.method} − {self.methods[0].letter}"
+                label = f"{one.setting.replace('_', ' ')}, {names[one.method]} − {names[letters[0]]}"
                 rows.setdefault(label, {})[COLUMNS[one.score]] = (one.difference, *one.ci)
         draw_differences(rows, path)
+
+
+def without_common_start(names: Sequence[str]) -> list[str]:
+    """Names without the words that all of them begin with; each keeps one.
+
+    >>> without_common_start(["synthetic agw", "synthetic mpanet a.lr=2"]), without_common_start(["A", "B"])
+    (['agw', 'mpanet a.lr=2'], ['A', 'B'])
+    """
+    words = [name.split(" ") for name in names]
+    alike = takewhile(lambda place: len(set(place)) == 1, zip(*words, strict=False))
+    common = min(len(list(alike)), *(len(own) - 1 for own in words))
+    return [" ".join(own[common:]) for own in words]
 
 
 def compare_methods(

@@ -22,7 +22,7 @@ def dataset_class(cfg: DictConfig) -> type[DatasetOnDisk]:
     return named if issubclass(named, DatasetOnDisk) else DatasetOnDisk
 
 
-def alone(dataset: object, test: Catalogue) -> list[str]:
+def unpublished(dataset: object, test: Catalogue) -> list[str]:
     """Why no published number stands beside scores of these test images; empty where one may."""
     unlike = "" if test.tracks is not None else unlike_published(dataset, "test", test)  # published are frames
     return [f"no published number stands beside: {unlike.rstrip('.')}"] if unlike else []
@@ -36,7 +36,7 @@ def trials_of(cfg: DictConfig) -> range | None:
     return dataset_class(cfg).trials_of({str(key): value for key, value in settings.items()} | used)
 
 
-def settle_trial(cfg: DictConfig) -> None:
+def set_trial(cfg: DictConfig) -> None:
     """The first trial where none is named; none of a dataset without, whose runs it would only rename."""
     trials = trials_of(cfg)
     if trials is None and cfg.trial is not None:

@@ -28,26 +28,30 @@ from mpanet_pl.features.queries import QUERIES, write_queries
 from mpanet_pl.interfaces import Reranker, RetrievalProtocol
 from mpanet_pl.run.calibrating import cut_of
 from mpanet_pl.run.corrupting import CorruptionRequest, corrupted_scores, report_corrupted
-from mpanet_pl.run.datasets import alone, build_data, build_protocol, foresee, make_ready, settle_trial
+from mpanet_pl.run.datasets import build_data, build_protocol, foresee, make_ready, set_trial, unpublished
 from mpanet_pl.run.evaluation_inputs import EvaluationInput, SavedFeatures, read_input, save_features
 from mpanet_pl.run.evaluation_settings import settings_for
-from mpanet_pl.run.examination import Examiner, Know, Tested, know_nothing
+from mpanet_pl.run.examination import Examiner, GroundTruthOf, Tested, no_ground_truth
 from mpanet_pl.run.logbook import logged
 from mpanet_pl.run.measures import MEASURES, Measure, MeasureInput, MeasureResult
 from mpanet_pl.run.pictures.curves import draw_cmc
 from mpanet_pl.run.pictures.rank_list import CHOICES
 from mpanet_pl.run.record import Record
 from mpanet_pl.run.report import draw_pictures
+from mpanet_pl.run.request import NOTHING_TYPED, Request
 from mpanet_pl.run.run_folder import check_free, run_folder
 from mpanet_pl.run.run_page import write_run_page
-from mpanet_pl.run.settings import NOTHING_TYPED, Request, plain
-from mpanet_pl.run.trainer import build_trainer, exact_where_narrow, isolated, quiet
+from mpanet_pl.run.settings import plain
+from mpanet_pl.run.trainer import build_trainer, exact_where_narrow
 from mpanet_pl.system.files import sha256
+from mpanet_pl.system.lightning import isolated, quiet
 from mpanet_pl.system.processes import is_child_rank, rank_of_outer_launcher
 from mpanet_pl.system.targets import build
 
 
-def evaluate(cfg: DictConfig, request: Request = NOTHING_TYPED, know: Know = know_nothing) -> None:
+def evaluate(
+    cfg: DictConfig, request: Request = NOTHING_TYPED, ground_truth_of: GroundTruthOf = no_ground_truth
+) -> None:
     given = read_input(cfg)
     if not is_child_rank():
         cfg = settings_for(cfg, request, given)
@@ -57,7 +61,7 @@ def evaluate(cfg: DictConfig, request: Request = NOTHING_TYPED, know: Know = kno
         if given.saved:
             measure_saved(cfg, request, given, given.saved)
         else:
-            measure_network(cfg, request, given, know)
+            measure_network(cfg, request, given, ground_truth_of)
 
 
 def _check_settings(cfg: DictConfig) -> None:
@@ -96,6 +100,18 @@ def _slices_of(cfg: DictConfig) -> list[str]:
     return [str(kind) for kind in ([asked] if isinstance(asked, str) else asked)]
 
 
+def _check_parts(cfg: DictConfig, data: ReIDDataModule, ground_truth_of: GroundTruthOf) -> None:
+    """Refuse slices and a person that the test does not have, before anything is drawn or cached."""
+    if kinds := _slices_of(cfg):
+        truth = ground_truth_of(data)
+        labels = truth.labels if truth else getattr(data.dataset, "slices", ())
+        check_kinds(kinds, labels, data.test)
+    people = data.test.identities.unique()
+    if isinstance(cfg.rank_list, int) and cfg.rank_list not in people:
+        few = ", ".join(map(str, people[:3].tolist()))
+        raise UserError(f"rank_list={cfg.rank_list}: the test has no person {cfg.rank_list}; it has {few}, …")
+
+
 def measure_saved(cfg: DictConfig, request: Request, given: EvaluationInput, saved: SavedFeatures) -> None:
     """Embeddings meet the protocol again, without the network that made them; one process is enough."""
     if rank_of_outer_launcher():
@@ -127,23 +143,23 @@ def score_features(cfg: DictConfig, request: Request) -> tuple[str, SavedFeature
     return str(cfg.name or given.saved.name), given.saved, _scored(cfg, given.saved)[1]
 
 
-def measure_network(cfg: DictConfig, request: Request, given: EvaluationInput, know: Know) -> None:
+def measure_network(cfg: DictConfig, request: Request, given: EvaluationInput, ground_truth_of: GroundTruthOf) -> None:
     """Every rank embeds its share of the test images; the first writes the scores."""
     assert given.module
     given.module.score_by(cfg.embedding)
-    settle_trial(cfg)
+    set_trial(cfg)
     calibrates = cfg.measure == "open_set" and _held_out(given.root, cfg) and not cfg.flip
     data = build_data(cfg.data, validation="held_out" if calibrates else "test")
     protocol = build_protocol(cfg.protocol, data.dataset)
     foresee(data)
     check_matches(data.test, protocol)
+    _check_parts(cfg, data, ground_truth_of)
     make_ready(data, "test")
     protocol = build_protocol(cfg.protocol, data.dataset)  # a world that was drawn only now brings permutations
     files = data.files(data.test) if given.seen else []
     leaks = check_unseen(given.seen, data.test, files, str(cfg.ckpt), allowed=cfg.allow_trained_people)
-    examiner = Examiner(data, RetrievalScoring(protocol, flip=cfg.flip, rerank=_reranker(cfg)), know)
-    labels = examiner.knowledge.labels if examiner.knowledge else {}
-    check_kinds(_slices_of(cfg), labels, data.test)
+    examiner = Examiner(data, RetrievalScoring(protocol, flip=cfg.flip, rerank=_reranker(cfg)), ground_truth_of)
+    labels = examiner.ground_truth.labels if examiner.ground_truth else {}
     trainer = build_trainer(exact_where_narrow(cfg.trainer, given.module, data.height, data.width), examiner.callbacks)
     with run_folder(cfg, request) as folder, logged(folder):
         if calibrates:
@@ -158,7 +174,7 @@ def measure_network(cfg: DictConfig, request: Request, given: EvaluationInput, k
         saved = SavedFeatures(
             tested.embeddings,
             data.test,
-            drawn=examiner.knowledge is not None,
+            drawn=examiner.ground_truth is not None,
             name=Path(cfg.ckpt).stem,
             notes=(f"network: {cfg.ckpt}, in {trainer.precision}", *given.notes, *leaks, *_test_ways(cfg, data)),
             network=tested.network,
@@ -212,7 +228,7 @@ def report(
     row, kinds, protocol = str(cfg.name or saved.name), _slices_of(cfg), measure_input.protocol
     found = slices(saved.embeddings, saved.catalogue, protocol, kinds, labels, tested.scores) if kinds else []
     elsewhere = trained is not None and trained.get("dataset") != cfg.dataset
-    unlike = alone(instantiate(cfg.data.dataset), saved.catalogue)
+    unlike = unpublished(instantiate(cfg.data.dataset), saved.catalogue)
     beside = not (saved.drawn or elsewhere or unlike)
     table = beside and others(
         cfg.dataset,

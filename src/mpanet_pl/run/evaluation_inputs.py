@@ -22,9 +22,10 @@ from mpanet_pl.module import MPANetModule
 from mpanet_pl.run.external_features import external_features
 from mpanet_pl.run.old_names import translated
 from mpanet_pl.run.record import Record
-from mpanet_pl.run.settings import packages, plain
+from mpanet_pl.run.settings import plain
 from mpanet_pl.system.files import written_aside
 from mpanet_pl.system.hub import local
+from mpanet_pl.system.trust import packages
 
 OF_TRAINING = ("dataset", "data_dir", "trial", "seed", "data", "protocol")  # taken from the checkpoint unless given
 OF_JOINT = ("train_on", "test_on", "data_dirs")  # likewise, of several datasets

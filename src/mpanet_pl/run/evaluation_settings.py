@@ -8,8 +8,9 @@ from omegaconf import DictConfig, OmegaConf
 from mpanet_pl.errors import UserError
 from mpanet_pl.run.datasets import dataset_class, trials_of
 from mpanet_pl.run.evaluation_inputs import OF_JOINT, OF_TRAINING, EvaluationInput
-from mpanet_pl.run.settings import Request, check_targets, plain
-from mpanet_pl.system.trust import ran_here, targets
+from mpanet_pl.run.request import Request
+from mpanet_pl.run.settings import plain
+from mpanet_pl.system.trust import check_targets, ran_here, targets
 
 
 def settings_for(cfg: DictConfig, request: Request, given: EvaluationInput) -> DictConfig:

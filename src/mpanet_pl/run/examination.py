@@ -16,10 +16,10 @@ from mpanet_pl.evaluation.digests import digest_of
 from mpanet_pl.evaluation.published import Published
 from mpanet_pl.evaluation.tables import Grid
 from mpanet_pl.module import MPANetModule
-from mpanet_pl.run.datasets import alone
+from mpanet_pl.run.datasets import unpublished
 
 
-class Knowledge(Protocol):
+class GroundTruth(Protocol):
     """What a drawn dataset knows of its test images beyond whom they show: the one hook by which a world joins a run.
 
     Its callback sees each test; afterwards `scores` of the embeddings (N, D) stand in a line, a table and remarks.
@@ -47,11 +47,11 @@ class Knowledge(Protocol):
     def remarks(self, scores: dict[str, float]) -> Sequence[str]: ...
 
 
-Know = Callable[[ReIDDataModule], Knowledge | None]
+GroundTruthOf = Callable[[ReIDDataModule], GroundTruth | None]
 
 
-def know_nothing(data: ReIDDataModule) -> None:
-    """Of a real dataset."""
+def no_ground_truth(data: ReIDDataModule) -> None:
+    """A real dataset's."""
 
 
 class Tested(NamedTuple):
@@ -66,24 +66,26 @@ class Tested(NamedTuple):
 class Examiner:
     """The callbacks that score the test images of `data`, and the test that reads them."""
 
-    def __init__(self, data: ReIDDataModule, scoring: RetrievalScoring, know: Know = know_nothing) -> None:
+    def __init__(
+        self, data: ReIDDataModule, scoring: RetrievalScoring, ground_truth_of: GroundTruthOf = no_ground_truth
+    ) -> None:
         assert scoring.protocol is not None
         self.data, self.scoring, self.protocol = data, scoring, scoring.protocol
-        self.knowledge = know(data)
+        self.ground_truth = ground_truth_of(data)
 
     @property
     def callbacks(self) -> list[pl.Callback]:
-        return [self.scoring, *([self.knowledge.callback] if self.knowledge else [])]
+        return [self.scoring, *([self.ground_truth.callback] if self.ground_truth else [])]
 
     @property
     def published(self) -> Published:
         """What the paper reports under this protocol; nothing for a drawn dataset, or for other test images."""
-        return {} if self.knowledge or self.unlike else self.protocol.published
+        return {} if self.ground_truth or self.unlike else self.protocol.published
 
     @property
     def unlike(self) -> list[str]:
         """Why no published number stands beside, if the test images are others than those of the publications."""
-        return alone(self.data.dataset, self.data.test)
+        return unpublished(self.data.dataset, self.data.test)
 
     @property
     def chance(self) -> str:
@@ -110,10 +112,10 @@ class Examiner:
         embeddings = self.scoring.embeddings
         assert embeddings is not None
         network = digest_of(module.network.state_dict().values())
-        if self.knowledge is None:
+        if self.ground_truth is None:
             return Tested(self.scoring.scores, embeddings, network=network)
-        nuances = self.knowledge.scores(embeddings)
-        shown = [self.knowledge.table(nuances)], self.knowledge.remarks(nuances)
+        nuances = self.ground_truth.scores(embeddings)
+        shown = [self.ground_truth.table(nuances)], self.ground_truth.remarks(nuances)
         return Tested(self.scoring.scores, embeddings, nuances, *shown, network)
 
     def embed(self, trainer: pl.Trainer, module: MPANetModule) -> Tensor | None:

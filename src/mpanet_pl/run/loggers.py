@@ -14,7 +14,7 @@ from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger
 from mpanet_pl.errors import RunStopped, UserError
 from mpanet_pl.evaluation.tables import COLUMNS, Results
 from mpanet_pl.run.record import Record
-from mpanet_pl.run.settings import resolved
+from mpanet_pl.run.settings import plain
 
 NEEDS: dict[type[Logger], tuple[str, ...]] = {  # packages, of which each logger needs one
     MLFlowLogger: ("mlflow",),
@@ -56,7 +56,7 @@ def _build(settings: DictConfig, folder: Path, version: Any, cfg: DictConfig) ->
     try:
         logger: Logger = instantiate(settings, **place, **continued)
         if version is None:
-            logger.log_hyperparams(resolved(cfg))
+            logger.log_hyperparams(plain(cfg, resolve=True))
     except (HydraException, ModuleNotFoundError) as error:
         cause = error.__cause__ or error
         raise RunStopped(f"The logger {settings['_target_']} cannot be made: {cause}") from error
@@ -65,12 +65,12 @@ def _build(settings: DictConfig, folder: Path, version: Any, cfg: DictConfig) ->
     return logger
 
 
-def tell(logger: Logger, results: Results, folder: Path) -> None:
+def log_results(logger: Logger, results: Results, folder: Path) -> None:
     """The final table and the pictures, to those that take them; nothing is lost where one refuses."""
     pictures = sorted(folder.glob("*.png"))
     try:
         if isinstance(logger, TensorBoardLogger):
-            _tell_tensorboard(logger, results, pictures)
+            _log_to_tensorboard(logger, results, pictures)
         elif isinstance(logger, MLFlowLogger):
             for file in [*pictures, folder / "results.md", folder / "results.json"]:
                 logger.experiment.log_artifact(logger.run_id, str(file))
@@ -83,7 +83,7 @@ def tell(logger: Logger, results: Results, folder: Path) -> None:
         print(f"{type(logger).__name__} did not take the results: {error}", file=sys.stderr)
 
 
-def _tell_tensorboard(logger: TensorBoardLogger, results: Results, pictures: list[Path]) -> None:
+def _log_to_tensorboard(logger: TensorBoardLogger, results: Results, pictures: list[Path]) -> None:
     import numpy as np
     from PIL import Image
 

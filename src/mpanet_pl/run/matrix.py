@@ -13,8 +13,8 @@ from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.published import across
 from mpanet_pl.evaluation.tables import Grid, Results, headline, markdown, print_tables
 from mpanet_pl.run.evaluating import evaluate
-from mpanet_pl.run.examination import Know
-from mpanet_pl.run.settings import Request
+from mpanet_pl.run.examination import GroundTruthOf
+from mpanet_pl.run.request import Request
 from mpanet_pl.system.files import write_text
 
 MARKDOWN = "matrix.md"
@@ -25,7 +25,7 @@ CONDITIONS = (
 )
 
 
-def evaluate_all(cfg: DictConfig, request: Request, know: Know) -> None:
+def evaluate_all(cfg: DictConfig, request: Request, ground_truth_of: GroundTruthOf) -> None:
     """Evaluate each of `ckpts` into a folder of its own, and put them into one table."""
     if len(set(cfg.ckpts)) < len(cfg.ckpts):
         raise UserError("ckpts names a checkpoint twice.")
@@ -38,7 +38,7 @@ def evaluate_all(cfg: DictConfig, request: Request, know: Know) -> None:
     for number, path in enumerate(cfg.ckpts, start=1):
         one = cfg.copy()
         one.ckpt, one.ckpts, one.run_dir = str(path), [], str(folder / f"{number:02}")
-        evaluate(one, request, know)
+        evaluate(one, request, ground_truth_of)
         rows.append((str(path), Results.read(one.run_dir)))
     grid = table(rows)
     beside = across(grid[0][2:])

@@ -7,8 +7,8 @@ import torch
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
-from mpanet_pl.run.datasets import FROM_DATASET, settle_trial
-from mpanet_pl.run.settings import plain, settled
+from mpanet_pl.run.datasets import FROM_DATASET, set_trial
+from mpanet_pl.run.settings import plain, without_recipes
 from mpanet_pl.system.precision import best_precision
 
 
@@ -18,9 +18,9 @@ def instantiable(cfg: DictConfig, folder: str | Path = "runs/own") -> DictConfig
     What our commands decide when they run is decided here: the trial, the precision, the official draw of galleries
     where it lies in the dataset's folder, and `folder` for what loggers write.
     """
-    ready = settled(OmegaConf.create(plain(cfg)))
+    ready = without_recipes(OmegaConf.create(plain(cfg)))
     OmegaConf.set_struct(ready, False)
-    settle_trial(ready)
+    set_trial(ready)
     if FROM_DATASET in ready.protocol.values():
         of_dataset = {"_target_": f"{ready.protocol._target_}.of", "dataset": "${data.dataset}"}
         ready.protocol = {key: value for key, value in ready.protocol.items() if value != FROM_DATASET} | of_dataset

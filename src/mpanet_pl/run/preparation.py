@@ -19,8 +19,8 @@ from mpanet_pl.data.joint import CAMERAS
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import check_matches
 from mpanet_pl.interfaces import RetrievalProtocol
-from mpanet_pl.run.datasets import build_data, build_protocol, settle_trial
-from mpanet_pl.run.settings import NOTHING_TYPED, Request
+from mpanet_pl.run.datasets import build_data, build_protocol, set_trial
+from mpanet_pl.run.request import NOTHING_TYPED, Request
 from mpanet_pl.system.progress import track
 
 Size = tuple[int, int]  # width, height
@@ -35,7 +35,7 @@ class Report(NamedTuple):
 
 
 def prepare(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
-    settle_trial(cfg)
+    set_trial(cfg)
     data, workers = build_data(cfg.data), cfg.data.workers or None
     dataset, console = data.dataset, Console(soft_wrap=True, highlight=False)
     dataset.prepare()

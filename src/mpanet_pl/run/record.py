@@ -20,7 +20,6 @@ import pytorch_lightning as pl
 import torch
 
 from mpanet_pl.errors import UserError
-from mpanet_pl.stored import terms_of as terms_of
 from mpanet_pl.system.cores import usable_cores
 from mpanet_pl.system.files import write_json
 

@@ -39,7 +39,7 @@ Next:  python -m mpanet_pl.evaluate {ckpt} rerank=k_reciprocal
 
 def print_end(results: Results, tested: Tested, examiner: Examiner, folder: Path) -> None:
     """The table, a line each on nuances, on how it was measured and on the files, and what to do next."""
-    lines = [examiner.knowledge.line(tested.nuances)] if examiner.knowledge else []
+    lines = [examiner.ground_truth.line(tested.nuances)] if examiner.ground_truth else []
     results.print(extra=[line for line in (*lines, examiner.chance) if line])
     logger.info("results\n%s", markdown([results.scores_table()], results.notes).replace("\n", "\n  "))
     ckpt, resume = typed("ckpt", folder / LAST), typed("resume", folder)
@@ -84,7 +84,7 @@ def _pictures(
         images = examiner.data.images(test)[rows]
         if (maps := _maps(module, images, test.infrared[rows])).shape[1]:
             captions = [f"person {test.identities[i]}\n{'infrared' if test.infrared[i] else 'visible'}" for i in rows]
-            boxes = examiner.knowledge.boxes[rows] if examiner.knowledge else None
+            boxes = examiner.ground_truth.boxes[rows] if examiner.ground_truth else None
             draw_patterns(images, maps, path, boxes=boxes, captions=captions, heading=PEOPLE_CHOSEN)
 
     return {

@@ -14,11 +14,12 @@ from omegaconf import DictConfig, OmegaConf
 from mpanet_pl.errors import UserError
 from mpanet_pl.run.callbacks.checkpoints import LAST, epochs_done
 from mpanet_pl.run.old_names import translated
-from mpanet_pl.run.settings import Request, check_targets, plain, resolved
+from mpanet_pl.run.request import Request
+from mpanet_pl.run.settings import plain
 from mpanet_pl.system.files import alone_in, sweep_up, written_aside
 from mpanet_pl.system.processes import CHILD_CONFIG, child_config, is_child_rank, rank_of_outer_launcher
 from mpanet_pl.system.shell import typed
-from mpanet_pl.system.trust import ran_here, seal
+from mpanet_pl.system.trust import check_targets, ran_here, seal
 
 CONFIG = "config.yaml"
 SAME_RUN = (  # what may change when a run is continued, and leaves it the same run
@@ -147,7 +148,7 @@ def _claim(folder: Path, cfg: DictConfig, resumed: bool) -> None:
         _refuse_another_run(folder)
     with written_aside(folder / CONFIG) as aside:
         OmegaConf.save(cfg, aside)
-    seal(folder, resolved(cfg))
+    seal(folder, plain(cfg, resolve=True))
     os.environ[CHILD_CONFIG] = str(folder / CONFIG)
 
 

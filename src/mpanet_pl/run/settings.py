@@ -1,4 +1,4 @@
-"""A run's configuration: what was asked for in plain containers, and whom it may call."""
+"""A run's configuration: what was asked for in plain containers."""
 
 from contextlib import suppress
 from typing import Any
@@ -6,25 +6,14 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mpanet_pl.run.request import NOTHING_TYPED as NOTHING_TYPED
-from mpanet_pl.run.request import Request as Request
 from mpanet_pl.system.keys import leaves
-from mpanet_pl.system.trust import check_targets as check_targets
-from mpanet_pl.system.trust import packages as packages
 
 RECIPES = ("recipe", "recipes")
 
 
-def plain(cfg: DictConfig) -> dict[str, Any]:
-    """The configuration in plain containers, interpolations kept."""
-    container = OmegaConf.to_container(cfg)
-    assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items()}
-
-
-def resolved(cfg: DictConfig) -> dict[str, Any]:
-    """The configuration in plain containers, every interpolation replaced by its value."""
-    container = OmegaConf.to_container(cfg, resolve=True)
+def plain(cfg: DictConfig, *, resolve: bool = False) -> dict[str, Any]:
+    """The configuration in plain containers, interpolations kept or replaced by their values."""
+    container = OmegaConf.to_container(cfg, resolve=resolve)
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
 
@@ -39,11 +28,11 @@ def resolved_where_known(cfg: DictConfig) -> dict[str, Any]:
     return plain(known)
 
 
-def settled(cfg: DictConfig) -> DictConfig:
+def without_recipes(cfg: DictConfig) -> DictConfig:
     """Without the recipes that a method's file chooses from: values that refer to them stand for themselves.
 
     >>> cfg = OmegaConf.create({"recipes": {"x": {"lr": 0.1}}, "recipe": "${recipes.x}", "lr": "${recipe.lr}"})
-    >>> settled(cfg)
+    >>> without_recipes(cfg)
     {'lr': 0.1}
     """
     own = OmegaConf.create({key: value for key, value in plain(cfg).items() if key not in RECIPES})

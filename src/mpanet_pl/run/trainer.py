@@ -22,8 +22,6 @@ from mpanet_pl.module import MPANetModule
 from mpanet_pl.run.callbacks import AtomicCheckpoints
 from mpanet_pl.run.callbacks.checkpoints import LAST
 from mpanet_pl.system.hints import Range
-from mpanet_pl.system.lightning import isolated as isolated
-from mpanet_pl.system.lightning import quiet as quiet
 from mpanet_pl.system.precision import best_precision
 from mpanet_pl.system.processes import STOPPED, is_child_rank
 from mpanet_pl.system.ranges import Count, Weight, number, parameters, read_all

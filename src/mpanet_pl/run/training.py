@@ -33,27 +33,31 @@ from mpanet_pl.run.callbacks import (
     Timing,
 )
 from mpanet_pl.run.callbacks.checkpoints import BEST, LAST, epochs_done
-from mpanet_pl.run.datasets import build_data, build_protocol, foresee, make_ready, settle_trial
-from mpanet_pl.run.examination import Examiner, Know, Tested, know_nothing
+from mpanet_pl.run.datasets import build_data, build_protocol, foresee, make_ready, set_trial
+from mpanet_pl.run.examination import Examiner, GroundTruthOf, Tested, no_ground_truth
 from mpanet_pl.run.logbook import logged
-from mpanet_pl.run.loggers import build_loggers, check_loggers, tell
+from mpanet_pl.run.loggers import build_loggers, check_loggers, log_results
 from mpanet_pl.run.record import Record
 from mpanet_pl.run.report import draw_pictures, print_end
+from mpanet_pl.run.request import NOTHING_TYPED, Request
 from mpanet_pl.run.run_folder import begun_in_sweep, check_free, reopen, run_folder
 from mpanet_pl.run.run_page import write_run_page
-from mpanet_pl.run.settings import NOTHING_TYPED, Request, plain, settled
-from mpanet_pl.run.trainer import build_trainer, exact_where_narrow, failures_explained, isolated, quiet
+from mpanet_pl.run.settings import plain, without_recipes
+from mpanet_pl.run.trainer import build_trainer, exact_where_narrow, failures_explained
+from mpanet_pl.system.lightning import isolated, quiet
 
 logger = logging.getLogger(__name__)
 
 
-def train(cfg: DictConfig, request: Request = NOTHING_TYPED, know: Know = know_nothing) -> float | None:
+def train(
+    cfg: DictConfig, request: Request = NOTHING_TYPED, ground_truth_of: GroundTruthOf = no_ground_truth
+) -> float | None:
     """What was monitored of the last epoch, in percent: on people held out where there are some, else on the test's."""
     resumed = cfg.resume is not None
     if resumed:
         cfg = reopen(cfg.resume, request, cfg.get("trust"))
-    cfg = settled(cfg)
-    settle_trial(cfg)
+    cfg = without_recipes(cfg)
+    set_trial(cfg)
     if cfg.data_dir is not None:
         cfg.data_dir = str(Path(cfg.data_dir).expanduser().absolute())
     if begun := begun_in_sweep(cfg, request):
@@ -83,7 +87,7 @@ def train(cfg: DictConfig, request: Request = NOTHING_TYPED, know: Know = know_n
         module.trainer = None
         make_ready(data, "fit")
         protocol = build_protocol(cfg.protocol, data.dataset)  # a world that was drawn only now brings permutations
-        examiner = Examiner(data, RetrievalScoring(protocol, monitor=cfg.validation.monitor), know)
+        examiner = Examiner(data, RetrievalScoring(protocol, monitor=cfg.validation.monitor), ground_truth_of)
         with run_folder(cfg, request, resumed) as folder, logged(folder), failures_explained(folder):
             return fit_and_test(cfg, request, folder, module, examiner, own)
 
@@ -176,7 +180,7 @@ def fit_and_test(
         if cfg.get("pictures", True):  # a run that an older release began has no such key
             draw_pictures(folder, tested["last"], examiner, module, cut=cut_of(threshold, examiner.data.test))
         for one in loggers.values():
-            tell(one, results, folder)
+            log_results(one, results, folder)
         print_end(results, tested["last"], examiner, folder)
         write_run_page(folder, results)
     return score

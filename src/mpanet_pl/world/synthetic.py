@@ -39,6 +39,7 @@ class Synthetic(SYSU):
     config = "synthetic"
     chosen_by = ("identities", "test_share")
     published = {}  # noqa: RUF012
+    slices = ("nuance", "sibling", "view")  # the labels of its ground truth
     terms = "none: this package draws these people"
 
     def __init__(

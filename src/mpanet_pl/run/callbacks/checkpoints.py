@@ -14,7 +14,8 @@ from pytorch_lightning.callbacks import ModelCheckpoint, StochasticWeightAveragi
 from mpanet_pl.data.seen import Seen
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.callback import MONITOR
-from mpanet_pl.run.record import Record, terms_of
+from mpanet_pl.run.record import Record
+from mpanet_pl.stored import terms_of
 from mpanet_pl.system import weights
 from mpanet_pl.system.files import written_aside
 

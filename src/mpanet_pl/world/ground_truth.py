@@ -18,14 +18,14 @@ from mpanet_pl.world.occlusion import OcclusionScore, elsewhere, hide
 from mpanet_pl.world.siblings import sibling_accuracy
 
 
-def know(data: ReIDDataModule) -> Nuances | None:
+def ground_truth_of(data: ReIDDataModule) -> DrawnGroundTruth | None:
     """Of the test images of a tree that this package drew, in whatever layout."""
     annotations = Annotations.read(data.dataset.root, data.test)
-    return Nuances(data.test, annotations) if annotations else None
+    return DrawnGroundTruth(data.test, annotations) if annotations else None
 
 
-class Nuances:
-    """`mpanet_pl.run.examination.Knowledge` of a drawn tree."""
+class DrawnGroundTruth:
+    """`mpanet_pl.run.examination.GroundTruth` of a drawn tree."""
 
     def __init__(self, test: Catalogue, annotations: Annotations) -> None:
         self.test, self.annotations = test, annotations
