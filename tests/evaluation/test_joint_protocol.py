@@ -5,8 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from mpanet_pl.data import LLCM, SYSU, Joint, RegDB
-from mpanet_pl.evaluation import JointProtocol, evaluate, protocol_of
+from mpanet_pl.data import LLCM, SYSU, Catalogue, Joint, RegDB
+from mpanet_pl.data.joint import CAMERAS, PEOPLE
+from mpanet_pl.evaluation import FolderProtocol, JointProtocol, RegDBProtocol, evaluate, protocol_of
+from mpanet_pl.evaluation.metric import ReIDMetric
+from mpanet_pl.evaluation.mixed import evaluate_mixed
+from mpanet_pl.evaluation.open_set import evaluate_open_set
+from mpanet_pl.evaluation.scoring import DISTANCES
 
 
 @pytest.mark.parametrize("order", [["regdb", "sysu", "llcm"], ["llcm", "regdb", "sysu"]])
@@ -28,6 +33,35 @@ def test_each_dataset_scores_as_alone(sysu: Path, regdb: Path, llcm: Path, order
             assert together[f"{name}/{setting}"].measured == scores.measured
             settings.add(f"{name}/{setting}")
     assert settings == together.keys()
+
+
+def test_what_else_is_measured_is_so_by_each_dataset_s_own_rules() -> None:
+    """RegDB ranks by distances, folders by cosines: far from the origin the two differ."""
+    members = {"regdb": RegDBProtocol(), "folder": FolderProtocol()}
+    protocol = JointProtocol(members, {name: place for place, name in enumerate(members, start=1)})
+    rows = [
+        (f"{name}/{person:02d}_{shot}", place * PEOPLE + person, place * CAMERAS + 1 + shot % 2, shot % 2 == 1)
+        for place, name in enumerate(members, start=1)
+        for person in range(24)
+        for shot in range(4)
+    ]
+    catalogue = Catalogue.from_rows(rows)
+    embeddings = torch.randn(len(rows), 8, generator=torch.Generator().manual_seed(1)) * 3 + 3
+    together = evaluate_mixed(embeddings, catalogue, protocol)
+    opened = evaluate_open_set(embeddings, catalogue, protocol, draws=2)
+    for name, member in members.items():
+        chosen = torch.tensor([path.startswith(name) for path in catalogue.paths])
+        alone = evaluate_mixed(embeddings[chosen], catalogue[chosen], member)
+        for setting, share in alone.overtaken.items():
+            assert together.overtaken[f"{name}/{setting}"] == pytest.approx(share)
+            assert together.retrieval[f"{name}/{setting}"].mAP == pytest.approx(alone.retrieval[setting].mAP)
+            how = opened[f"{name}/{setting}"].measured
+            assert how.startswith(f"open set: {DISTANCES[member.similarity]}; ")
+            assert how.endswith(f"; {type(member).__name__} version 1")
+        metric = ReIDMetric(catalogue, protocol)
+        metric.update(embeddings[chosen], chosen.nonzero().flatten())
+        for scores in metric.scores(partial=True).values():
+            assert ", of which 96 of 192 test images were seen; " in scores.measured
 
 
 def test_those_of_two_datasets_never_meet(sysu: Path, llcm: Path) -> None:

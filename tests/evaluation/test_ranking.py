@@ -6,7 +6,8 @@ import pytest
 import torch
 from evaluation.definition import evaluate_query
 
-from mpanet_pl.evaluation.ranking import CMC, REMOVED, Gallery, cumulative_matches, rank
+from mpanet_pl.evaluation.ranking import REMOVED, Gallery, cumulative_matches, rank
+from mpanet_pl.interfaces import CMC
 
 
 @pytest.mark.parametrize("cmc", ["deduplicated", "plain"])

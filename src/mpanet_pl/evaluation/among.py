@@ -1,4 +1,4 @@
-"""A protocol's searches of some queries among some of the images."""
+"""Other searches under a protocol's rules: of some queries among some of the images, or as further files have them."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,22 @@ from mpanet_pl.evaluation.retrieval import any_match
 from mpanet_pl.interfaces import RetrievalProtocol, Search
 
 
-class Among(RetrievalProtocol):
+class Around(RetrievalProtocol):
+    """The rules of another protocol, whose name stands in the results; `draw` says what differs."""
+
+    def __init__(self, base: RetrievalProtocol, draw: str = "") -> None:
+        self.base, self.version, self.cmc, self.similarity = base, base.version, base.cmc, base.similarity
+        self.title = base.title or type(base).__name__
+        self.draw = f"{base.draw}, {draw}" if draw else base.draw
+
+    def searches(self, catalogue: Catalogue) -> list[Search]:
+        return self.base.searches(catalogue)
+
+    def ignored(self, queries: Catalogue, gallery: Catalogue) -> Tensor | None:
+        return self.base.ignored(queries, gallery)
+
+
+class Among(Around):
     """Settings and trials in which nothing can be found are left out; `found` is what can be searched."""
 
     def __init__(
@@ -23,8 +38,7 @@ class Among(RetrievalProtocol):
         draw: str,
     ) -> None:
         """`searches` are the protocol's; `asked` and `kept` (N,) bool choose queries and gallery; `draw` says how."""
-        self.protocol, self.version, self.draw = protocol, protocol.version, f"{protocol.draw}, {draw}"
-        self.cmc, self.similarity = protocol.cmc, protocol.similarity
+        super().__init__(protocol, draw)
         self.found: list[Search] = []
         for search in searches:
             queries = search.queries[asked[search.queries]]
@@ -34,10 +48,8 @@ class Among(RetrievalProtocol):
                 if inhabited := [images for images in parts if any_match(catalogue, self, queries, images)]:
                     galleries[setting] = inhabited
             if galleries:
-                self.found.append(Search(queries, galleries, search.measured_by))
+                measured_by = Around(search.measured_by, draw) if search.measured_by else None
+                self.found.append(Search(queries, galleries, measured_by))
 
     def searches(self, catalogue: Catalogue) -> list[Search]:
         return self.found
-
-    def ignored(self, queries: Catalogue, gallery: Catalogue) -> Tensor | None:
-        return self.protocol.ignored(queries, gallery)

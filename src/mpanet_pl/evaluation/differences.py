@@ -156,21 +156,16 @@ def _of_runs(runs: Sequence[People]) -> tuple[Tensor, Tensor]:
     deviations = scores - scores.mean(0)
     everyone = torch.cat([run.identities for run in runs]).unique()
     own = torch.zeros(len(runs), len(everyone), scores.shape[1]).double()
-    there = torch.zeros(len(runs), len(everyone), 1).double()
+    there, sizes = torch.zeros(2, len(runs), len(everyone), 1).double()
     for number, run in enumerate(runs):
         place = torch.searchsorted(everyone, run.identities)
         own[number, place] = run.sums - deviations[number] * run.sizes[:, None]
-        there[number, place] = 1
+        there[number, place], sizes[number, place] = 1, run.sizes[:, None]
     times = there.sum(0)  # (I, 1): in how many runs a person is
     residual = (own - own.sum(0) / times) * there * (times / (times - 1).clamp(min=1)).sqrt()
-    alone = own - scores.mean(0) * torch.stack([_sizes(run, everyone) for run in runs])[..., None]
-    residual = residual.where(times > 1, alone * there)
+    residual = residual.where(times > 1, (own - scores.mean(0) * sizes) * there)
     factor = len(everyone) / max(len(everyone) - 1, 1) * (len(runs) - 1) / len(runs)
     return deviations.square().sum(0), residual.square().sum((0, 1)) * factor
-
-
-def _sizes(run: People, everyone: Tensor) -> Tensor:
-    return torch.zeros(len(everyone)).double().index_copy_(0, torch.searchsorted(everyone, run.identities), run.sizes)
 
 
 def flipped(people: People, *, flips: int = FLIPS, seed: int = 0) -> Tensor:

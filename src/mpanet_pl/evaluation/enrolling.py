@@ -65,15 +65,10 @@ class Best(NamedTuple):
         return self.scores.scatter(1, self.own[:, None], REMOVED)
 
 
-def _by_hash(people: Tensor, draw: int) -> list[int]:
-    """Places of `people` (I,) in an order of the draw's own."""
-    keys = [hashlib.sha256(f"{draw} {person}".encode()).digest() for person in people.tolist()]
-    return sorted(range(len(keys)), key=keys.__getitem__)
-
-
 def groups(people: Tensor, draw: int) -> Tensor:
     """(I,) which of `ENROLLED`, `WITHHELD`, `CALIBRATING` each of `people` (I,) is in this draw."""
-    order = _by_hash(people, draw)
+    keys = [hashlib.sha256(f"{draw} {person}".encode()).digest() for person in people.tolist()]
+    order = sorted(range(len(keys)), key=keys.__getitem__)  # the draw's own
     group = torch.full((len(people),), ENROLLED)
     withheld, calibrating = (round(SHARES[kind] * len(people)) for kind in (WITHHELD, CALIBRATING))
     group[order[:withheld]] = WITHHELD

@@ -9,6 +9,7 @@ from torch import Tensor
 from mpanet_pl.data.catalogue import Catalogue, Dataset
 from mpanet_pl.data.joint import CAMERAS, Joint, own_part, whose
 from mpanet_pl.errors import UserError
+from mpanet_pl.evaluation.among import Around
 from mpanet_pl.evaluation.protocols import RetrievalProtocol, Search, protocol_of
 
 
@@ -59,23 +60,17 @@ class JointProtocol(RetrievalProtocol):
         return ignored
 
 
-class OfOne(RetrievalProtocol):
+class OfOne(Around):
     """How one of several datasets is measured, in the joint catalogue."""
 
     def __init__(self, member: RetrievalProtocol, name: str, place: int) -> None:
-        self.member, self.name, self.place = member, name, place
-        self.version, self.cmc, self.draw = member.version, member.cmc, member.draw
-        self.similarity, self.title = member.similarity, type(member).__name__
+        super().__init__(member)
+        self.name, self.place = name, place
 
-    def searches(self, catalogue: Catalogue) -> list[Search]:
-        _, own = own_part(catalogue, self.name, self.place)
-        return self.member.searches(own)
-
-    def ignored(self, queries: Catalogue, gallery: Catalogue) -> Tensor | None:
+    def ignored(self, queries: Catalogue, gallery: Catalogue) -> Tensor:
+        """Whatever else stands in a gallery, images of other datasets never meet this one's."""
         (rows, own), (columns, of_gallery) = (own_part(some, self.name, self.place) for some in (queries, gallery))
-        part = self.member.ignored(own, of_gallery)
-        if part is None:
-            return None
+        part = super().ignored(own, of_gallery)
         ignored = torch.ones(len(queries), len(gallery), dtype=torch.bool)
-        ignored[rows[:, None], columns] = part
+        ignored[rows[:, None], columns] = torch.tensor(False) if part is None else part
         return ignored

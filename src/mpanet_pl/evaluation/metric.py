@@ -71,9 +71,9 @@ class ReIDMetric(Metric):
         """{"all/single/r1": percent, …}, scalars of float32; with `partial` as `scores`."""
         scores = self._scores(partial or self._of_a_batch)
         return {
-            f"{setting}/{name}": torch.tensor(float(getattr(score, name)), device=self.device)
+            f"{setting}/{name}": torch.tensor(mean, device=self.device)
             for setting, score in scores.items()
-            for name in score.trials
+            for name, mean in score.means.items()
         }
 
     def forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mpanet_pl.data.catalogue import Catalogue
 from mpanet_pl.errors import UserError
+from mpanet_pl.evaluation.among import Around
 from mpanet_pl.evaluation.protocols import rows_of
 from mpanet_pl.evaluation.ranking import REMOVED
 from mpanet_pl.evaluation.retrieval import SIMILARITIES_AT_ONCE, Retrieval, directions_of, lengths_of
@@ -40,16 +41,14 @@ class MixedScores(NamedTuple):
         return float(self.similarities[kind] @ middles / self.similarities[kind].sum())
 
 
-class MixedGallery(RetrievalProtocol):
+class MixedGallery(Around):
     """A protocol whose galleries hold all test images of the query's own modality, too.
 
     What the query's own camera took of the query's person is left out.
     """
 
     def __init__(self, base: RetrievalProtocol) -> None:
-        self.base, self.version = base, base.version
-        self.cmc, self.similarity = base.cmc, base.similarity
-        self.draw = f"{base.draw}, and all test images of the query's own modality"
+        super().__init__(base, "and all test images of the query's own modality")
 
     def searches(self, catalogue: Catalogue) -> list[Search]:
         found = []
@@ -82,12 +81,9 @@ def evaluate_mixed(
         check_embeddings(given, len(catalogue))
         check_finite(lengths_of(given), catalogue)
     with full_precision(embeddings.device):
-        retrieval = Retrieval(embeddings, catalogue, protocol)
-        overtaken = {
-            setting: share
-            for search in protocol.searches(catalogue)
-            for setting, share in _overtaken(retrieval, search).items()
-        }
+        overtaken: dict[str, float] = {}
+        for search in protocol.searches(catalogue):
+            overtaken |= _overtaken(Retrieval(embeddings, catalogue, search.measured_by or protocol), search)
         directions = directions_of(embeddings)
         before = None if descriptors is None else probe(directions_of(descriptors), catalogue)
         found = evaluate(embeddings, catalogue, MixedGallery(protocol))

@@ -29,7 +29,7 @@ from mpanet_pl.evaluation.impostors import SCALES, Law, laws_of
 from mpanet_pl.evaluation.intervals import ratio_interval
 from mpanet_pl.evaluation.ranking import REMOVED
 from mpanet_pl.evaluation.retrieval import Retrieval, lengths_of
-from mpanet_pl.evaluation.scoring import DISTANCES, check_embeddings, check_finite
+from mpanet_pl.evaluation.scoring import DISTANCES, check_embeddings, check_finite, name_of
 from mpanet_pl.evaluation.thresholds import FALSE_ALARMS, least_people, percent, threshold_for
 from mpanet_pl.evaluation.verification import Verification
 from mpanet_pl.interfaces import RetrievalProtocol, Search
@@ -80,14 +80,14 @@ def evaluate_open_set(
     check_finite(lengths_of(embeddings), catalogue)
     if draws < 1:
         raise UserError(f"An open set needs at least one draw, got {draws}")
+    scores = {}
     with full_precision(embeddings.device):
-        retrieval = Retrieval(embeddings, catalogue, protocol)
         strangers = _strangers_by_setting(calibration, protocol.elsewhere()) if calibration else {}
-        return {
-            setting: _setting(retrieval, search, setting, draws, strangers.get(setting))
-            for search in protocol.searches(catalogue)
-            for setting in search.galleries
-        }
+        for search in protocol.searches(catalogue):
+            retrieval = Retrieval(embeddings, catalogue, search.measured_by or protocol)
+            for setting in search.galleries:
+                scores[setting] = _setting(retrieval, search, setting, draws, strangers.get(setting))
+    return scores
 
 
 class _Strangers(NamedTuple):
@@ -118,18 +118,16 @@ class _Strangers(NamedTuple):
 def _strangers_by_setting(calibration: Calibration, protocol: RetrievalProtocol) -> dict[str, _Strangers]:
     check_embeddings(calibration.embeddings, len(calibration.catalogue))
     check_finite(lengths_of(calibration.embeddings), calibration.catalogue)
-    retrieval = Retrieval(calibration.embeddings, calibration.catalogue, protocol)
-    found = {
-        setting: Best.of(retrieval, evenly(search.queries, SEARCHES), trials[0])
-        for search in protocol.searches(calibration.catalogue)
-        for setting, trials in search.galleries.items()
-        if len(search.queries) and len(trials[0])
-    }
-    return {
-        setting: _Strangers.of(best, protocol.similarity, calibration.who)
-        for setting, best in found.items()
-        if len(best.own) and best.scores.shape[1] > 1
-    }
+    strangers = {}
+    for search in protocol.searches(calibration.catalogue):
+        rules = search.measured_by or protocol
+        retrieval = Retrieval(calibration.embeddings, calibration.catalogue, rules)
+        for setting, (images, *_) in search.galleries.items():
+            if len(search.queries) and len(images):
+                best = Best.of(retrieval, evenly(search.queries, SEARCHES), images)
+                if len(best.own) and best.scores.shape[1] > 1:
+                    strangers[setting] = _Strangers.of(best, rules.similarity, calibration.who)
+    return strangers
 
 
 class _Tally:
@@ -202,7 +200,7 @@ def _setting(
     measured = (
         f"open set: {DISTANCES[protocol.similarity]}; {draws} draws of people, {enrolled} enrolled in the first, with "
         f"{non_mated} non-mated searches; thresholds calibrated on {who}{_unkept(calibrating)}{_few(non_mated)}; "
-        f"{protocol.draw}; {type(protocol).__name__} version {protocol.version}"
+        f"{protocol.draw}; {name_of(protocol)}"
     )
     best = Best.of(retrieval, evenly(search.queries, SEARCHES), trials[0])
     return OpenSetScores(

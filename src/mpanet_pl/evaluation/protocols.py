@@ -47,9 +47,7 @@ def similarity_by(similarity: Similarity, normalise: bool | None = None) -> Simi
     >>> similarity_by("product"), similarity_by("cosine", normalise=False)
     ('product', 'euclidean')
     """
-    if normalise is not None:
-        return "cosine" if normalise else "euclidean"
-    return similarity
+    return similarity if normalise is None else "cosine" if normalise else "euclidean"
 
 
 @checked

@@ -6,13 +6,14 @@ everyone gains nothing by it. A pair that a protocol leaves out has similarity -
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-CMC = Literal["deduplicated", "plain"]
+from mpanet_pl.interfaces import CMC
+
 REMOVED = float("-inf")
 
 

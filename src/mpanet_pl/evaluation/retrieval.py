@@ -183,16 +183,21 @@ def _fingerprints(embeddings: Tensor) -> Tensor:
     return bits.mul_(2 * mixing + 1).sum(1)
 
 
-def any_match(catalogue: Catalogue, protocol: RetrievalProtocol, queries: Tensor, gallery: Tensor) -> bool:
-    """Whether one of the queries has a true match in the gallery; both are rows of the catalogue."""
+def true_matches(
+    catalogue: Catalogue, protocol: RetrievalProtocol, queries: Tensor, gallery: Tensor
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Some of the queries, and which images of the gallery are their true matches (Q, G), until all were asked."""
     images = catalogue[gallery]
-    for rows in queries.split(128):  # the first few will do
+    for rows in queries.split(128):
         asked = catalogue[rows]
         matches = asked.identities[:, None] == images.identities
         ignored = protocol.ignored(asked, images)
-        if bool((matches if ignored is None else matches & ~ignored).any()):
-            return True
-    return False
+        yield rows, matches if ignored is None else matches & ~ignored
+
+
+def any_match(catalogue: Catalogue, protocol: RetrievalProtocol, queries: Tensor, gallery: Tensor) -> bool:
+    """Whether one of the queries has a true match in the gallery; both are rows of the catalogue."""
+    return any(bool(matches.any()) for _, matches in true_matches(catalogue, protocol, queries, gallery))
 
 
 def lengths_of(embeddings: Tensor) -> Tensor:

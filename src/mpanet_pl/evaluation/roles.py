@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mpanet_pl.data.catalogue import COLUMNS, Catalogue
+from mpanet_pl.evaluation.among import Around
 from mpanet_pl.evaluation.outcomes import Outcomes
 from mpanet_pl.evaluation.scoring import Scores, evaluate
 from mpanet_pl.interfaces import RetrievalProtocol, Search
@@ -14,13 +15,12 @@ from mpanet_pl.interfaces import RetrievalProtocol, Search
 ROLES = ("queries", "gallery")
 
 
-class ByRole(RetrievalProtocol):
+class ByRole(Around):
     """A protocol on N clean images and behind them the same N corrupted ones, from which one `role` is taken."""
 
     def __init__(self, protocol: RetrievalProtocol, count: int, role: str) -> None:
-        self.protocol, self.count, self.role = protocol, count, role
-        self.version, self.cmc, self.similarity = protocol.version, protocol.cmc, protocol.similarity
-        self.title, self.draw = protocol.title or type(protocol).__name__, protocol.draw
+        super().__init__(protocol)
+        self.count, self.role = count, role
 
     def searches(self, catalogue: Catalogue) -> list[Search]:
         moved = {role: self.count if role == self.role else 0 for role in ROLES}
@@ -31,11 +31,8 @@ class ByRole(RetrievalProtocol):
                 {name: [rows + moved["gallery"] for rows in trials] for name, trials in search.galleries.items()},
                 search.measured_by,
             )
-            for search in self.protocol.searches(own)
+            for search in self.base.searches(own)
         ]
-
-    def ignored(self, queries: Catalogue, gallery: Catalogue) -> Tensor | None:
-        return self.protocol.ignored(queries, gallery)
 
 
 def evaluate_by_role(

@@ -68,7 +68,7 @@ class Scores:
         )
 
     def __repr__(self) -> str:
-        means = ", ".join(f"{name}={fmean(values):.2f}" for name, values in self.trials.items())
+        means = ", ".join(f"{name}={mean:.2f}" for name, mean in self.means.items())
         return f"Scores({means}; {self.measured})"
 
     @property
@@ -147,20 +147,14 @@ def evaluate(
     check_finite(lengths, catalogue)
     scores: dict[str, Scores] = {}
     with full_precision(embeddings.device):
-        for search in (asked := protocol).searches(catalogue):
+        for search in protocol.searches(catalogue):
             _check_inhabited(search)
-            protocol = search.measured_by or asked
-            retrieval = Retrieval(embeddings, catalogue, protocol, lengths)
-            plain = _scores(retrieval.rank(search), catalogue, search, _measured(protocol, "no re-ranking"))
-            reranked = (
-                _scores(retrieval.rerank(search, rerank), catalogue, search, _measured(protocol, str(rerank)))
-                if rerank
-                else {}
-            )
-            for setting, score in plain.items():
-                scores[setting] = score
-                if rerank:
-                    scores[f"{setting}{RERANKED}{rerank.name}"] = reranked[setting]
+            retrieval = Retrieval(embeddings, catalogue, search.measured_by or protocol, lengths)
+            found = {"": _scores(retrieval, search, retrieval.rank(search), "no re-ranking")}
+            if rerank:
+                reranked = _scores(retrieval, search, retrieval.rerank(search, rerank), str(rerank))
+                found[f"{RERANKED}{rerank.name}"] = reranked
+            scores |= {setting + way: of[setting] for setting in search.galleries for way, of in found.items()}
     return scores
 
 
@@ -190,8 +184,9 @@ def _nothing_to_score(setting: str) -> str:
     )
 
 
-def _scores(ranks: AllPlacements, catalogue: Catalogue, search: Search, measured: str) -> dict[str, Scores]:
-    scores, queries = {}, search.queries
+def _scores(retrieval: Retrieval, search: Search, ranks: AllPlacements, reranking: str) -> dict[str, Scores]:
+    scores, queries, catalogue = {}, search.queries, retrieval.catalogue
+    measured = _measured(retrieval.protocol, reranking)
     for setting, placed in ranks.items():
         outcomes = Outcomes(queries, catalogue.identities[queries], *(column.cpu() for column in placed))
         matched = int((outcomes.first > 0).sum(1).min())
@@ -204,8 +199,12 @@ def _scores(ranks: AllPlacements, catalogue: Catalogue, search: Search, measured
 
 
 def _measured(protocol: RetrievalProtocol, reranking: str) -> str:
-    scored_by = f"{protocol.title or type(protocol).__name__} version {protocol.version}"
-    return "; ".join([DISTANCES[protocol.similarity], f"{protocol.cmc} CMC", protocol.draw, reranking, scored_by])
+    ways = DISTANCES[protocol.similarity], f"{protocol.cmc} CMC", protocol.draw, reranking, name_of(protocol)
+    return "; ".join(ways)
+
+
+def name_of(protocol: RetrievalProtocol) -> str:
+    return f"{protocol.title or type(protocol).__name__} version {protocol.version}"
 
 
 def check_finite(lengths: Tensor, catalogue: Catalogue) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from mpanet_pl.data.catalogue import Catalogue
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation.among import Among
+from mpanet_pl.evaluation.retrieval import true_matches
 from mpanet_pl.evaluation.scoring import Scores, evaluate
 from mpanet_pl.evaluation.tables import COLUMNS, HEADLINES, Grid, score_values, shown
 from mpanet_pl.interfaces import RetrievalProtocol
@@ -29,7 +30,6 @@ RANGES: Mapping[str, Ranges] = {
 }
 FEW = 20  # people: intervals of fewer hold, but are wide
 REMARK = f"few: fewer than {FEW} people, whose interval leaves almost everything open"
-AT_ONCE = 2**22
 
 
 class Slice(NamedTuple):
@@ -105,7 +105,7 @@ def _by_amount(
     for search in protocol.searches(catalogue):
         for setting, (gallery, *_) in search.galleries.items():
             amount = torch.full((len(catalogue),), inf, dtype=torch.float64)
-            for queries, matches in _true_matches(search.queries, gallery, catalogue, protocol):
+            for queries, matches in true_matches(catalogue, protocol, search.queries, gallery):
                 if kind == "time":
                     assert catalogue.times is not None
                     apart = (catalogue.times[queries][:, None] - catalogue.times[gallery]).abs()
@@ -115,18 +115,6 @@ def _by_amount(
             for name, (least, end) in RANGES[kind].items():
                 if part := _part(kind, name, setting, scores[setting], (amount >= least) & (amount < end)):
                     yield part
-
-
-def _true_matches(
-    queries: Tensor, gallery: Tensor, catalogue: Catalogue, protocol: RetrievalProtocol
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Some of the queries, and which images of the gallery are their true matches (Q, G)."""
-    images = catalogue[gallery]
-    for rows in queries.split(max(1, AT_ONCE // max(1, len(gallery)))):
-        asked = catalogue[rows]
-        matches = asked.identities[:, None] == images.identities
-        ignored = protocol.ignored(asked, images)
-        yield rows, matches if ignored is None else matches & ~ignored
 
 
 def _part(kind: str, name: str, setting: str, scores: Scores, images: Tensor) -> Slice | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from io import StringIO
 from pathlib import Path
@@ -87,12 +87,10 @@ class Results:
 
     def _check(self) -> None:
         """Raise at what is of another shape than `write` gives."""
-        for settings in self.scores.values():
-            for values in settings.values():
-                for value in values.values():
-                    low, high = value.get("ci") or (0, 0)
-                    if not all(isinstance(number, int | float) for number in (value["mean"], low, high)):
-                        raise TypeError("a score is no number")
+        for value in self._values():
+            low, high = value.get("ci") or (0, 0)
+            if not all(isinstance(number, int | float) for number in (value["mean"], low, high)):
+                raise TypeError("a score is no number")
         for mapping in (
             self.measured,
             self.published,
@@ -152,34 +150,26 @@ class Results:
         for setting, way in self.measured.items():
             settings.setdefault(way, []).append(setting)
         ways = [f"{', '.join(measured)}: {way}" for way, measured in settings.items()]
-        alike = ALIKE if self._any(lambda value: value["std"] == 0) else ""
-        notes = [TRIALS + alike] if self._any(lambda value: value["std"] is not None) else []
-        notes += [INTERVALS] if self._any(lambda value: value.get("ci") is not None) else []
+        stds = [value["std"] for value in self._values()]
+        notes = [TRIALS + (ALIKE if 0 in stds else "")] if any(std is not None for std in stds) else []
+        notes += [INTERVALS] if any(value.get("ci") is not None for value in self._values()) else []
         return ways + notes
 
     def _origin(self) -> list[str]:
         origin = [f"{key}: {text}" for key in ORIGIN if (text := _brief(self.provenance.get(key)))]
         return ["; ".join(origin)] if origin else []
 
-    def _any(self, holds: Callable[[Value], bool]) -> bool:
-        return any(
-            holds(value)
-            for settings in self.scores.values()
-            for scores in settings.values()
-            for value in scores.values()
-        )
+    def _values(self) -> Iterator[Value]:
+        for settings in self.scores.values():
+            for scores in settings.values():
+                yield from scores.values()
 
 
 def score_values(score: Scores) -> dict[str, Value]:
     std, ci, trials = score.std, score.ci, score.trials
     return {
-        name: {
-            "mean": getattr(score, name),
-            "std": std[name],
-            "ci": list(ci[name]) if name in ci else None,
-            "trials": trials[name],
-        }
-        for name in COLUMNS
+        name: {"mean": mean, "std": std[name], "ci": list(ci[name]) if name in ci else None, "trials": trials[name]}
+        for name, mean in score.means.items()
     }
 
 
