@@ -205,8 +205,8 @@ def test_two_processes_draw_what_one_does(drawn: Synthetic, tmp_path: Path) -> N
         ({"siblings": 1.5}, "siblings must be between 0 and 1, got 1.5"),
         ({"seed": -1}, "seed must be between 0 and 4294967295, got -1"),
         ({"hardness": -1.0}, "hardness must be at least 0, got -1.0"),
-        ({"height": 8}, "images are 16 to 4096 pixels a side, got 8 × 64"),
-        ({"width": 70_000}, "images are 16 to 4096 pixels a side, got 128 × 70000"),
+        ({"height": 8}, "height must be between 16 and 4096, got 8"),
+        ({"width": 70_000}, "width must be between 16 and 4096, got 70000"),
     ],
 )
 def test_what_cannot_be_drawn_is_said(tmp_path: Path, settings: dict, sentence: str) -> None:

@@ -80,17 +80,14 @@ class MPANetLoss(Terms):
             terms["identity_visible"] = functional.cross_entropy_where(of_visible, identities, ~infrared)
             terms["identity_infrared"] = functional.cross_entropy_where(of_infrared, identities, infrared)
         if weights["mutual"]:
-            own = torch.where(infrared[:, None], of_infrared, of_visible)
-            terms["mutual"] = functional.divergence(own, self._other_modality(z.detach(), infrared))
+            own, fixed = torch.where(infrared[:, None], of_infrared, of_visible), z.detach()
+            other = torch.where(infrared[:, None], self.visible_twin(fixed), self.infrared_twin(fixed))
+            terms["mutual"] = functional.divergence(own, other)
         if weights["center_cluster"]:
             terms["center_cluster"] = functional.center_cluster(seen.descriptor, identities, self.margin)
         if weights["separation"]:
             terms["separation"] = functional.separation(seen.maps)
         return terms
-
-    def _other_modality(self, z: Tensor, infrared: Tensor) -> Tensor:
-        """What the mean twin of the other modality's classifier says of each row: (B, C), without gradient."""
-        return torch.where(infrared[:, None], self.visible_twin(z), self.infrared_twin(z))
 
     @torch.no_grad()
     def follow(self, epoch: int) -> None:

@@ -17,14 +17,14 @@ RESNETS = {  # (blocks of layer3, bottlenecks)
 TRUNK = "network.trunk."
 
 
-def resnet_of(state: Mapping[str, Any], prefix: str = TRUNK) -> str:
-    """The torchvision ResNet whose weights have this prefix.
+def resnet_of(state: Mapping[str, Any]) -> str:
+    """The torchvision ResNet that is the trunk.
 
     >>> resnet_of({f"network.trunk.layer3.{block}.conv1.weight": 0 for block in range(2)})
     'resnet18'
     """
-    blocks = len({key.removeprefix(prefix).split(".")[1] for key in state if key.startswith(f"{prefix}layer3.")})
-    depth = (blocks, f"{prefix}layer3.0.conv3.weight" in state)
+    blocks = len({key.removeprefix(TRUNK).split(".")[1] for key in state if key.startswith(f"{TRUNK}layer3.")})
+    depth = (blocks, f"{TRUNK}layer3.0.conv3.weight" in state)
     if depth not in RESNETS:
         raise UserError(f"the released checkpoint's layer3 has {blocks} blocks: no known ResNet")
     return RESNETS[depth]

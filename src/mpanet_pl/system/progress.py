@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -40,8 +41,6 @@ class _Speed(ProgressColumn):
 
 
 def _bar(items: Iterable[T], what: str, total: int, unit: str | None) -> Iterator[T]:
-    from rich.console import Console
-
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

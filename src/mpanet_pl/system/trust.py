@@ -45,9 +45,9 @@ def check(tree: Any, source: str, trust: str | Sequence[str] | None = (), known:
 
     `known` are names that the user typed himself, or ran before.
     """
-    packages = [trust] if isinstance(trust, str) else [*(trust or ())]
+    trusted = (PACKAGE, *packages(trust))
     asked = sorted(set(targets(tree)) - set(known))
-    if foreign := [target for target in asked if _package(target) not in (PACKAGE, *packages)]:
+    if foreign := [target for target in asked if _package(target) not in trusted]:
         theirs = sorted({_package(target) for target in foreign})
         typed = theirs[0] if len(theirs) == 1 else f"[{','.join(theirs)}]"
         raise UserError(
@@ -56,7 +56,7 @@ def check(tree: Any, source: str, trust: str | Sequence[str] | None = (), known:
         )
     for target in asked:
         found = named(target, source)
-        if not (isinstance(found, type) and _package(found.__module__) in (PACKAGE, *packages)):
+        if not (isinstance(found, type) and _package(found.__module__) in trusted):
             whose = f"which is no class of {_package(target)}'s own"
             raise UserError(f"{source} is refused: its configuration would call {target}, {whose}.")
 
@@ -70,7 +70,7 @@ def check_targets(
     """
     if calls := sorted(set(_calling(OmegaConf.to_container(cfg)))):
         raise UserError(f"{source} is refused: its configuration would look up {', '.join(calls)} on this machine.")
-    check(OmegaConf.to_container(cfg, resolve=True), source, packages(trust), known)
+    check(OmegaConf.to_container(cfg, resolve=True), source, trust, known)
 
 
 def packages(trust: str | Sequence[str] | None) -> list[str]:
@@ -93,21 +93,19 @@ def _package(name: str) -> str:
 def seal(folder: Path, tree: Any) -> None:
     """Mark a run's folder as this user's own, where its configuration names more than this package's classes."""
     names = sorted({target for target in targets(tree) if _package(target) != PACKAGE})
-    if not names or not (key := _key(make=True)):
-        return
-    with written_aside(folder / SEAL) as aside:
-        aside.write_text(json.dumps({"names": names, "seal": _sealed(names, key)}))
+    if names and (sealed := signature(names)):
+        with written_aside(folder / SEAL) as aside:
+            aside.write_text(json.dumps({"names": names, "seal": sealed}))
 
 
 def ran_here(folder: Path) -> frozenset[str]:
     """The names that this user himself ran in a run's folder."""
     try:
         stored = json.loads((folder / SEAL).read_text())
-        names, given = [str(name) for name in stored["names"]], str(stored["seal"])
+        names = [str(name) for name in stored["names"]]
+        return frozenset(names) if is_signed(names, stored["seal"]) else NOTHING
     except (OSError, ValueError, TypeError, KeyError):
         return NOTHING
-    key = _key(make=False)
-    return frozenset(names) if key and hmac.compare_digest(given.encode(), _sealed(names, key).encode()) else NOTHING
 
 
 def signature(content: Any) -> str | None:

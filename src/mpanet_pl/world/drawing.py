@@ -11,7 +11,6 @@ says what was asked for, gets its final name last: a tree that has it is complet
 
 import io
 import json
-import math
 import os
 import sys
 import threading
@@ -32,12 +31,13 @@ from mpanet_pl.data.listing import missing_files
 from mpanet_pl.errors import UserError
 from mpanet_pl.system.files import in_turn, written_aside
 from mpanet_pl.system.progress import track
+from mpanet_pl.system.ranges import Count, Share, checked
 from mpanet_pl.world import layouts, track_layouts
 from mpanet_pl.world.body import FACINGS
 from mpanet_pl.world.census import CAMERAS, WALKING, Census, even_census, full_census
 from mpanet_pl.world.parts import box_around, visible_boxes
 from mpanet_pl.world.people import NUANCES, Person, populate, siblings_of
-from mpanet_pl.world.shot import Look, Shot
+from mpanet_pl.world.shot import Look, Shift, Shot
 
 VERSION = 2  # of the drawing: another version draws other pixels from the same seed, or knows more of them
 MANIFEST = "manifest.json"
@@ -46,17 +46,18 @@ IMAGE_FORMAT = {".jpg": "JPEG", ".bmp": "BMP"}
 CHUNK = 64  # images a process draws at a time
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class World:
     """What is asked for; it determines every byte of every image."""
 
     layout: str = "sysu"
     identities: int | None = 100  # None: the real dataset's people and numbers of images
-    images_per_camera: int = 8  # or tracklets, in a layout of tracklets
-    frames: int | None = None  # of a tracklet
-    test_share: float = 0.4  # of made-up identities, the last ones
-    siblings: float = 0.0  # the share of identities who have a sibling
-    clothes: float = 0.0  # which values of nuances are more often worn: above 0 the later ones
+    images_per_camera: Count = 8  # or tracklets, in a layout of tracklets
+    frames: Count | None = None  # of a tracklet
+    test_share: Share = 0.4  # of made-up identities, the last ones
+    siblings: Share = 0.0  # the share of identities who have a sibling
+    clothes: Shift = 0.0  # which values of nuances are more often worn: above 0 the later ones
     dyed: bool = False  # whoever is trained on wears other colours in every picture
     look: Look = field(default_factory=Look)
 
@@ -73,22 +74,8 @@ class World:
         may_walk = (*WALKING, "sysu")
         if self.layout not in may_walk if self.frames is not None else self.layout in WALKING:
             raise UserError(f"frames is for layouts of tracklets ({', '.join(may_walk)}): got {self.frames}")
-        if self.frames is not None and self.frames < 1:
-            raise UserError(f"frames is at least 1, got {self.frames}")
-        if self.images_per_camera < 1:
-            raise UserError(f"images_per_camera is at least 1, got {self.images_per_camera}")
-        if not 0 <= self.siblings <= 1:
-            raise UserError(f"siblings is the share of identities who have one, between 0 and 1, got {self.siblings}")
         if self.dyed and self.layout == "regdb":
             raise UserError("layout=regdb trains on everybody in one trial or another: nobody can be dyed")
-        if self.look.seed < 0:
-            raise UserError(f"seed is 0 or more, got {self.look.seed}")
-        if max(abs(self.look.light), abs(self.clothes)) > 3:
-            raise UserError(f"light and clothes are between -3 and 3, got {self.look.light} and {self.clothes}")
-        if not 0 <= self.look.hardness < math.inf:
-            raise UserError(f"hardness is 0 (a studio) or more, got {self.look.hardness}")
-        if not all(16 <= side <= 4096 for side in (self.look.height, self.look.width)):
-            raise UserError(f"images are 16 to 4096 pixels a side, got {self.look.height} × {self.look.width}")
 
     @property
     def tested(self) -> int:
@@ -101,24 +88,18 @@ class World:
         return even_census(self.layout, self.identities, self.images_per_camera, self.test_share)
 
     def lay_out(self) -> layouts.Layout:
-        who = self.census()
-        match self.layout:
-            case "sysu":
-                return layouts.sysu(who, self.look.seed, self.frames)
-            case "regdb":
-                return layouts.regdb(who, self.look.seed)
-            case "llcm":
-                return layouts.llcm(who)
-            case "vcm":
-                return track_layouts.vcm(who, self.frames or 1)
-            case "buptcampus":
-                return track_layouts.buptcampus(who, self.frames or 1)
-            case "orbench":
-                return track_layouts.orbench(who)
-            case "mp_reid":
-                return track_layouts.mp_reid(who)
-            case _:
-                return layouts.folder(who)
+        who, seed, frames = self.census(), self.look.seed, self.frames or 1
+        trees: dict[str, Callable[[], layouts.Layout]] = {
+            "sysu": lambda: layouts.sysu(who, seed, self.frames),
+            "regdb": lambda: layouts.regdb(who, seed),
+            "llcm": lambda: layouts.llcm(who),
+            "folder": lambda: layouts.folder(who),
+            "vcm": lambda: track_layouts.vcm(who, frames),
+            "buptcampus": lambda: track_layouts.buptcampus(who, frames),
+            "orbench": lambda: track_layouts.orbench(who),
+            "mp_reid": lambda: track_layouts.mp_reid(who),
+        }
+        return trees[self.layout]()
 
     def people(self) -> dict[int, Person]:
         return populate(self.look.seed, self.lay_out().groups, self.siblings, self.clothes)

@@ -8,7 +8,6 @@ import pytorch_lightning as pl
 from torch import Tensor
 
 from mpanet_pl.data import Batch, Catalogue, ReIDDataModule
-from mpanet_pl.evaluation.tables import Grid
 from mpanet_pl.interfaces import shows
 from mpanet_pl.world.annotations import Annotations
 from mpanet_pl.world.body import FACINGS
@@ -47,14 +46,9 @@ class DrawnGroundTruth:
     def scores(self, embeddings: Tensor) -> dict[str, float]:
         return self.callback.scores | sibling_accuracy(embeddings, self.test, self.annotations)
 
-    def line(self, scores: dict[str, float]) -> str:
-        return nuance_line(scores)
-
-    def table(self, scores: dict[str, float]) -> Grid:
-        return nuance_table(scores)
-
-    def remarks(self, scores: dict[str, float]) -> list[str]:
-        return nuance_remarks(scores)
+    line = staticmethod(nuance_line)
+    table = staticmethod(nuance_table)
+    remarks = staticmethod(nuance_remarks)
 
 
 class NuanceScoring(pl.Callback):

@@ -2,9 +2,11 @@
 
 import math
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import numpy as np
 
+from mpanet_pl.system.ranges import Seed, Weight, checked, number
 from mpanet_pl.world.body import Pose
 from mpanet_pl.world.canvas import Canvas, View
 from mpanet_pl.world.figure import draw_figure
@@ -14,6 +16,8 @@ from mpanet_pl.world.people import DYES, LIGHT, SHOTS, Person, dyed, generator
 from mpanet_pl.world.places import Place, find_place
 
 STEP = 8  # frames
+Size = Annotated[int, number(16, 4096)]  # pixels
+Shift = Annotated[float, number(-3, 3)]
 
 
 @dataclass(frozen=True)
@@ -28,16 +32,17 @@ class Shot:
     frame: int | None = None  # of a tracklet, whose number is then `number`
 
 
+@checked
 @dataclass(frozen=True, kw_only=True)
 class Look:
     """What all images of a world have in common."""
 
-    seed: int = 1
-    height: int = 128
-    width: int = 64
-    hardness: float = 1.0  # of light, blur, noise, occlusion and loose crops; 0 is a studio
-    light: float = 0.0  # below 0 darker, above brighter than other worlds, in doublings of gamma
-    cameras: int | None = None  # the seed of where cameras hang; None: the world's
+    seed: Seed = 1
+    height: Size = 128
+    width: Size = 64
+    hardness: Weight = 1.0  # of light, blur, noise, occlusion and loose crops; 0 is a studio
+    light: Shift = 0.0  # below 0 darker, above brighter than other worlds, in doublings of gamma
+    cameras: Seed | None = None  # the seed of where cameras hang; None: the world's
 
     def inks(self, shot: Shot, person: Person) -> np.ndarray:
         """Who is where in the image, before any light or colour; see `parts`."""

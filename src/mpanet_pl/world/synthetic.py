@@ -5,7 +5,6 @@ from copy import copy
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
 
 import torch
 
@@ -14,10 +13,10 @@ from mpanet_pl.data.faults import Faults
 from mpanet_pl.data.sysu import SYSU
 from mpanet_pl.system.cores import usable_cores
 from mpanet_pl.system.files import cache_home
-from mpanet_pl.system.ranges import Count, Seed, Share, Weight, Workers, checked, number
+from mpanet_pl.system.ranges import Count, Seed, Share, Weight, Workers, checked
 from mpanet_pl.system.shell import typed
 from mpanet_pl.world.drawing import World, draw_world, is_drawn, lay_out_empty
-from mpanet_pl.world.shot import Look
+from mpanet_pl.world.shot import Look, Shift, Size
 
 
 def worlds() -> Path:
@@ -53,11 +52,11 @@ class Synthetic(SYSU):
         siblings: Share = 0.0,
         dyed: bool = False,
         hardness: Weight = 1.0,
-        height: Count = 128,
-        width: Count = 64,
+        height: Size = 128,
+        width: Size = 64,
         workers: Workers | None = None,
-        light: Annotated[float, number(-3, 3)] = 0.0,
-        clothes: Annotated[float, number(-3, 3)] = 0.0,
+        light: Shift = 0.0,
+        clothes: Shift = 0.0,
         cameras: Seed | None = None,
         tracks: bool = False,
         track_length: Count = 12,
@@ -84,17 +83,9 @@ class Synthetic(SYSU):
 
     @property
     def check_command(self) -> str:
-        world, look = self.world, self.world.look
-        settings = {
-            "identities": world.identities,
-            "images_per_camera": world.images_per_camera,
-            "test_share": world.test_share,
-            "siblings": world.siblings,
-            "dyed": world.dyed,
-            "clothes": world.clothes,
-            **({"tracks": True, "track_length": world.frames} if world.frames else {}),
-            **asdict(look),
-        }
+        settings = asdict(self.world)
+        look, frames, _ = (settings.pop(name) for name in ("look", "frames", "layout"))
+        settings |= ({"tracks": True, "track_length": frames} if frames else {}) | look
         words = [typed(f"data.dataset.{key}", value) for key, value in settings.items() if value is not None]
         place = [] if self.is_shared else [typed("data_dir", self.root.parent)]
         return " ".join(["python -m mpanet_pl.prepare", *place, *words])
