@@ -26,14 +26,14 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs/results"
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "examples/tutorial/README.md"]
 SPAN = re.compile(r"(<!-- = ([\w.]+) -->)(.*?)(<!-- / -->)", re.DOTALL)
 WORLDS, SEEDS = (1, 2), (1, 2)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=["first_run", "methods", "tracks", "joint", "claims"])
+    parser.add_argument("what", nargs="?", choices=["first_run", "methods", "tracks", "joint", "claims", "tutorial"])
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--folder", type=Path, default=Path("measured"), help="where runs go")

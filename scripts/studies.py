@@ -6,10 +6,12 @@ is started again goes on where it ended.
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from mpanet_pl.evaluation.differences import compare, holm
@@ -17,6 +19,7 @@ from mpanet_pl.evaluation.outcomes import NAMES
 from mpanet_pl.evaluation.tables import COLUMNS, HEADLINES, shown
 from mpanet_pl.run.comparison import between, chance
 from mpanet_pl.run.methods_compared import Method, read_method
+from mpanet_pl.run.run_page import cost_of
 from mpanet_pl.run.summary import summarize
 from mpanet_pl.run.summary_page import costs
 
@@ -32,11 +35,12 @@ CLAIMS = {
 CLAIMED_ON = (4, 5)  # worlds
 MARGIN = 2.0  # points, within which nothing is gained
 DOMAINS = ("indoors", "night", "winter")
+TUTORIAL = Path(__file__).parents[1] / "examples/tutorial"
 TRAINED_ON = {"indoors": "indoors", "night": "night", "both": "indoors,night"}
 
 
-def train(*words: str) -> None:
-    subprocess.run([sys.executable, "-m", "mpanet_pl.train", *words], check=True)
+def train(*words: str, at: Path | None = None) -> None:
+    subprocess.run([sys.executable, "-m", "mpanet_pl.train", *words], check=True, cwd=at)
 
 
 def methods(runs: Path) -> dict[str, Any]:
@@ -145,6 +149,24 @@ def claims_said(runs: Path) -> dict[str, Any]:
     }
 
 
+def tutorial(runs: Path) -> dict[str, Any]:
+    """The tutorial's idea off and on, by the line of its page."""
+    shutil.copytree(TUTORIAL, runs / "tutorial", dirs_exist_ok=True)
+    train("--config-dir", "conf", "experiment=idea", at=runs / "tutorial")
+    return tutorial_said(runs / "tutorial/ablation")
+
+
+def tutorial_said(runs: Path) -> dict[str, Any]:
+    off, on = of(runs / "weight0"), of(runs / "weight0.5")
+    spent = [cost for folder in runs.glob("weight*/seed*") if (cost := cost_of(folder))]
+    return {
+        "page": "examples/tutorial/README.md",
+        "scores": scores(["weight"], [(("0",), off, SETTING), (("0.5",), on, SETTING)]),
+        "gains": gains(["setting"], [((setting,), off, on, setting) for setting in off.settings]),
+        "processor_minutes": f"{fmean(cost.processor for cost in spent) / 60:.1f}",
+    }
+
+
 def of(folder: Path) -> Method:
     return read_method("A", folder, "last")
 
@@ -176,4 +198,4 @@ def gains(
     return {"columns": [*head, *(COLUMNS[name] for name in HEADLINES)], "rows": cells}
 
 
-STUDIES: Mapping[str, Any] = {one.__name__: one for one in (methods, tracks, joint, claims)}
+STUDIES: Mapping[str, Any] = {one.__name__: one for one in (methods, tracks, joint, claims, tutorial)}

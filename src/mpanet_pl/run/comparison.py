@@ -1,5 +1,6 @@
 """Results of several methods -> how much more each finds than the first, with intervals, p-values and power."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import takewhile
@@ -154,21 +155,23 @@ class Comparison:
         rows: dict[str, dict[str, tuple[float, float, float]]] = {}
         for one in self.differences:
             if one.score in IN_WORDS:
-                label = f"{one.setting.replace('_', ' ')}, {names[one.method]} − {names[letters[0]]}"
+                label = f"{one.setting.replace('_', ' ')}\n{names[one.method]} − {names[letters[0]]}"
                 rows.setdefault(label, {})[COLUMNS[one.score]] = (one.difference, *one.ci)
         draw_differences(rows, path)
 
 
 def without_common_start(names: Sequence[str]) -> list[str]:
-    """Names without the words that all of them begin with; each keeps one.
+    """Names without the words, and groups of a key, that all of them begin with; each keeps one.
 
-    >>> without_common_start(["synthetic agw", "synthetic mpanet a.lr=2"]), without_common_start(["A", "B"])
-    (['agw', 'mpanet a.lr=2'], ['A', 'B'])
+    >>> without_common_start(["synthetic agw", "synthetic mpanet"]), without_common_start(["A", "B"])
+    (['agw', 'mpanet'], ['A', 'B'])
+    >>> without_common_start(["sysu model.network.patterns=4", "sysu model.network.patterns=6"])
+    ['patterns=4', 'patterns=6']
     """
-    words = [name.split(" ") for name in names]
-    alike = takewhile(lambda place: len(set(place)) == 1, zip(*words, strict=False))
-    common = min(len(list(alike)), *(len(own) - 1 for own in words))
-    return [" ".join(own[common:]) for own in words]
+    parts = [re.findall(r"[^ .=]+\.(?=[^ ]*=)|\S+ ?", name) for name in names]
+    alike = takewhile(lambda place: len(set(place)) == 1, zip(*parts, strict=False))
+    common = min(len(list(alike)), *(len(own) - 1 for own in parts))
+    return ["".join(own[common:]) for own in parts]
 
 
 def compare_methods(

@@ -8,7 +8,9 @@ from mpanet_pl.run.pictures.diagram import COLOURS, INK, MARKERS, diagram, save
 
 def draw_differences(rows: Mapping[str, Mapping[str, tuple[float, float, float]]], path: Path) -> None:
     """{label: {score: (difference, low, high)}} in percentage points, the first row on top."""
-    drawn, axes = diagram("difference and its 95 % interval", "percentage points", height=1.1 + 0.45 * len(rows))
+    longest = max(len(line) for label in rows for line in label.split("\n"))
+    size = {"width": 5.2 + 0.07 * longest, "height": 1.1 + 0.45 * len(rows)}  # inches: a letter of a label takes 0.07
+    drawn, axes = diagram("difference and its 95 % interval", "percentage points", **size)
     axes.grid(visible=False)
     axes.axvline(0, color=INK, linewidth=0.8)
     names = list(dict.fromkeys(name for scores in rows.values() for name in scores))
