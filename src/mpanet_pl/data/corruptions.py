@@ -6,8 +6,6 @@ image is corrupted as ML-MDA does: its noise is one for all channels, it stays g
 An image's corruption depends on its path, the seed and nothing else.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os
@@ -158,13 +156,6 @@ class Corrupt:
         if name != ALL and name not in CORRUPTIONS:
             raise UserError(f"corrupt is all or one of {', '.join(CORRUPTIONS)}, got {name!r}.")
         self.name, self.severity, self.of, self.seed = name, severity, of, seed
-
-    @classmethod
-    def asked(cls, name: str | None, severity: int | None, of: Side, seed: int) -> Corrupt | None:
-        """What a data module is asked for; None: nothing."""
-        if name is None and severity is not None:
-            raise UserError("data.severity is of corruptions: say data.corrupt=all, or which.")
-        return cls(name, severity=severity, of=of, seed=seed) if name else None
 
     def __str__(self) -> str:
         severity = "uniform over 1 to 5" if self.severity is None else self.severity

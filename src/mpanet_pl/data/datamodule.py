@@ -126,7 +126,9 @@ class ReIDDataModule(LightningDataModule):
         corrupt_training: Probability = 0.0,
     ) -> None:
         super().__init__()
-        self.corrupt = Corrupt.asked(corrupt, severity, corrupted, seed)
+        if corrupt is None and severity is not None:
+            raise UserError("data.severity is of corruptions: say data.corrupt=all, or which.")
+        self.corrupt = Corrupt(corrupt, severity=severity, of=corrupted, seed=seed) if corrupt else None
         self.corrupt_training = CorruptTraining(corrupt_training, seed) if corrupt_training else None
         self.frames: int | None = getattr(dataset, "frames", None) if frames == "auto" else frames
         self.frames_by, self.augment_by = frames_by, augment_by

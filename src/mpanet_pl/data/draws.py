@@ -49,8 +49,7 @@ def draw_uniform(owners: Integers, infrared: Integers, p: int, k: int, rng: np.r
 
 def draw_random(owners: Integers, infrared: Integers, p: int, k: int, rng: np.random.Generator) -> Integers:
     """Whoever comes: p * k / 2 infrared and as many visible images, until the scarcer modality is used up."""
-    groups, _ = _cut_groups(np.zeros_like(owners), infrared, p * k, rng)
-    return groups
+    return _cut_groups(np.zeros_like(owners), infrared, p * k, rng)[0]
 
 
 def draw_with_replacement(owners: Integers, infrared: Integers, p: int, k: int, rng: np.random.Generator) -> Integers:

@@ -7,7 +7,7 @@ import csv
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mpanet_pl.interfaces import Similarity
 
@@ -123,18 +123,7 @@ def _cells(record: Record) -> list[str]:
 
 
 def _record(row: Mapping[str, str]) -> Record:
-    said = {
-        name: row[name] or None
-        for name in ("trained_on", "edition", "setting", "query", "scorer", "gallery", "selected")
-    }
-    return Record(
-        method=row["method"],
-        venue=row["venue"],
-        dataset=row["dataset"],
-        scores={name: float(row[name]) for name in SCORES if row[name]},
-        flip=YES_OR_NO[row["flip"]],
-        normalised=YES_OR_NO[row["normalised"]],
-        trials=int(row["trials"]) if row["trials"] else None,
-        source=row["source"],
-        **said,
-    )
+    said: dict[str, Any] = {name: row[name] or None for name in Record._fields if name != "scores"}
+    said["scores"] = {name: float(row[name]) for name in SCORES if row[name]}
+    said["trials"] = int(row["trials"]) if row["trials"] else None
+    return Record(**said | {name: YES_OR_NO[row[name]] for name in ("flip", "normalised")})

@@ -47,13 +47,13 @@ def build(settings: Mapping[str, Any], key: str, *arguments: Any) -> Any:
         raise UserError(f"{key}: {settings[TARGET]} is refused: {error}") from error
 
 
-def part(given: Any, key: str, *arguments: Any) -> Any:
+def part(given: Any, key: str) -> Any:
     """A part of a larger one: built where it is given by `_target_`, otherwise as it is."""
     if not isinstance(given, Mapping):
         return given
     if TARGET not in given:
         raise UserError(f"{key} is a class by {TARGET}, got {dict(given)}.")
-    return build(given, key, *arguments)
+    return build(given, key)
 
 
 def usual_or_own(usual: Callable[..., Any], settings: Mapping[str, Any], key: str, *arguments: Any) -> Any:

@@ -31,9 +31,8 @@ class Annotations:
 
     def __getitem__(self, rows: Tensor) -> Annotations:
         """Of some of the images."""
-        columns = (self.boxes, self.siblings, self.differs, self.differences)
-        facings = None if self.facings is None else self.facings[rows]
-        return replace(Annotations(self.nuances, *(column[rows] for column in columns)), facings=facings)
+        columns = {name: column[rows] for name, column in vars(self).items() if isinstance(column, Tensor)}
+        return replace(self, **columns)
 
     @classmethod
     def read(cls, root: Path, catalogue: Catalogue) -> Annotations | None:
