@@ -43,7 +43,7 @@ class Retrieval:
         column = torch.empty(len(self.catalogue), dtype=torch.int64).scatter_(0, used, torch.arange(len(used)))
         chosen = [
             [
-                (column[images].to(self.embeddings.device), self._gallery(images[0]))
+                (column[images].to(self.embeddings.device), Gallery(self.identities[images[0]]))
                 for same in self._of_the_same_people(trials)
                 for images in same.split(max(1, len(used) // same.shape[1]))  # no more numbers than `similarity`
             ]
@@ -87,7 +87,7 @@ class Retrieval:
         def placed(images: Tensor) -> Placements:
             similarity = rerank(queries, compared(images))
             self.remove_ignored(similarity, search.queries, self.catalogue[images])
-            return rank(similarity, identities, self._gallery(images), self.protocol.cmc)
+            return rank(similarity, identities, Gallery(self.identities[images]), self.protocol.cmc)
 
         return {
             setting: Placements(*map(torch.stack, zip(*map(placed, trials), strict=True)))
@@ -99,9 +99,6 @@ class Retrieval:
         by_identity = [images[self.catalogue.identities[images].argsort(stable=True)] for images in trials]
         for _, same in groupby(by_identity, lambda images: self.catalogue.identities[images].tolist()):
             yield torch.stack(list(same))
-
-    def _gallery(self, images: Tensor) -> Gallery:
-        return Gallery(self.identities[images])
 
     def _as_they_are(self, rows: Tensor) -> Tensor:
         chosen = _empty(len(rows), self.embeddings.shape[1], self.embeddings)

@@ -8,6 +8,7 @@ import os
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -118,22 +119,14 @@ def _read_bool(value: Any) -> bool:
     raise Unfit(words(bool))
 
 
-def _read_int(value: Any) -> int:
+def _read_number(kind: type[int] | type[float], value: Any) -> float:
+    """A whole number stays one where any number may stand."""
     try:
-        if isinstance(value, int | str) and not isinstance(value, bool):
-            return int(value)
+        if isinstance(value, (int, str, kind)) and not isinstance(value, bool):
+            return value if isinstance(value, int) else kind(value)
     except ValueError:
         pass
-    raise Unfit(words(int))
-
-
-def _read_float(value: Any) -> float:
-    try:
-        if isinstance(value, int | float | str) and not isinstance(value, bool):
-            return value if isinstance(value, int) else float(value)
-    except ValueError:
-        pass
-    raise Unfit(words(float))
+    raise Unfit(words(kind))
 
 
 def _read_str(value: Any) -> str:
@@ -142,8 +135,8 @@ def _read_str(value: Any) -> str:
     raise Unfit(words(str))
 
 
-SCALARS: dict[Any, Callable[[Any], Any]] = {bool: _read_bool, int: _read_int, float: _read_float, str: _read_str}
-SCALARS |= {Path: _read_str, os.PathLike: _read_str}
+SCALARS: dict[Any, Callable[[Any], Any]] = {kind: partial(_read_number, kind) for kind in (int, float)}
+SCALARS |= {bool: _read_bool, str: _read_str, Path: _read_str, os.PathLike: _read_str}
 
 
 def members(hint: Any) -> tuple[Any, ...]:
