@@ -241,7 +241,7 @@ class ReIDDataModule(LightningDataModule):
         return batch._replace(images=normalise(batch.images))
 
     def images(self, catalogue: Catalogue) -> Images:
-        """The uint8 images of `train` or `test`, by row."""
+        """The uint8 images of `train`, `val` or `test`, by row."""
         return self._images.of(catalogue.paths)
 
     def files(self, catalogue: Catalogue, *, every: bool = False) -> list[Path]:

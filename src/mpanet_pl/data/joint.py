@@ -35,7 +35,6 @@ class Joint(DatasetOnDisk):
         test_on: likewise of those tested on.
         mixing: `mixed`, a batch has people of all; `pure`, a batch is of one dataset.
         shares: how much of the batches each has; None: as many as it fills.
-        trial: of the members that have trials.
     """
 
     name = "The joint dataset"

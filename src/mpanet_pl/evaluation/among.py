@@ -1,4 +1,4 @@
-"""Other searches under a protocol's rules: of some queries among some of the images, or as further files have them."""
+"""Other searches by a protocol's rules: the base of such protocols, and searches of some queries among some images."""
 
 from collections.abc import Sequence
 

@@ -9,6 +9,7 @@ import json
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ class Annotations:
 
     def __getitem__(self, rows: Tensor) -> Annotations:
         """Of some of the images."""
-        columns = {name: column[rows] for name, column in vars(self).items() if isinstance(column, Tensor)}
+        columns: dict[str, Any] = {name: one[rows] for name, one in vars(self).items() if isinstance(one, Tensor)}
         return replace(self, **columns)
 
     @classmethod

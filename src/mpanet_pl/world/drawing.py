@@ -254,7 +254,7 @@ def _boxes_file(shots: list[Shot], boxes: np.ndarray, facings: list[int]) -> byt
     file = io.BytesIO()
     paths, identities = np.array([shot.path for shot in shots]), np.array([shot.identity for shot in shots])
     places = {"boxes": boxes[:, :-1], "differences": boxes[:, -1], "facings": np.array(facings, dtype=np.uint8)}
-    np.savez_compressed(file, paths=paths, identities=identities, **places)  # type: ignore[arg-type]  # as in outcomes
+    np.savez_compressed(file, paths=paths, identities=identities, **places)  # type: ignore[arg-type]  # as in queries.py
     return file.getvalue()
 
 

@@ -1,4 +1,4 @@
-"""The embedded dataset: people that this package draws (see `nuances`), in SYSU-MM01's tree."""
+"""The embedded dataset: people that this package draws, in SYSU-MM01's tree."""
 
 import os
 from copy import copy
