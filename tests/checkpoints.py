@@ -19,7 +19,7 @@ def save_checkpoint(
     height: int = HEIGHT,
     width: int = WIDTH,
     patterns: int = 1,
-    trunk: str | dict = "resnet18",
+    trunk: str | dict = "resnet18_thin",
     target: str = "mpanet_pl.network.MPANet",
 ) -> Path:
     torch.manual_seed(seed)

@@ -64,7 +64,7 @@ def test_a_trainer_makes_the_released_steps() -> None:
 def test_a_step_sees_the_rows_of_every_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     """Embeddings, identities and modality alike: with two ranks each loss is of twice the rows."""
     monkeypatch.setattr(mpanet_pl.step, "gather", lambda rows: torch.cat([rows, rows]))
-    network = {"trunk": "resnet18", "pretrained": False, "patterns": 2}
+    network = {"trunk": "resnet18_thin", "pretrained": False, "patterns": 2}
     module = MPANetModule(4, network=network, criterion={}, optimizer={"lr": 1e-3}, schedule={"milestones": [1]})
     rows: list[set[int]] = []
     forward = module.criterion.forward

@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,12 @@ def room_of(parts: tuple[str, ...]) -> str:
     return "doors" if not parts or parts[0] in DOORS else parts[0]
 
 
-def imports(path: Path) -> Iterator[str]:
+@cache
+def imports(path: Path) -> tuple[str, ...]:
+    return tuple(imported(path))
+
+
+def imported(path: Path) -> Iterator[str]:
     """The package's modules that a file imports, wherever in it."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -44,13 +50,13 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_arrows_point_down(path: Path) -> None:
-    own = room_of(path.relative_to(PACKAGE).with_suffix("").parts)
-    for name in imports(path):
-        package, *parts = name.split(".")
-        if package == "mpanet_pl" and parts != ["__version__"]:  # which anybody may say
-            assert HEIGHT[room_of(tuple(parts))] <= HEIGHT[own], f"{own} imports {name}, which stands above it"
+def test_arrows_point_down() -> None:
+    for path in FILES:
+        own = room_of(path.relative_to(PACKAGE).with_suffix("").parts)
+        for name in imports(path):
+            package, *parts = name.split(".")
+            if package == "mpanet_pl" and parts != ["__version__"]:  # which anybody may say
+                assert HEIGHT[room_of(tuple(parts))] <= HEIGHT[own], f"{path} imports {name}, which stands above it"
 
 
 @pytest.mark.parametrize("own", ["run", "world", "gallery"])
@@ -127,7 +133,24 @@ BY_ITSELF = [[choice] for choice in CHOICES if choice not in WITH_OTHERS]  # it 
     ids=lambda line: line[0],
 )
 def test_every_choice_of_a_group_fits_the_signatures(line: list[str]) -> None:
+    """Of the first command that has it; the others read the same files."""
+    unread = set(line)
+    for name in sorted(COMMANDS, key=lambda name: name != "train"):
+        if chosen := choices_of(name, line) & unread:
+            check(name, [*sorted(chosen), *ASKED_FOR.get(name, [])], several=True, every=True)
+            unread -= chosen
+    assert not unread
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", together(WITH_OTHERS), ids=lambda line: line[0])
+def test_every_choice_fits_every_command(line: list[str]) -> None:
     for name in COMMANDS:
-        groups = (config_folder() / f"{name}.yaml").read_text()
-        if chosen := [choice for choice in line if f"- {choice.split('=')[0]}:" in groups]:
-            check(name, [*chosen, *ASKED_FOR.get(name, [])], several=True, every=True)
+        if chosen := choices_of(name, line):
+            check(name, [*sorted(chosen), *ASKED_FOR.get(name, [])], several=True, every=True)
+
+
+def choices_of(name: str, line: list[str]) -> set[str]:
+    """Those whose group a command has."""
+    groups = (config_folder() / f"{name}.yaml").read_text()
+    return {choice for choice in line if f"- {choice.split('=')[0]}:" in groups}

@@ -163,7 +163,7 @@ def test_a_tracklet_is_the_mean_of_its_frames(embedder: Embedder, crops: Path, t
 
 
 def test_small_vectors_are_those_of_the_projection(ckpt: Path, crops: Path, tmp_path: Path) -> None:
-    projection = learn(torch.randn(30, 1024, generator=torch.Generator().manual_seed(0)), 16)
+    projection = learn(torch.randn(30, 256, generator=torch.Generator().manual_seed(0)), 16)
     small = load(ckpt, device="cpu", projection=projection)
     embed_images(small, crops, tmp_path / "g", dtype="float16")
     gallery = Gallery(tmp_path / "g")

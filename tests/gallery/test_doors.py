@@ -22,7 +22,7 @@ def gallery(ckpt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     draw_crops(tmp_path / "crops", 9)
     words = [f"ckpt={ckpt}", f"images={tmp_path}/crops", f"out={tmp_path}/people", NAME, "trainer=cpu"]
     assert type_in("embed", embed, words, monkeypatch) == 0
-    assert "people holds 9 rows of 1024 numbers.\nTrained on synthetic" in (told := capsys.readouterr().out)
+    assert "people holds 9 rows of 256 numbers.\nTrained on synthetic" in (told := capsys.readouterr().out)
     assert "apply to this gallery.\nNext: python -m mpanet_pl.search" in told
     return tmp_path / "people"
 

@@ -22,7 +22,7 @@ export = partial(exporting.export, people=drawn_people)
 
 @pytest.fixture(scope="module")
 def small(ckpt: Path) -> Embedder:
-    projection = learn(torch.randn(40, 1024, generator=torch.Generator().manual_seed(0)), 32)
+    projection = learn(torch.randn(40, 256, generator=torch.Generator().manual_seed(0)), 32)
     return load(ckpt, device="cpu", flip=True, projection=projection)
 
 

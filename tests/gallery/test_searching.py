@@ -134,9 +134,10 @@ def test_what_cannot_be_compared_is_refused(embedder: Embedder, gallery: Gallery
         Filter(modality="radar")
 
 
-def test_a_released_checkpoint_searches_with_its_size(ckpt: Path, tmp_path: Path) -> None:
+def test_a_released_checkpoint_searches_with_its_size(tmp_path: Path) -> None:
     from mpanet_pl.official import to_official
 
+    ckpt = save_checkpoint(tmp_path / "whole.ckpt", trunk="resnet18")
     torch.save(to_official(torch.load(ckpt, weights_only=True)["state_dict"]), tmp_path / "released.pth")
     released = load(tmp_path / "released.pth", height=32, width=16, device="cpu")
     embed_images(released, draw_crops(tmp_path / "crops", 3), tmp_path / "g")

@@ -16,7 +16,7 @@ from mpanet_pl.gallery.graphs import metadata_of
 from mpanet_pl.gallery.searching import open_queries
 from mpanet_pl.gallery.store import Gallery
 
-TWO = {"_target_": "mpanet_pl.trunks.two_streams.TwoStreams", "name": "resnet18"}
+TWO = {"_target_": "mpanet_pl.trunks.two_streams.TwoStreams", "name": "resnet18_thin"}
 ASKS = "two streams: it has to be told which images are infrared"
 
 

@@ -8,7 +8,7 @@ from mpanet_pl.network import Embedding, MPANet
 
 def tiny(**changes: object) -> MPANet:
     torch.manual_seed(0)
-    return MPANet(**{"trunk": "resnet18", "pretrained": False, "patterns": 3} | changes)  # type: ignore[arg-type]
+    return MPANet(**{"trunk": "resnet18_thin", "pretrained": False, "patterns": 3} | changes)  # type: ignore[arg-type]
 
 
 def images(count: int = 4, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -19,8 +19,8 @@ def images(count: int = 4, dtype: torch.dtype = torch.float32) -> torch.Tensor:
 def test_every_number_of_patterns(patterns: int) -> None:
     network = tiny(patterns=patterns)
     seen = network(images())
-    assert network.dimension == 512 * (patterns + 1)
-    assert [tuple(part.shape) for part in seen] == [(4, patterns, 4, 2), (4, network.dimension), (4, network.dimension)]
+    assert network.dimension == 128 * (patterns + 1)
+    assert [tuple(part.shape) for part in seen] == [(4, patterns, 8, 4), (4, network.dimension), (4, network.dimension)]
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -71,7 +71,7 @@ BACKENDS = [
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_it_compiles_without_a_graph_break(backend: str) -> None:
     network = tiny()
-    network.trunk.layer1, network.trunk.layer2 = torch.nn.Identity(), torch.nn.Conv2d(64, 128, 1, stride=2)
+    network.trunk.layer1, network.trunk.layer2 = torch.nn.Identity(), torch.nn.Conv2d(16, 32, 1, stride=2)
     keys = list(network.state_dict())
     expected = network(images())
     network.compile(fullgraph=True, backend=backend)

@@ -58,6 +58,16 @@ def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
     return type_in("evaluate", evaluate, ["trainer.accelerator=cpu", *scores_alone, *arguments], monkeypatch)
 
 
+@pytest.fixture(scope="module")
+def saved(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an evaluation, beside it the embeddings that it saved, in e.npz."""
+    folder = tmp_path_factory.mktemp("saved")
+    words = [f"ckpt={trained}/checkpoints/last.ckpt", f"save_features={folder}/e.npz", f"run_dir={folder}/one"]
+    with pytest.MonkeyPatch.context() as patch:
+        assert run(words, patch) == 0
+    return folder
+
+
 def rows(folder: Path, name: str) -> dict:
     return scores_of(folder)[name]
 
@@ -69,13 +79,11 @@ def test_a_checkpoint_brings_its_dataset(trained: Path, tmp_path: Path, monkeypa
     assert {path.name for path in (tmp_path / "again").iterdir()} >= {"results.json", "results.md", "cmc.png"}
 
 
-def test_saved_embeddings_give_the_same_scores(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_saved_embeddings_give_the_same_scores(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    checkpoint = f"ckpt={trained}/checkpoints/last.ckpt"
-    assert run([checkpoint, "save_features=e.npz", "run_dir=one"], monkeypatch) == 0
-    assert run(["features=e.npz", "run_dir=two"], monkeypatch) == 0
-    assert rows(tmp_path / "two", "last") == rows(tmp_path / "one", "last")
-    with np.load("e.npz", allow_pickle=False) as stored:
+    assert run([f"features={saved}/e.npz", "run_dir=two"], monkeypatch) == 0
+    assert rows(tmp_path / "two", "last") == rows(saved / "one", "last")
+    with np.load(saved / "e.npz", allow_pickle=False) as stored:
         assert len(stored["embeddings"]) == len(stored["paths"])
 
 
@@ -123,11 +131,10 @@ def test_parts_of_a_test_are_scored_by_themselves(
 
 
 def test_embeddings_that_are_no_numbers_leave_no_folder(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run([f"ckpt={trained}/checkpoints/last.ckpt", "save_features=e.npz", "run_dir=one"], monkeypatch) == 0
-    with np.load("e.npz", allow_pickle=False) as stored:
+    with np.load(saved / "e.npz", allow_pickle=False) as stored:
         columns = dict(stored)
     columns["embeddings"][3, 2] = np.nan
     np.savez("broken.npz", **columns)
@@ -282,11 +289,10 @@ def test_a_folder_is_tested_on_the_people_held_out(
 
 
 def test_an_evaluation_is_not_resumed_as_a_training_run(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    saved: Path,
 ) -> None:
-    assert run([f"ckpt={trained}/checkpoints/last.ckpt", f"run_dir={tmp_path}/it"], monkeypatch) == 0
     with pytest.raises(UserError, match="holds no training run"):
-        reopen(tmp_path / "it", NOTHING_TYPED)
+        reopen(saved / "one", NOTHING_TYPED)
 
 
 @pytest.mark.slow

@@ -45,9 +45,9 @@ def run(place: Path, monkeypatch: pytest.MonkeyPatch, *typed: str) -> dict:
 
 
 def test_open_set_writes_its_thresholds(theirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    results = run(theirs, monkeypatch, "measure=open_set")
+    results = run(theirs, monkeypatch, "measure=open_set", "protocol.trials=2")
     embeddings, catalogue = read_features(theirs, infrared_cameras=(3, 6))
-    expected = evaluate_open_set(embeddings, catalogue, SYSUProtocol())
+    expected = evaluate_open_set(embeddings, catalogue, SYSUProtocol(trials=2))
     threshold = calibrate(Calibration(embeddings, catalogue, OF_THE_TEST))
     assert threshold is not None
     assert Threshold.of(results["threshold"], "results") == threshold
@@ -78,8 +78,8 @@ def test_published_rows_stand_beside_the_published_images_alone(theirs: Path, mo
 
 
 def test_mixed_galleries_are_told(theirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    results = run(theirs, monkeypatch, "measure=mixed")
-    expected = evaluate_mixed(*read_features(theirs, infrared_cameras=(3, 6)), SYSUProtocol())
+    results = run(theirs, monkeypatch, "measure=mixed", "protocol.trials=2")
+    expected = evaluate_mixed(*read_features(theirs, infrared_cameras=(3, 6)), SYSUProtocol(trials=2))
     assert results["mixed"]["overtaken"] == pytest.approx(expected.overtaken)
     assert results["mixed"]["probe"] == pytest.approx(expected.probe)
     found = results["mixed"]["retrieval"]["all/single"]["r1"]["mean"]

@@ -203,9 +203,13 @@ def test_what_made_it_another_run_is_said_of_its_results(
 def test_resuming_needs_no_pretrained_weights(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights, run = tmp_path / "thin.pth", tmp_path / "run"
     torch.save(Trunk("resnet18_thin", pretrained=False).state_dict(), weights)
-    train(compose("train", small(world, run, "trainer.max_epochs=1", f"model.network.pretrained={weights}")))
+    kill_at(monkeypatch, "test_step", 1)
+    with pytest.raises(Killed):
+        train(compose("train", small(world, run, "trainer.max_epochs=1", f"model.network.pretrained={weights}")))
     weights.unlink()
-    assert type_in("train", train, [f"resume={run}", "trainer.max_epochs=2"], monkeypatch) == 0
+    kill_at(monkeypatch, "training_step", 1)
+    with pytest.raises(Killed):
+        type_in("train", train, [f"resume={run}", "trainer.max_epochs=2"], monkeypatch)
 
 
 def test_what_a_killed_process_had_half_written_is_removed(
@@ -441,7 +445,8 @@ def test_out_of_memory_names_the_keys_that_help(world: Path, tmp_path: Path, mon
     ids=["accumulated", "half"],
 )
 def test_keys_that_change_how_a_run_computes(keys: list[str], world: Path, tmp_path: Path) -> None:
-    train(compose("train", small(world, tmp_path / "run", "trainer.max_epochs=1", *keys)))
+    short = ["trainer.max_epochs=1", "trainer.limit_train_batches=2", "protocol.trials=1"]
+    train(compose("train", small(world, tmp_path / "run", *short, *keys)))
     assert all(float(row["train/total"]) > 0 for row in metrics(tmp_path / "run"))
 
 

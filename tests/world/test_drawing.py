@@ -1,6 +1,5 @@
 """The drawn world, by its laws: randomness is keyed, what tells people apart shows, colour crosses no modality."""
 
-import time
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
@@ -159,19 +158,3 @@ def test_a_box_surrounds_its_region_and_follows_the_image() -> None:
 def test_a_studio_is_calm() -> None:
     studio = replace(LOOK, hardness=0.0)
     assert all(not (studio.inks(Shot("", 1, 1, False, n), SOMEBODY) // 4 == Part.OCCLUDER).any() for n in range(30))
-
-
-def test_a_core_draws_more_than_a_hundred_images_a_second() -> None:
-    picture(Shot("", 200, 1, False, 0))
-    fastest = min(_seconds(number) for number in range(5))
-    assert fastest < 1  # 0.2 to 0.4 on a quiet core
-
-
-def _seconds(start: int) -> float:
-    began = time.process_time()
-    for number in range(100):
-        shot = Shot("", 200, 1 + number % 2, False, 1000 * start + number)
-        inks = LOOK.inks(shot, SOMEBODY)
-        LOOK.picture(shot, SOMEBODY, inks)
-        visible_boxes(inks)
-    return time.process_time() - began
