@@ -1,5 +1,6 @@
 """One thread for each test process, no window, no network; and the tiny datasets that many tests share."""
 
+import gc
 import os
 import signal
 import tempfile
@@ -21,6 +22,10 @@ if (
     signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 ):  # in a shell's background: the commands under test would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # what the imports made stays: each full collection would walk through it again
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
