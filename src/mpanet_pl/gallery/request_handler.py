@@ -24,9 +24,9 @@ from mpanet_pl.gallery.search_thread import Answered, Answerer, Asked
 from mpanet_pl.gallery.searching import Filter
 from mpanet_pl.gallery.shards import COLUMNS, GalleryChanged
 from mpanet_pl.gallery.store import Gallery
+from mpanet_pl.gallery.thumbnails import Thumbnails
 from mpanet_pl.gallery.uploads import Decoder
 
-THUMBNAIL = (192, 384)  # at most, width and height
 PICTURE = (1024, 1024)
 ATTEMPTS = 5
 CHANGING = "The gallery is being changed: ask again."
@@ -53,6 +53,7 @@ class Handler:
         self.live, self.embedder, self.threshold, self.log = live, embedder, threshold, log
         self._limits: dict[str, float | None] = {}
         self.answerer, self.decoder, self.uploads = Answerer(live, embedder), decoder or Decoder(), Uploads()
+        self.thumbnails = Thumbnails(self.decoder)
 
     def start(self) -> None:
         self.decoder.start()
@@ -152,8 +153,7 @@ class Handler:
         return outcomes
 
     async def _picture(self, request: Request, gallery: Gallery, rows: Sequence[dict[str, Any]]) -> None:
-        paths = [row["path"] for row in rows]
-        made = await self.decoder.thumbnails(client_of(request.scope), gallery.root, paths, THUMBNAIL)
+        made = await self.thumbnails.of(client_of(request.scope), gallery, [row["path"] for row in rows])
         for row, jpeg in zip(rows, made, strict=True):
             row["thumbnail"] = jpeg and f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 

@@ -5,6 +5,7 @@ numbers, little-endian, of length one. Every shard carries the record, so that n
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from mpanet_pl.errors import UserError
-from mpanet_pl.gallery.generations import PLAN, Manifest, planned, read_manifest
+from mpanet_pl.gallery.generations import MANIFEST, PLAN, Manifest, planned, read_manifest
 from mpanet_pl.gallery.projection import Projection
 from mpanet_pl.gallery.shards import COLUMNS, SAME, STORED, GalleryChanged, Shard, ShardFile, Skipped, open_shard
 from mpanet_pl.system.files import written_aside
@@ -39,6 +40,7 @@ class Gallery:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder).expanduser()
+        self._stamps = _stamps(self.folder)
         self.record = read_record(self.folder)
         self._hold(read_manifest(self.folder, self.record))
 
@@ -65,11 +67,17 @@ class Gallery:
     @property
     def current(self) -> bool:
         """Whether the folder still holds this generation, and was not made anew by another network."""
+        stamps = _stamps(self.folder)
+        if stamps is not None and stamps == self._stamps:
+            return True
         try:
             record = read_record(self.folder)
-            return record == self.record and read_manifest(self.folder, record).generation == self.generation
+            same = record == self.record and read_manifest(self.folder, record).generation == self.generation
         except UserError:
             return False
+        if same:
+            self._stamps = stamps
+        return same
 
     def check_current(self) -> None:
         if not self.current:
@@ -169,6 +177,22 @@ def read_record(folder: str | Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise UserError(f"{folder}/{RECORD} is damaged: {error}.") from error
     return record
+
+
+def _stamps(folder: Path) -> list[tuple[int, ...]] | None:
+    """What another record or another list of shards would not have, without reading them; None for galleries of 0.2.
+
+    They are opened, because a network's file system looks at its server then.
+    """
+    stamps = []
+    try:
+        for name in (RECORD, MANIFEST):
+            with (folder / name).open("rb", buffering=0) as file:
+                stat = os.fstat(file.fileno())
+                stamps.append((stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
+    except OSError:
+        return None
+    return stamps
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
