@@ -1,6 +1,6 @@
 """A gallery's speeds, each beside its limit: embed, exact search, Milvus, export, serve.
 
-    python scripts/bench_gallery.py            1 000 × 10^6 × 512 searched, 100 000 rows in Milvus, 50 clients for 60 s
+    python scripts/bench_gallery.py            1 000 × 10^6 × 512 searched, 100 000 rows in Milvus, 50 clients
     python scripts/bench_gallery.py --short    a minute or two of all of it, at sizes that tell nothing of speed
 
 An untrained ResNet-50 MPANet stands for a trained one: nothing here depends on what it has learnt.
@@ -8,16 +8,18 @@ An untrained ResNet-50 MPANet stands for a trained one: nothing here depends on 
 
 import argparse
 import resource
+import socket
+import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from functools import partial
 from http.client import HTTPConnection
+from importlib.metadata import version
 from pathlib import Path
+from statistics import mean, median
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +28,7 @@ from PIL import Image
 from torch.nn.functional import normalize
 
 from mpanet_pl.gallery.building import embed_images
-from mpanet_pl.gallery.embedder import Embedder, Origin
+from mpanet_pl.gallery.embedder import Embedder, load
 from mpanet_pl.gallery.searching import Queries, search
 from mpanet_pl.gallery.shards import COLUMNS, COMPARABLE, write_shard
 from mpanet_pl.gallery.store import Gallery, write_record
@@ -34,23 +36,33 @@ from mpanet_pl.module import MPANetModule
 from mpanet_pl.world import Synthetic
 
 Row = tuple[str, str, str]
+TURNS, CLIENTS = 4, 50
 SHORT = {
     "images": 64,
     "rows": 20_000,
     "milvus_rows": 2_000,
     "width": 64,
-    "seconds": 3,
+    "milvus_width": 16,
+    "requests": 1,
     "trunk": "resnet18",
     "size": (96, 48),
 }
 
 
-def network(trunk: str, height: int, width: int, device: str) -> Embedder:
+def network(folder: Path, trunk: str, height: int, width: int) -> Path:
+    """A checkpoint, as training leaves one."""
     torch.manual_seed(0)
     module = MPANetModule(
         4, network={"trunk": trunk, "pretrained": False}, criterion={}, optimizer={}, schedule={"milestones": [1]}
     )
-    return Embedder(module, height=height, width=width, origin=Origin("0" * 64, "nothing", {}), device=device)
+    content = {
+        "state_dict": module.state_dict(),
+        "hyper_parameters": dict(module.hparams),
+        "pytorch-lightning_version": version("pytorch-lightning"),
+        "config": {"dataset": "synthetic", "data": {"height": height, "width": width}},
+    }
+    torch.save(content, folder / "untrained.ckpt")
+    return folder / "untrained.ckpt"
 
 
 def draw(folder: Path, count: int) -> Path:
@@ -72,25 +84,38 @@ def best(run: Callable[[], object], times: int) -> float:
     return min(seconds)
 
 
+def by_turns(bare: Callable[[], float], work: Callable[[int], float]) -> tuple[float, float, float]:
+    """The median rates of both, and of their ratio: each to the bare rates just before and after, for speeds drift."""
+    limits, rates = [bare()], []
+    for turn in range(TURNS):
+        rates.append(work(turn))
+        limits.append(bare())
+    ratios = [rate / mean(limits[turn : turn + 2]) for turn, rate in enumerate(rates)]
+    return median(limits), median(rates), median(ratios)
+
+
 def bench_embed(folder: Path, embedder: Embedder, count: int) -> list[Row]:
-    """Rates of as many images, half of the bare network's before and half after: a machine's speed drifts."""
-    crops = draw(folder / "crops", count)
+    crops = sorted(draw(folder / "crops", count).iterdir())
+    batches = -(-count // TURNS // 64)
     batch = torch.randint(256, (64, 3, embedder.height, embedder.width), dtype=torch.uint8)
-    halves = -(-count // 128)  # batches in each
+    waited = []
 
     def bare() -> float:
-        return best(lambda: [embedder(batch).cpu() for _ in range(halves)], 1)
+        return batches * 64 / best(lambda: [embedder(batch).cpu() for _ in range(batches)], 1)
+
+    def embed(turn: int) -> float:
+        (folder / "some.txt").write_text("".join(f"{path}\n" for path in crops[turn::TURNS]))
+        done = embed_images(embedder, folder / "some.txt", folder / "people", name=r"(?P<camera>\d)_(?P<time>\d+)")
+        waited.append(done.waited)
+        return done.images / done.seconds
 
     embedder(batch)  # untimed: the first batch chooses its kernels
-    before = bare()
-    done = embed_images(embedder, crops, folder / "people", name=r"(?P<camera>\d)_(?P<time>\d+)")
-    limit = 2 * halves * 64 / (before + bare())
-    speed = done.images / done.seconds
-    size = sum(path.stat().st_size for path in (folder / "people").glob("*.parquet")) / done.rows
+    limit, speed, ratio = by_turns(bare, embed)
+    size = sum(path.stat().st_size for path in (folder / "people").glob("*.parquet")) / count
     return [
-        ("the bare network on as many resident images", f"{limit:.1f} images/s", "1.00"),
-        ("`embed` from JPEG files", f"{speed:.1f} images/s", f"{speed / limit:.2f}"),
-        ("the network waited for images", f"{100 * done.waited:.1f} %", ""),
+        (f"the bare network on resident images, median of {TURNS + 1}", f"{limit:.1f} images/s", "1.00"),
+        (f"`embed` from JPEG files, median of {TURNS} by turns with it", f"{speed:.1f} images/s", f"{ratio:.3f}"),
+        ("the network waited for images", f"{100 * median(waited):.1f} %", ""),
         (f"a row on disk, {embedder.dimension} × float32", f"{size:.0f} bytes", ""),
     ]
 
@@ -148,23 +173,34 @@ def bench_milvus(folder: Path, rows: int, width: int) -> list[Row]:
     columns = gallery.rows(chosen.numpy()).set_column(0, "path", names)
     every = torch.cat([torch.tensor(block.vectors) for block in gallery.blocks()])
     queries = Queries(columns, normalize(every[chosen] + 0.3 * normalize(torch.randn(len(chosen), width))))
-    seconds = best(lambda: search(gallery, queries), 3)
     answers = gallery.columns("path")["path"].take(pa.array(search(gallery, queries).rows.ravel())).to_pylist()
     true = [set(answers[start : start + 10]) for start in range(0, len(answers), 10)]
-    told = [(f"exact `search`, {len(queries)} × {rows:,} × {width}", f"{len(queries) / seconds:.0f} queries/s", "1.00")]
+    told: list[Row] = []
     with connected(str(folder / "people.db")) as client:
         for index in ("FLAT", "HNSW", "IVF_FLAT"):
-            began = time.perf_counter()
             collection = Collection(client, gallery, f"bench_{index}", index=index)
-            collection.fill()
-            filling = time.perf_counter() - began
-            asking = best(lambda: collection.search(queries), 2)  # noqa: B023
+            filling = rows / best(collection.fill, 1)
+
+            def rate(ask: Callable[[Queries], object]) -> float:
+                return len(queries) / best(lambda: ask(queries), 1)
+
+            exact, theirs, ratio = by_turns(
+                lambda: rate(partial(search, gallery)),
+                lambda turn: rate(collection.search),  # noqa: B023
+            )
             found: dict[str, set[str]] = {}
             for hit in collection.search(queries).to_pylist():
                 found.setdefault(hit["query"], set()).add(hit["path"])
             recall = sum(len(found[path] & own) for path, own in zip(columns["path"].to_pylist(), true, strict=True))
-            rate = f"{len(queries) / asking:.0f} queries/s, recall {recall / 10 / len(queries):.3f} (limit 1)"
-            told.append((f"Milvus, {index}; filled in {filling:.0f} s", rate, f"{seconds / asking:.2f}"))
+            told += [
+                (f"Milvus, {index}, filled", f"{filling:.0f} rows/s", f"{filling / 5000:.2f} of 5 000"),
+                (f"exact `search`, {len(queries)} × {rows:,} × {width}", f"{exact:.0f} queries/s", "1.00"),
+                (
+                    f"Milvus, {index}; recall {recall / 10 / len(queries):.3f}",
+                    f"{theirs:.0f} queries/s",
+                    f"{ratio:.2f}",
+                ),
+            ]
     place = folder / "people.db"
     size = sum(path.stat().st_size for path in [place, *place.rglob("*")] if path.is_file()) / rows / 3
     return [*told, ("a row of the three on disk", f"{size:.0f} bytes", f"{size / 4 / width:.2f} of its vector")]
@@ -194,46 +230,61 @@ def bench_export(folder: Path, embedder: Embedder) -> list[Row]:
     ]
 
 
-def bench_serve(folder: Path, embedder: Embedder, seconds: int) -> list[Row]:
-    from mpanet_pl.gallery.engines import HeldGallery, Live
-    from mpanet_pl.gallery.listening import server_of
-    from mpanet_pl.gallery.serving import create_app
+def bench_serve(folder: Path, embedder: Embedder, requests: int) -> list[Row]:
+    """Of the command itself: its processes, its lock on the interpreter, its bounds but the rate."""
+    crops = [path.read_bytes() for path in sorted((folder / "crops").iterdir())[:CLIENTS]]
+    batch = torch.zeros(32, 3, embedder.height, embedder.width, dtype=torch.uint8)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    words = [f"gallery={folder}/people", f"port={port}", "rate=null", f"device={embedder.device}"]
+    server = subprocess.Popen([sys.executable, "-m", "mpanet_pl.serve", *words], stdout=subprocess.DEVNULL)
+    told: list[Row] = []
+    try:
+        for pictures in ("true", "false"):
+            times: list[float] = []
 
-    live = Live(folder / "people", lambda place: nullcontext(HeldGallery(place, embedder.device)))
-    server = server_of(create_app(live, embedder), host="127.0.0.1", port=0)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.05)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    crops = [path.read_bytes() for path in sorted((folder / "crops").iterdir())[:50]]
+            def client(number: int, pictures: str = pictures, times: list[float] = times) -> None:
+                connection = HTTPConnection("127.0.0.1", port, timeout=120)
+                for _ in range(requests):
+                    began = time.perf_counter()
+                    connection.request("POST", f"/search?k=10&thumbnails={pictures}", crops[number % len(crops)])
+                    response = connection.getresponse()
+                    response.read()
+                    if response.status != 200:
+                        raise RuntimeError(f"the server answered {response.status}")
+                    times.append(time.perf_counter() - began)
 
-    def client(number: int, end: float = 0.0) -> list[float]:
-        """Asks until `end`, once at least."""
-        connection, took = HTTPConnection("127.0.0.1", port, timeout=120), []
-        while not took or time.perf_counter() < end:
-            began = time.perf_counter()
-            connection.request("POST", "/search?k=10", crops[number % len(crops)])
-            response = connection.getresponse()
-            response.read()
-            if response.status != 200:
-                raise RuntimeError(f"the server answered {response.status}")
-            took.append(time.perf_counter() - began)
-        return took
+            def ask(turn: int, client: Callable[[int], None] = client) -> float:
+                with ThreadPoolExecutor(CLIENTS) as pool:
+                    return CLIENTS * requests / best(lambda: list(pool.map(client, range(CLIENTS))), 1)
 
-    with ThreadPoolExecutor(50) as pool:
-        list(pool.map(client, range(50)))  # processes that decode start with the first pictures
-        end = time.perf_counter() + seconds
-        times = np.concatenate(list(pool.map(lambda number: client(number, end), range(50))))
-    server.should_exit = True
-    thread.join()
-    alone = best(lambda: embedder(torch.zeros(32, 3, embedder.height, embedder.width, dtype=torch.uint8)).cpu(), 3)
-    rate, limit = len(times) / seconds, 32 / alone
-    return [
-        ("the bare network on resident images", f"{limit:.1f} images/s", "1.00"),
-        (f"50 clients, {seconds} s, no error", f"{rate:.1f} requests/s", f"{rate / limit:.2f}"),
-        ("median, 95th percentile", f"{np.median(times):.2f} s, {np.percentile(times, 95):.2f} s", ""),
-    ]
+            def bare() -> float:
+                return len(batch) / best(lambda: embedder(batch).cpu(), 1)
+
+            until_served(server, port)
+            ask(0)  # untimed: processes that decode start with the first pictures
+            times.clear()
+            limit, rate, ratio = by_turns(bare, ask)
+            what = "with ten pictures each" if pictures == "true" else "without pictures"
+            told += [
+                (f"the bare network on resident images, median of {TURNS + 1}", f"{limit:.1f} images/s", "1.00"),
+                (f"{CLIENTS} clients, {len(times)} requests, {what}", f"{rate:.1f} requests/s", f"{ratio:.3f}"),
+                ("their median, 95th percentile", f"{median(times):.2f} s, {np.percentile(times, 95):.2f} s", ""),
+            ]
+    finally:
+        server.terminate()
+        server.wait()
+    return told
+
+
+def until_served(server: subprocess.Popen[bytes], port: int) -> None:
+    while server.poll() is None:
+        try:
+            HTTPConnection("127.0.0.1", port).request("GET", "/healthz")
+            return
+        except ConnectionRefusedError:
+            time.sleep(0.2)
+    raise RuntimeError("the server has ended")
 
 
 def main() -> None:
@@ -244,7 +295,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=512)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--width", type=int, default=512)
-    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--milvus-width", type=int, default=128)
+    parser.add_argument("--requests", type=int, default=4, help="of each client, each turn")
     parser.add_argument("--trunk", default="resnet50")
     parser.add_argument("--size", type=int, nargs=2, default=(384, 128), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -254,13 +306,14 @@ def main() -> None:
     print(f"torch {torch.__version__}, {asked.device}, {torch.get_num_threads()} threads, {asked.trunk}, {asked.size}")
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        embedder = network(asked.trunk, *asked.size, asked.device)
+        ckpt = network(place, asked.trunk, *asked.size)
+        embedder = load(ckpt, device=asked.device)
         benches: dict[str, Callable[[], list[Row]]] = {
             "embed": lambda: bench_embed(place, embedder, asked.images),
             "search": lambda: bench_search(place, asked.rows, asked.width, asked.device),
-            "milvus": lambda: bench_milvus(place, asked.milvus_rows, asked.width),
-            "export": lambda: bench_export(place, network(asked.trunk, *asked.size, "cpu")),
-            "serve": lambda: bench_serve(place, embedder, asked.seconds),
+            "milvus": lambda: bench_milvus(place, asked.milvus_rows, asked.milvus_width),
+            "export": lambda: bench_export(place, load(ckpt, device="cpu")),
+            "serve": lambda: bench_serve(place, embedder, asked.requests),
         }
         for part in asked.parts:
             print(f"\n| {part} | | of the limit |\n|---|---|---|")

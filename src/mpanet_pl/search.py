@@ -46,8 +46,8 @@ def search(cfg: DictConfig, request: Request = NOTHING_TYPED) -> None:
             table = with_known(_answers(cfg, gallery, queries, only), limit)
             gallery.check_current()
             remark = "; ".join(part for part in (promise, gallery.unfinished) if part)
+            note_answers(gallery.folder, out)  # first: forget asks there, whatever was written
             write_answers(out, gallery, queries, table, sheet=cfg.sheet, remark=remark)
-            note_answers(gallery.folder, out)
             print(printed(table, queries))
             if gallery.unfinished:
                 print(gallery.unfinished)

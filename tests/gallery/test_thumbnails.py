@@ -54,7 +54,9 @@ def test_what_did_not_change_is_not_read_again(tmp_path: Path, monkeypatch: Any)
     forget(tmp_path / "g", path=["1.png"])  # it has a list of shards now
     gallery, reads = Gallery(tmp_path / "g"), []
     read = Path.read_text
-    monkeypatch.setattr(Path, "read_text", lambda path, *given, **words: reads.append(path) or read(path, *given, **words))
+    monkeypatch.setattr(
+        Path, "read_text", lambda path, *given, **words: reads.append(path) or read(path, *given, **words)
+    )
     assert (gallery.current, reads) == (True, [])
     manifest = tmp_path / "g/manifest.json"
     stat = manifest.stat()

@@ -22,6 +22,7 @@ from mpanet_pl.gallery.searching import Queries
 from mpanet_pl.gallery.store import RECORD, Gallery
 from mpanet_pl.system.files import written_aside
 
+NAMES = ("results.parquet", "results.csv", "results.json", "sheet.html")
 THUMBNAIL = (96, 192)  # at most, width and height
 KNOWN = {None: "", True: " known", False: " unknown"}
 CALENDAR = 1e8  # seconds since 1970 beyond which a time is a date
@@ -35,6 +36,8 @@ def write_answers(
     folder = Path(out).expanduser()
     check_out(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    for name in NAMES:  # whoever is killed now leaves no answers of two searches side by side
+        (folder / name).unlink(missing_ok=True)
     with written_aside(folder / "results.parquet") as aside:
         pq.write_table(table, aside)
     with written_aside(folder / "results.csv") as aside:

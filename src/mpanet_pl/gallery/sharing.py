@@ -41,6 +41,8 @@ def pack(ckpt: str | Path, folder: Path, *, repo: str = "OWNER/NAME", allowed_by
     kept["config"]["data_dir"] = None if drawn else f"data/{config['dataset']}"  # wherever it was on this machine
     kept["record"] = {key: value for key, value in kept["record"].items() if key != "loggers"} | {"terms": terms}
     folder.mkdir(parents=True, exist_ok=True)
+    for name in (CONFIG, CARD):  # whoever is killed now leaves no card beside another's weights
+        (folder / name).unlink(missing_ok=True)
     weights.write_safely(folder / WEIGHTS, content["state_dict"], kept)
     files = {CONFIG: json.dumps({**kept, "seen": "in the weights' file"}, indent=1, ensure_ascii=False) + "\n"}
     files[CARD] = card(repo, kept, results, row, terms, sha256(folder / WEIGHTS))

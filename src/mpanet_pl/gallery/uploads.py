@@ -25,7 +25,7 @@ R = TypeVar("R")
 TAKEN = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # of uploads
 SECONDS = 10.0  # a picture of the most pixels takes two
 MEMORY = 2**31  # bytes of addresses beyond those of the start; a picture of the most pixels takes a third
-TASKS = 200  # of a process, which then gives its memory back
+TASKS = 2000  # of a process, which then gives its memory back
 
 
 def pixels_of(body: bytes, height: int, width: int) -> np.ndarray:
