@@ -184,7 +184,7 @@ def _stamps(folder: Path) -> list[tuple[int, ...]] | None:
 
     They are opened, because a network's file system looks at its server then.
     """
-    stamps = []
+    stamps: list[tuple[int, ...]] = []
     try:
         for name in (RECORD, MANIFEST):
             with (folder / name).open("rb", buffering=0) as file:
