@@ -7,10 +7,14 @@ import torch
 
 from mpanet_pl.data import LLCM, SYSU, Catalogue, Joint, RegDB
 from mpanet_pl.data.joint import CAMERAS, PEOPLE
+from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import FolderProtocol, JointProtocol, RegDBProtocol, evaluate, protocol_of
+from mpanet_pl.evaluation.differences import compare
 from mpanet_pl.evaluation.metric import ReIDMetric
 from mpanet_pl.evaluation.mixed import evaluate_mixed
 from mpanet_pl.evaluation.open_set import evaluate_open_set
+from mpanet_pl.evaluation.outcomes import by_person
+from mpanet_pl.evaluation.pairing import Answers, by_split
 from mpanet_pl.evaluation.scoring import DISTANCES
 
 
@@ -33,6 +37,25 @@ def test_each_dataset_scores_as_alone(sysu: Path, regdb: Path, llcm: Path, order
             assert together[f"{name}/{setting}"].measured == scores.measured
             settings.add(f"{name}/{setting}")
     assert settings == together.keys()
+
+
+def test_networks_trained_on_other_datasets_are_compared(sysu: Path, regdb: Path) -> None:
+    """A person's number depends on the datasets that are joined, and still it is the same person."""
+    members, made = {"sysu": SYSU(sysu), "regdb": RegDB(regdb)}, torch.Generator().manual_seed(1)
+    sides = []
+    for test_on in (["sysu", "regdb"], ["regdb", "sysu"]):
+        joint = Joint(members=members, train_on=[], test_on=test_on)
+        catalogue = joint.read().test
+        found = evaluate(torch.randn(len(catalogue), 8, generator=made), catalogue, protocol_of(joint))
+        one = found["sysu/all/single"]
+        sides.append(Answers(one.outcomes, catalogue.paths, met=one.met))
+    ours, theirs = (outcomes.identities for (outcomes,) in by_split(*([side] for side in sides))[0].sides)
+    assert torch.equal(ours, theirs)
+    mean = [100 * by_person(side.outcomes).sums.sum(0) for side in sides]
+    assert torch.allclose(compare(*([side] for side in sides)).mean, mean[1] - mean[0])
+    others = Answers(sides[1].outcomes, sides[1].paths, met=sides[1].met._replace(people="others"))
+    with pytest.raises(UserError, match="show other people"):
+        by_split([sides[0]], [others])
 
 
 def test_what_else_is_measured_is_so_by_each_dataset_s_own_rules() -> None:

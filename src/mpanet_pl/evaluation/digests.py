@@ -16,18 +16,20 @@ from mpanet_pl.errors import UserError
 class Met(NamedTuple):
     """What one setting's queries met, whatever the order of the images."""
 
-    queries: str  # paths and identities
-    people: str  # identities of the queries
-    galleries: tuple[str, ...]  # of each trial: paths and identities
+    queries: str  # paths and people
+    people: str  # of the queries
+    galleries: tuple[str, ...]  # of each trial: paths and people
 
     @classmethod
     def of(cls, catalogue: Catalogue, queries: Tensor, galleries: Sequence[Tensor]) -> Met:
-        identities = catalogue.identities.tolist()
+        who = (
+            catalogue.sources or catalogue.identities.tolist()
+        )  # of several datasets, numbers depend on which they are
 
         def images(rows: Tensor) -> str:
-            return digest(f"{identities[row]}\0{catalogue.paths[row]}" for row in rows.tolist())
+            return digest(f"{who[row]}\0{catalogue.paths[row]}" for row in rows.tolist())
 
-        people = digest(map(str, catalogue.identities[queries].unique().tolist()))
+        people = digest({str(who[row]) for row in queries.tolist()})
         return cls(images(queries), people, tuple(images(gallery) for gallery in galleries))
 
 

@@ -1,6 +1,7 @@
 """Runs of two methods that were asked the same, split by split and query by query; what differs is refused by name."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -78,15 +79,15 @@ def _by_network(first: Sequence[Answers], second: Sequence[Answers]) -> tuple[li
 def _aligned(asked: Sequence[str], *sides: Sequence[Answers]) -> list[list[Outcomes]]:
     aligned = [[run.aligned(asked) for run in runs] for runs in sides]
     model, met, images = aligned[0][0], sides[0][0].met, sides[0][0].images
-    for outcomes in (one for side in aligned for one in side):
-        if not torch.equal(outcomes.identities, model.identities):
+    for run, outcomes in zip(chain(*sides), chain(*aligned), strict=True):
+        if not torch.equal(outcomes.identities, model.identities) and not (met and met == run.met):
             raise UserError("The same queries show other people in one of them: the datasets are not the same.")
         if outcomes.first.shape != model.first.shape or not torch.equal(outcomes.first > 0, model.first > 0):
             raise UserError("The same queries met other galleries in one of them.")
-    for run in (one for side in sides for one in side):
         check_met(met, run.met)
         check_images(images, run.images)
-    return aligned
+    # One number a person: of several datasets it depends on which they are.
+    return [[one._replace(identities=model.identities) for one in side] for side in aligned]
 
 
 def _not_the_same(first: Sequence[Answers], second: Sequence[Answers]) -> str:
