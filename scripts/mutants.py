@@ -84,22 +84,33 @@ TESTS = {  # the tests of a file's room
         "tests/run/test_checkpoints.py",
         "tests/run/test_story.py::test_best_is_the_highest_of_the_scored_epochs_from_start_on",
     ],
-    "run/comparison.py": ["tests/run/test_comparing.py"],
+    **{
+        f"run/{name}.py": ["tests/run/test_comparing.py"] for name in ("comparison", "finished_run", "methods_compared")
+    },
+    **{
+        f"run/{name}.py": ["tests/run/test_evaluating.py", "tests/run/test_refusals.py"]
+        for name in ("evaluation_inputs", "evaluation_settings")
+    },
+    "run/external_features.py": ["tests/run/test_external_features.py"],
     "run/summary.py": ["tests/run/test_summary.py"],
     "run/own_hydra.py": ["tests/run/test_own_hydra.py"],
     "run/record.py": ["tests/run/test_record.py", "tests/run/test_training.py::test_the_commit_is_this_packages"],
     "gallery/copies.py": ["tests/gallery/test_copies.py", "tests/gallery/test_forgetting.py"],
-    "gallery/settling.py": ["tests/gallery/test_forgetting.py", "tests/gallery/test_milvus.py"],
     "gallery/store.py": ["tests/gallery/test_generations.py", "tests/gallery/test_searching.py"],
     "gallery/generations.py": ["tests/gallery/test_generations.py", "tests/gallery/test_forgetting.py"],
-    "gallery/planning.py": ["tests/gallery/test_embedding.py"],
+    **{f"gallery/{name}.py": ["tests/gallery/test_building.py"] for name in ("planning", "walking", "shards")},
+    **{
+        f"gallery/{name}.py": ["tests/gallery/test_serving.py"]
+        for name in ("engines", "request_handler", "schemas", "search_thread", "serving")
+    },
+    "gallery/projection_learning.py": ["tests/gallery/test_projection.py", "tests/gallery/test_building.py"],
     **{
         f"gallery/{name}.py": [f"tests/gallery/test_{name}.py"]
-        for name in ("access", "compact", "embedding", "footage", "forgetting", "guard", "known")
+        for name in ("access_log", "building", "footage", "forgetting", "guard", "known", "projection")
     },
     **{
         f"gallery/{name}.py": [f"tests/gallery/test_{name}.py"]
-        for name in ("answers", "image_table", "listening", "searching", "uploads")
+        for name in ("answer_files", "embedder", "image_table", "listening", "searching", "sharing", "uploads")
     },
     **{f"system/{name}.py": [f"tests/system/test_{name}.py"] for name in ("collective", "files", "precision", "trust")},
     "system/weights.py": ["tests/system/test_weights.py", "tests/run/test_checkpoints.py"],
@@ -460,6 +471,9 @@ def main() -> None:
     if unknown := set(asked.files) - set(TESTS):
         parser.error(f"no tests are named for {', '.join(unknown)}")
     again = {tuple(json.loads(line)[:2]) for line in asked.again.read_text().splitlines()} if asked.again else None
+    named = {place.split("::")[0] for places in TESTS.values() for place in places} | {PACKAGE / name for name in TESTS}
+    if gone := sorted(str(path) for path in named if not (ROOT / path).exists()):
+        parser.error(f"TESTS names what is not there: {', '.join(gone)}")
     os.environ |= {"MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as folder, asked.out.open("w") as out:
         copy = Path(folder, "copy")

@@ -174,7 +174,7 @@ def test_what_the_jobs_of_an_experiment_set_is_checked(tmp_path: Path) -> None:
         check("train", ["experiment=mine"], config_dir=str(tmp_path))
 
 
-@pytest.mark.parametrize("way", ["--config-dir", "hydra.searchpath"])
+@pytest.mark.parametrize("way", ["--config-dir", pytest.param("hydra.searchpath", marks=pytest.mark.slow)])
 def test_experiments_of_the_users_own_pass_the_same_checks(way: str, tmp_path: Path) -> None:
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment/mine.yaml").write_text("# @package _global_\ntrainer: {max_epochs: 7}\n")

@@ -351,7 +351,7 @@ def test_queries_without_a_match_are_counted() -> None:
     assert all(score.measured.endswith("; 1 of 2 queries have a true match") for score in scores.values())
 
 
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("mode", [pytest.param(torch.no_grad, marks=pytest.mark.slow), torch.inference_mode])
 def test_threads_score_as_one_does(mode: Callable[[], AbstractContextManager[None]]) -> None:
     embeddings, catalogue = made.sysu(dim=16)
     embeddings[5] = embeddings[40] = embeddings[6]  # equal ones go another way
