@@ -346,6 +346,7 @@ def run(session: pytest.Session, items: Sequence[pytest.Item]) -> int:
 def patch(file: Path, source: str) -> bool:
     """Give the file's functions, wherever they have got to, their changed code; False where one does not take it."""
     new = dict(codes(compile(source, str(file), "exec")))
+    gc.unfreeze()  # tests/conftest.py hides from the collector what was imported
     for function in gc.get_objects():
         if type(function) is FunctionType and function.__code__.co_filename == str(file):
             code = new.get((function.__code__.co_qualname, function.__code__.co_firstlineno), function.__code__)
