@@ -58,3 +58,13 @@ def test_off_nothing_is_written_and_what_cannot_be_written_is_said(tmp_path: Pat
         AccessLog("yes", tmp_path / "log")
     with pytest.raises(RunStopped, match="cannot be logged"):
         AccessLog("on", tmp_path / "gone/log")
+
+
+def test_a_key_that_was_not_written_is_no_key(tmp_path: Path) -> None:
+    (tmp_path / "log.key").touch()
+    with pytest.raises(UserError, match=r"log\.key holds no key"):
+        AccessLog("hashed", tmp_path / "log")
+    (tmp_path / "log.key").unlink()
+    (tmp_path / "log.key").mkdir()
+    with pytest.raises(UserError, match="cannot be read"):
+        AccessLog("hashed", tmp_path / "log")

@@ -213,7 +213,11 @@ def test_of_two_thousand_made_files_none_ends_the_server(people: Path, embedder:
 
 @pytest.mark.slow
 def test_fifty_clients_are_served_under_a_slow_loris_for_half_a_minute(people: Path) -> None:
-    """Three hundred sockets that drip headers and bodies, always anew, beside fifty that ask."""
+    """Three hundred sockets that drip headers and bodies, always anew, beside fifty that ask.
+
+    No connection may drip for longer than an upload's 20 s: after half a minute each bound was reached, and what
+    follows is the same again.
+    """
     end = math.inf
     dripping = [
         b"GET / HTTP/1.1\r\nHost: a\r\nX: ",

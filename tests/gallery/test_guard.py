@@ -92,6 +92,8 @@ def test_another_sites_page_is_not_answered() -> None:
         for headers in (
             {"Origin": "http://evil.example"},
             {"Origin": "null"},
+            {"Origin": "http://[::1"},
+            {"Origin": "//127.0.0.1:8000"},
             {"Origin": "http://127.0.0.1:9000"},
             {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},
         ):

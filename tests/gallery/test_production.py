@@ -2,12 +2,15 @@
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from commands import type_in
 
 from mpanet_pl.gallery import bounded_images, guard, listening, schemas, uploads
 from mpanet_pl.gallery.access_log import AccessLog
@@ -16,8 +19,7 @@ PAGE = (Path(__file__).parents[2] / "docs/serving.md").read_text(encoding="utf-8
 
 
 def block(language: str) -> str:
-    (text,) = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
-    return str(text)
+    return str(re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)[0])
 
 
 def test_the_bounds_are_those_of_the_code() -> None:
@@ -59,6 +61,19 @@ def test_the_container_file_is_linted(tmp_path: Path) -> None:
     assert (told.returncode, told.stdout) == (0, "")
     (tmp_path / "Dockerfile").write_text(block("dockerfile").replace("USER 10001", "USER root"))
     assert subprocess.run([linter, "Dockerfile"], cwd=tmp_path, capture_output=True).returncode == 1
+
+
+def test_what_starts_it_is_our_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    (unit,) = re.findall(r"^ExecStart=(.*)", block("ini"), re.MULTILINE)
+    (entry,) = re.findall(r"^ENTRYPOINT (.*)", block("dockerfile"), re.MULTILINE)
+    (more,) = re.findall(r"^  mpanet-serve (.*)", block("sh"), re.MULTILINE)
+    (typed,) = re.findall(r"^python -m mpanet_pl.serve .*", block("bash"), re.MULTILINE)
+    for words in (shlex.split(unit), [*json.loads(entry), *shlex.split(more)], shlex.split(typed)):
+        seen: list[Any] = []
+        start = words.index("mpanet_pl.serve")
+        assert words[start - 1] == "-m"
+        assert type_in("serve", lambda cfg, _: seen.append(cfg), words[start + 1 :], monkeypatch) == 0  # noqa: B023
+        assert "gallery.example.org" in guard.names_of(seen[0].host, seen[0].hosts, {"a token": ""})
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")

@@ -288,8 +288,11 @@ def test_a_gallery_made_anew_by_another_network_is_not_asked(embedder: Embedder,
         record = json.loads((changing / "record.json").read_text())
         (changing / "record.json").write_text(json.dumps(record | {"checkpoint": "another"}))
         for refused in (client.get("/healthz"), client.post("/search", params={"id": "1_1000.png"})):
-            assert refused.status_code in (400, 503)
+            assert refused.status_code == 503
             assert "another" in refused.json()["detail"]
+        changing.rename(changing.parent / "elsewhere")
+        for refused in (client.get("/healthz"), client.post("/search", params={"id": "1_1000.png"})):
+            assert (refused.status_code, "cannot be read now" in refused.json()["detail"]) == (503, True)
 
 
 def test_answers_are_logged_before_they_leave(people: Path, embedder: Embedder, tmp_path: Path) -> None:

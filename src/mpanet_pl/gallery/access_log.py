@@ -17,6 +17,7 @@ from typing import Any
 from mpanet_pl.errors import RunStopped, UserError
 
 MODES = ("off", "on", "hashed")
+SHORTEST = 32  # characters of a key
 
 
 class AccessLog:
@@ -79,10 +80,20 @@ def _key(path: Path) -> bytes:
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        return path.read_bytes().strip()
+        return _read_key(path)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}.") from error
     key = secrets.token_hex(32).encode()
     with os.fdopen(handle, "wb") as file:
         file.write(key + b"\n")
+    return key
+
+
+def _read_key(path: Path) -> bytes:
+    try:
+        key = path.read_bytes().strip()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+    if len(key) < SHORTEST:  # a process was killed before it had written the key, and anybody can guess none
+        raise UserError(f"{path} holds no key of at least {SHORTEST} characters: remove it, and another one is made.")
     return key

@@ -97,7 +97,10 @@ class Live:
         self._stack.close()
 
     def _check(self) -> Gallery:
-        gallery = Gallery(self.folder)
+        try:
+            gallery = Gallery(self.folder)
+        except UserError as error:  # no mistake of whoever asks
+            raise RunStopped(f"The gallery cannot be read now: {error}") from error
         if other := differing(self._record, gallery.record, COMPARABLE):
             raise RunStopped(f"{self.folder} was made anew by another network ({', '.join(other)}): start serve again.")
         return gallery
