@@ -74,7 +74,7 @@ TESTS = {  # the tests of a file's room
         f"evaluation/{name}.py": [f"tests/evaluation/test_{name}.py"]
         for name in ("calibration", "gallery_sizes", "joint_protocol", "outcomes", "published", "verification")
     },
-    "evaluation/pairing.py": ["tests/evaluation/test_differences.py"],
+    "evaluation/pairing.py": ["tests/evaluation/test_differences.py", "tests/evaluation/test_joint_protocol.py"],
     "evaluation/enrolling.py": ["tests/evaluation/test_open_set.py"],
     **{f"features/{name}.py": ["tests/features"] for name in ("columns", "forms", "mat", "npy", "npz", "parquet")},
     "features/queries.py": ["tests/features", "tests/evaluation/test_outcomes.py"],

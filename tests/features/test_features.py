@@ -18,7 +18,7 @@ from mpanet_pl.data.catalogue import Catalogue
 from mpanet_pl.data.faults import Faults
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import SYSUProtocol, evaluate, protocols
-from mpanet_pl.features import permutations_beside, read_features
+from mpanet_pl.features import holds_features, permutations_beside, read_features
 from mpanet_pl.features.columns import catalogue_of, of_columns
 
 OFFICIAL = Path(recipe.HERE) / "beyond/feature_mat"
@@ -184,6 +184,15 @@ def same(got: tuple[Tensor, Catalogue], wanted: tuple[Tensor, Catalogue]) -> boo
             for name in ("identities", "cameras", "infrared")
         )
     )
+
+
+def test_a_folder_holds_features_once_a_file_of_them_lies_there(tmp_path: Path) -> None:
+    assert not holds_features(tmp_path)
+    assert not holds_features(tmp_path / "nowhere")
+    place = write_npy(tmp_path, columns())
+    assert holds_features(tmp_path)
+    assert holds_features(place)
+    assert same(read_features(tmp_path), expected(columns()))
 
 
 @pytest.mark.parametrize("write", FORMS)

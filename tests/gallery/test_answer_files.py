@@ -5,11 +5,13 @@ import re
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 import torch
 from gallery.made import made
 from PIL import Image
 
-from mpanet_pl.gallery.answer_files import page, write_answers
+from mpanet_pl.gallery import answer_files
+from mpanet_pl.gallery.answer_files import page, printed, write_answers
 from mpanet_pl.gallery.searching import Queries
 from mpanet_pl.gallery.shards import COLUMNS
 from mpanet_pl.gallery.store import Gallery
@@ -43,6 +45,28 @@ def test_a_spreadsheet_takes_no_text_for_a_formula(gallery: Gallery, tmp_path: P
     assert {row["query"] for row in rows} == {"'=query.png"}
     assert {float(row["score"]) for row in rows} == {-0.25}
     assert pa.parquet.read_table(tmp_path / "out/results.parquet")["path"].to_pylist() == paths
+
+
+def test_answers_are_replaced_and_those_of_two_searches_never_lie_side_by_side(
+    gallery: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries = Queries(table(path=["q.png"]), torch.zeros(1, gallery.dimension))
+    found = answers(table(path=["a.png"]), "q.png", [None])
+    for _ in range(2):
+        write_answers(tmp_path / "out", gallery, queries, found)
+        assert len(list((tmp_path / "out").iterdir())) == 4
+    monkeypatch.setattr(answer_files, "written_aside", lambda path: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_answers(tmp_path / "out", gallery, queries, found)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_terminal_gets_the_first_queries_and_how_many_there_are_besides(gallery: Gallery) -> None:
+    queries = Queries(table(path=["q.png", "r.png", "s.png"]), torch.zeros(3, gallery.dimension))
+    lines = printed(answers(table(path=["a.png"]), "q.png", [True]), queries, most=1).splitlines()
+    assert lines[0] == "q.png"
+    assert lines[1].split()[:4] == ["1", "-0.250", "known", "a.png"]
+    assert lines[2:] == ["… and 2 more queries"]
 
 
 def test_the_sheet_marks_right_and_wrong_where_identities_are_known(gallery: Gallery) -> None:
