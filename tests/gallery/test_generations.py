@@ -17,7 +17,7 @@ from gallery.made import made
 from gallery.served import client_of
 
 from mpanet_pl.errors import UserError
-from mpanet_pl.gallery import generations, planning
+from mpanet_pl.gallery import generations, planning, shards
 from mpanet_pl.gallery.building import embed_images
 from mpanet_pl.gallery.embedder import Embedder
 from mpanet_pl.gallery.forgetting import forget
@@ -303,3 +303,16 @@ def test_the_gallery_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     assert len(Gallery(tmp_path / "g")) == 11
     planning.commit_finished(tmp_path / "g")
     assert len(Gallery(tmp_path / "g")) == 11
+
+
+def test_a_shard_that_leaves_while_it_is_opened_is_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gallery, opened = made(tmp_path / "g", 6), shards.pq.ParquetFile
+
+    def leaving(path: Path, **words: Any) -> Any:
+        file = opened(path, **words)
+        path.unlink()
+        return file
+
+    monkeypatch.setattr(shards.pq, "ParquetFile", leaving)
+    with pytest.raises(GalleryChanged, match="is gone"):
+        gallery.columns("path")

@@ -83,7 +83,7 @@ class ShardFile:
             raise UserError(
                 f"{path} is damaged (its list of skipped images): remove it, and embed makes it anew."
             ) from error
-        stat = path.stat()
+        stat = self._read(path.stat)
         by_file = f"{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ino}"
         self.digest = stored["digest"] if isinstance(stored.get("digest"), str) else by_file
 
