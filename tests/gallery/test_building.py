@@ -124,6 +124,18 @@ def test_a_long_run_hands_its_shards_over_and_leaves_other_ranks_files(
     assert not other.exists(), "and at the end it is one"
 
 
+def test_what_a_killed_process_had_half_written_goes_where_nothing_else_changed(
+    embedder: Embedder, crops: Path, tmp_path: Path
+) -> None:
+    embed_images(embedder, crops, tmp_path / "g")
+    half = tmp_path / "g/.part-000099.parquet.1.part"
+    half.write_bytes(b"half")
+    building.commit_finished(tmp_path / "g", others_write=True)
+    assert half.exists()
+    building.commit_finished(tmp_path / "g")
+    assert not half.exists()
+
+
 def test_only_what_is_new_is_embedded(embedder: Embedder, crops: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(crops, tmp_path / "crops")
     embed_images(embedder, folder, tmp_path / "g", name=NAME, shard_size=10)

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mpanet_pl.data.faults import listed
-from mpanet_pl.gallery.generations import MANIFEST, PLAN, Change, commit, planned, read_manifest, rewrite
+from mpanet_pl.gallery.generations import MANIFEST, PLAN, Change, commit, planned, read_manifest, rewrite, sweep
 from mpanet_pl.gallery.image_table import DETAILS
 from mpanet_pl.gallery.shards import STAMP, TEXT, ShardFile, Skipped, track_keys, tracklets
 from mpanet_pl.gallery.store import Gallery, read_record
@@ -49,6 +49,8 @@ def commit_finished(folder: Path, *, others_write: bool = False) -> None:
     there += [ShardFile(folder / name, record).shard for name in new if (folder / name).exists()]
     if tuple(there) != manifest.shards or not (folder / MANIFEST).exists():
         commit(folder, there, others_write=others_write)
+    elif not others_write:
+        sweep(folder, manifest)
 
 
 def plan(
