@@ -183,7 +183,7 @@ class Dataset(Protocol):
 
     root: Path
 
-    def prepare(self) -> None:
+    def prepare(self) -> Any:  # of None, LightningCLI would ask whether an implementation postpones its annotations
         """Make the folder's content where the dataset can be made (the synthetic one); otherwise nothing."""
 
     def read(self) -> Splits:

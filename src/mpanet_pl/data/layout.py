@@ -69,9 +69,7 @@ class DatasetOnDisk(ABC):
     chosen_by: ClassVar[tuple[str, ...]] = ()  # the constructor's keywords that decide who is trained on
     published: ClassVar[Mapping[str, Sequence[Counts]]] = {}  # what each split holds, in each of its editions
     terms: ClassVar[str] = "whatever its owner says"  # whose they are, on which conditions
-    slices: ClassVar[
-        tuple[str, ...]
-    ] = ()  # kinds of test slices besides everyone's, of a dataset that is still to be made
+    slices: ClassVar[tuple[str, ...]] = ()  # what its test can be sliced by, of a dataset that is still to be made
     frames: int | None = None  # how many stand for a tracklet; None: it has images, or leaves that to `data.frames`
     one_modality: bool = False  # whether all of its images may be visible ones, or all infrared
     frames_of_others: bool = False  # whether a tracklet may hold frames of another person, modality or camera
