@@ -212,12 +212,8 @@ def test_of_two_thousand_made_files_none_ends_the_server(people: Path, embedder:
 
 
 @pytest.mark.slow
-def test_fifty_clients_are_served_under_a_slow_loris_for_half_a_minute(people: Path) -> None:
-    """Three hundred sockets that drip headers and bodies, always anew, beside fifty that ask.
-
-    No connection may drip for longer than an upload's 20 s: after half a minute each bound was reached, and what
-    follows is the same again.
-    """
+def test_fifty_clients_are_served_under_a_slow_loris_for_a_minute(people: Path) -> None:
+    """Three hundred sockets that drip headers and bodies, always anew, beside fifty that ask."""
     end = math.inf
     dripping = [
         b"GET / HTTP/1.1\r\nHost: a\r\nX: ",
@@ -253,7 +249,7 @@ def test_fifty_clients_are_served_under_a_slow_loris_for_half_a_minute(people: P
         return told
 
     with command(people, "rate=null") as (process, port):
-        end = time.monotonic() + 30
+        end = time.monotonic() + 60
         loris = threading.Thread(target=drip, args=(port,))
         loris.start()
         with ThreadPoolExecutor(50) as pool:
@@ -265,7 +261,7 @@ def test_fifty_clients_are_served_under_a_slow_loris_for_half_a_minute(people: P
         for one in stuck:
             one.close()
     print(told, taken)
-    assert told[200] > 125, told
+    assert told[200] > 250, told
     assert told[200] > 0.99 * told.total(), told
     assert taken < 4_000_000  # kB
     assert "Traceback" not in said

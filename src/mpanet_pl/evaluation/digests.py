@@ -22,9 +22,7 @@ class Met(NamedTuple):
 
     @classmethod
     def of(cls, catalogue: Catalogue, queries: Tensor, galleries: Sequence[Tensor]) -> Met:
-        who = (
-            catalogue.sources or catalogue.identities.tolist()
-        )  # of several datasets, numbers depend on which they are
+        who = catalogue.sources or catalogue.identities.tolist()  # a joint catalogue's numbers depend on what is joined
 
         def images(rows: Tensor) -> str:
             return digest(f"{who[row]}\0{catalogue.paths[row]}" for row in rows.tolist())
