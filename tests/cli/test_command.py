@@ -159,6 +159,7 @@ def test_what_parts_several_values_is_not_guessed(
     assert "Not understood" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_globs_choose_among_a_group(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     ran: list[str] = []
@@ -166,6 +167,7 @@ def test_globs_choose_among_a_group(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert ran == ["folder", "llcm"]
 
 
+@pytest.mark.slow
 def test_several_runs_may_be_asked_for_at_the_end_of_the_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     seeds: list[int] = []
@@ -173,6 +175,7 @@ def test_several_runs_may_be_asked_for_at_the_end_of_the_line(monkeypatch: pytes
     assert seeds == [1, 2]
 
 
+@pytest.mark.slow
 def test_every_job_that_fails_says_why(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -201,6 +201,7 @@ def of_sysu(group: str) -> dict[str, DictConfig]:
     return {name: compose("train", ["dataset=sysu", f"{group}={name}"]).model for name in choices(group)}
 
 
+@pytest.mark.slow
 def test_every_optimizer_and_schedule_goes_with_a_published_recipe() -> None:
     schedules = of_sysu("schedule")
     for optimizer, with_optimizer in of_sysu("optimizer").items():

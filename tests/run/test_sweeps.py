@@ -56,6 +56,7 @@ def test_a_run_is_judged_by_people_held_out_though_its_last_epoch_was_not_scored
     assert repr(judged) in (tmp_path / "run/metrics.csv").read_text()
 
 
+@pytest.mark.slow
 def test_a_sweeper_gets_what_was_monitored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Any] = []
     monkeypatch.setattr("hydra._internal.callbacks.Callbacks.on_job_end", telling(told))

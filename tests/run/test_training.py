@@ -200,6 +200,7 @@ def test_what_made_it_another_run_is_said_of_its_results(
     assert (run / "results.md").read_text().count("- after epoch 1: trainer.gradient_clip_val=1.0\n") == 1
 
 
+@pytest.mark.slow
 def test_resuming_needs_no_pretrained_weights(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights, run = tmp_path / "thin.pth", tmp_path / "run"
     torch.save(Trunk("resnet18_thin", pretrained=False).state_dict(), weights)
@@ -433,6 +434,7 @@ def test_out_of_memory_names_the_keys_that_help(world: Path, tmp_path: Path, mon
         train(compose("train", small(world, tmp_path / "run")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "keys",
     [
