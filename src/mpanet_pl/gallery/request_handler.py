@@ -63,11 +63,13 @@ class Handler:
         self.decoder.stop()
         self.answerer.stop()
 
-    def limit(self, gallery: Gallery) -> float | None:
+    async def limit(self, gallery: Gallery) -> float | None:
         """Of the people that this generation holds."""
-        if gallery.generation not in self._limits:
-            self._limits = {gallery.generation: limit_of(gallery, self.threshold)}
-        return self._limits[gallery.generation]
+        limits = self._limits
+        if gallery.generation not in limits:
+            limits = {gallery.generation: await asyncio.to_thread(limit_of, gallery, self.threshold)}
+            self._limits = limits
+        return limits[gallery.generation]
 
     async def query(self, request: Request, id: str | None, image: bytes | None, infrared: bool | None) -> Question:
         if (id is None) == (not image):
@@ -82,16 +84,16 @@ class Handler:
         return Question(pixels, infrared, f"sha256:{hashlib.sha256(image).hexdigest()}")
 
     async def found(self, request: Request, query: Question, k: int, only: Filter, thumbnails: bool) -> Found:
-        gallery, (result,) = await self._answered(request, [query], k, only, thumbnails)
+        said, (result,) = await self._answered(request, [query], k, only, thumbnails)
         if result.error is not None:
             raise UserError(result.error)
-        return Found(answers=result.answers, **generation_of(gallery))
+        return Found(answers=result.answers, **said)
 
     async def results(
         self, request: Request, queries: Sequence[Question | UserError], k: int, only: Filter, thumbnails: bool
     ) -> Results:
-        gallery, results = await self._answered(request, queries, k, only, thumbnails)
-        return Results(results=results, **generation_of(gallery))
+        said, results = await self._answered(request, queries, k, only, thumbnails)
+        return Results(results=results, **said)
 
     async def browsed(self, request: Request, only: Filter, offset: int, k: int, thumbnails: bool) -> Browsed:
         for _ in range(ATTEMPTS):
@@ -100,9 +102,8 @@ class Handler:
                 matching, rows = await asyncio.to_thread(_some, gallery, only, offset, k)
                 if thumbnails:
                     await self._picture(request, gallery, rows)
-                if await _is_current(gallery):
-                    self._log(request, "browse", gallery, [], only, rows)
-                    return Browsed(matching=matching, answers=[Row(**row) for row in rows], **generation_of(gallery))
+                if said := await self._logged(request, "browse", gallery, [], only, rows):
+                    return Browsed(matching=matching, answers=[Row(**row) for row in rows], **said)
             except GalleryChanged:
                 continue
         raise RunStopped(CHANGING)
@@ -115,14 +116,14 @@ class Handler:
         if rows >= 0:
             arguments = (str(gallery.root), id, PICTURE)
             made = await self.decoder.run(client_of(request.scope), thumbnail_below, *arguments)
-        if made is None or not await _is_current(gallery):
+        if made is None or not await self._logged(request, "picture", gallery, [], Filter(), [{"path": id}]):
             raise HTTPException(404, "The gallery has no picture of that name below its root.")
-        self._log(request, "picture", gallery, [], Filter(), [{"path": id}])
         return made
 
     async def _answered(
         self, request: Request, queries: Sequence[Question | UserError], k: int, only: Filter, thumbnails: bool
-    ) -> tuple[Gallery, list[Result]]:
+    ) -> tuple[dict[str, Any], list[Result]]:
+        names = [query.name for query in queries if isinstance(query, Question)]
         for _ in range(ATTEMPTS):
             outcomes = await self._searched(queries, k, only)
             if any(isinstance(outcome, GalleryChanged) for outcome in outcomes):
@@ -132,12 +133,11 @@ class Handler:
             rows = [row for outcome in answered for row in outcome.rows]
             if thumbnails:
                 await self._picture(request, gallery, rows)
-            one = all(outcome.gallery.generation == gallery.generation for outcome in answered)
-            if one and await _is_current(gallery):
-                names = [query.name for query in queries if isinstance(query, Question)]
-                self._log(request, "search", gallery, names, only, rows)
-                limit = await asyncio.to_thread(self.limit, gallery)
-                return gallery, [_result(outcome, limit) for outcome in outcomes]
+            if any(outcome.gallery.generation != gallery.generation for outcome in answered):
+                continue
+            limit = await self.limit(gallery)
+            if said := await self._logged(request, "search", gallery, names, only, rows):
+                return said, [_result(outcome, limit) for outcome in outcomes]
         raise RunStopped(CHANGING)
 
     async def _searched(
@@ -157,7 +157,7 @@ class Handler:
         for row, jpeg in zip(rows, made, strict=True):
             row["thumbnail"] = jpeg and f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
-    def _log(
+    async def _logged(
         self,
         request: Request,
         asked: str,
@@ -165,16 +165,25 @@ class Handler:
         query: Sequence[str],
         only: Filter,
         rows: Sequence[dict[str, Any]],
-    ) -> None:
-        self.log.write(
-            asked,
-            client=client_of(request.scope),
-            user=request.scope.get("state", {}).get("user", ""),
-            query=query,
-            only=asdict(only),
-            generation=gallery.generation,
-            shown=[row["path"] for row in rows],
-        )
+    ) -> dict[str, Any]:
+        """What an answer says of its generation, once it is in the log; empty where the gallery has another one now."""
+        client, user = client_of(request.scope), request.scope.get("state", {}).get("user", "")
+
+        def checked() -> dict[str, Any]:
+            if not gallery.current:
+                return {}
+            self.log.write(
+                asked,
+                client=client,
+                user=user,
+                query=query,
+                only=asdict(only),
+                generation=gallery.generation,
+                shown=[row["path"] for row in rows],
+            )
+            return generation_of(gallery)
+
+        return await asyncio.to_thread(checked)
 
 
 def _result(outcome: Answered | BaseException, limit: float | None) -> Result:
@@ -183,10 +192,6 @@ def _result(outcome: Answered | BaseException, limit: float | None) -> Result:
     return Result(
         answers=[Answer(**row, known=None if limit is None else row["score"] >= limit) for row in outcome.rows]
     )
-
-
-async def _is_current(gallery: Gallery) -> bool:
-    return await asyncio.to_thread(lambda: gallery.current)
 
 
 def generation_of(gallery: Gallery) -> dict[str, Any]:

@@ -41,6 +41,7 @@ from mpanet_pl.gallery.schemas import (
     Results,
 )
 from mpanet_pl.gallery.searching import Filter
+from mpanet_pl.gallery.store import Gallery
 from mpanet_pl.gallery.uploads import TAKEN, Decoder
 
 REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -137,7 +138,8 @@ def _add_page(app: FastAPI, handler: Handler) -> None:
     @app.get("/about", responses=REFUSALS)
     async def about() -> About:
         """What can be asked for."""
-        return await asyncio.to_thread(_about, handler)
+        gallery = await asyncio.to_thread(handler.live.gallery)
+        return await asyncio.to_thread(_about, handler.embedder, gallery, await handler.limit(gallery))
 
     @app.get("/promise", responses=REFUSALS)
     async def promise(threshold: Annotated[float, Query(ge=-1, le=1, allow_inf_nan=False)]) -> Promise:
@@ -147,7 +149,7 @@ def _add_page(app: FastAPI, handler: Handler) -> None:
         return Promise(generation=gallery.generation, threshold=threshold, known=words)
 
 
-def _only(
+async def _only(  # a plain function would be called in a thread
     camera: Annotated[list[Camera], Query(max_length=100)] = [],  # noqa: B006 - FastAPI copies it
     not_camera: Annotated[list[Camera], Query(max_length=100)] = [],  # noqa: B006
     modality: Annotated[str | None, Query(max_length=20)] = None,
@@ -222,9 +224,8 @@ def _add_looking(app: FastAPI, handler: Handler) -> None:
         return Response(await handler.picture(request, id), media_type="image/jpeg")
 
 
-def _about(handler: Handler) -> About:
-    gallery = handler.live.gallery()
-    columns, limit = gallery.columns("camera", "modality", "time"), handler.limit(gallery)
+def _about(embedder: Embedder, gallery: Gallery, limit: float | None) -> About:
+    columns = gallery.columns("camera", "modality", "time")
     times = pc.min_max(columns["time"]).as_py()
     return About(
         **generation_of(gallery),
@@ -236,7 +237,7 @@ def _about(handler: Handler) -> About:
         trained_on=gallery.record["trained_on"],
         known=promise_of(gallery, limit),
         threshold=limit,
-        asks=["infrared"] if handler.embedder.two_stream else [],
+        asks=["infrared"] if embedder.two_stream else [],
     )
 
 

@@ -86,9 +86,11 @@ class Gallery:
     @property
     def unfinished(self) -> str:
         """What is not in the answers yet, in a sentence; empty where embed has finished."""
+        if not (self.folder / PLAN).exists():
+            return ""
         missing = planned(self.folder) - {shard.name for shard in self.manifest.shards}
         if not missing:
-            return f"{self.folder} is not finished: run embed again." if (self.folder / PLAN).exists() else ""
+            return f"{self.folder} is not finished: run embed again."
         return f"{self.folder} is not finished: {len(missing)} shards are not in these answers. Run embed again."
 
     @cached_property
