@@ -29,11 +29,12 @@ RESULTS = ROOT / "docs/results"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "examples/tutorial/README.md"]
 SPAN = re.compile(r"(<!-- = ([\w.]+) -->)(.*?)(<!-- / -->)", re.DOTALL)
 WORLDS, SEEDS = (1, 2), (1, 2)
+STUDIES = ("methods", "tracks", "joint", "claims", "pointing", "tutorial")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=["first_run", "methods", "tracks", "joint", "claims", "tutorial"])
+    parser.add_argument("what", nargs="?", choices=["first_run", *STUDIES])
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--folder", type=Path, default=Path("measured"), help="where runs go")
@@ -128,9 +129,13 @@ def write_first_run(path: Path, runs: list[dict[str, Any]]) -> None:
 
 
 def measure(study: str) -> None:
-    from studies import STUDIES
+    import studies
 
-    result = {"command": f"python scripts/measure_docs.py {study}", **where_and_when(), **STUDIES[study](Path("runs"))}
+    result = {
+        "command": f"python scripts/measure_docs.py {study}",
+        **where_and_when(),
+        **getattr(studies, study)(Path("runs")),
+    }
     (RESULTS / f"{study}.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+
+import numpy as np
+from scipy.special import stdtrit
 
 from mpanet_pl.evaluation.differences import compare, holm
 from mpanet_pl.evaluation.outcomes import NAMES
@@ -34,6 +37,12 @@ CLAIMS = {
 }
 CLAIMED_ON = (4, 5)  # worlds
 MARGIN = 2.0  # points, within which nothing is gained
+POINTED_ON, MAPS = (6, 7), ("full", "local_maps")
+POINTS = {
+    "some map points": "pointing_some_map",
+    "one map points": "pointing_one_map",
+    "siblings told apart": "siblings",
+}
 DOMAINS = ("indoors", "night", "winter")
 TUTORIAL = Path(__file__).parents[1] / "examples/tutorial"
 TRAINED_ON = {"indoors": "indoors", "night": "night", "both": "indoors,night"}
@@ -149,6 +158,36 @@ def claims_said(runs: Path) -> dict[str, Any]:
     }
 
 
+def pointing(runs: Path) -> dict[str, Any]:
+    """Where the paper's maps and local ones point, on two more worlds whose nuances are visible."""
+    train("experiment=pointing")
+    return pointing_said(runs / "pointing")
+
+
+def pointing_said(runs: Path) -> dict[str, Any]:
+    found = [[of(runs / f"world{world}" / rung) for rung in MAPS] for world in POINTED_ON]
+    rows = [((str(world),), *pair, SETTING) for world, pair in zip(POINTED_ON, found, strict=True)]
+    return {"maps": points(found), "gains": gains(["world"], rows, MARGIN)}
+
+
+def points(worlds: Sequence[Sequence[Method]]) -> Table:
+    """A row a measure, above its chance: of both kinds of maps, and how much more of the second, over pairs of runs."""
+    sides = [[run.nuances for one in side for run in one.runs] for side in zip(*worlds, strict=True)]
+    rows = []
+    for what, measure in POINTS.items():
+        ours, theirs = (
+            np.array([one[f"{measure}/mean"] - one.get(f"{measure}_chance/mean", 50.0) for one in side])
+            for side in sides
+        )
+        more = theirs - ours
+        reach = stdtrit(len(more) - 1, 0.975) * more.std(ddof=1) / len(more) ** 0.5
+        told = f"{more.mean():+.1f} ({between(more.mean() - reach, more.mean() + reach)})"
+        rows.append(
+            [what, *(f"{side.mean():+.1f}".replace("-", "−") for side in (ours, theirs)), told.replace("-", "−")]
+        )
+    return {"columns": ["above chance, points", "MPANet's maps", "local maps", "local maps more"], "rows": rows}
+
+
 def tutorial(runs: Path) -> dict[str, Any]:
     """The tutorial's idea off and on, by the line of its page."""
     shutil.copytree(TUTORIAL, runs / "tutorial", dirs_exist_ok=True)
@@ -196,6 +235,3 @@ def gains(
             cell.append(f"{mean:+.1f} ({between(low, high)}), p {chance(p)}{marks}".replace("-", "−"))
         cells.append(cell)
     return {"columns": [*head, *(COLUMNS[name] for name in HEADLINES)], "rows": cells}
-
-
-STUDIES: Mapping[str, Any] = {one.__name__: one for one in (methods, tracks, joint, claims, tutorial)}

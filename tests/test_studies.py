@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from scripts_of import script
 
@@ -28,7 +29,12 @@ def method(folder: Path, noise: float) -> object:
         blurred = known + noise * torch.randn(known.shape, generator=torch.Generator().manual_seed(seed))
         scores = {"last": evaluate(blurred, CATALOGUE, FolderProtocol())}
         write_queries(folder / f"seed{seed}" / QUERIES, scores, CATALOGUE.paths)
-        Results.of(scores, {}, {"dataset": "folder", "seed": seed}).write(folder / f"seed{seed}")
+        seen = {
+            "pointing_some_map/mean": 30 + noise + seed,
+            "pointing_some_map_chance/mean": 20.0,
+            "siblings/mean": 60.0,
+        }
+        Results.of(scores, {}, {"dataset": "folder", "seed": seed}, nuances=seen).write(folder / f"seed{seed}")
     return studies.of(folder)
 
 
@@ -50,3 +56,14 @@ def test_scores_have_their_intervals(tmp_path: Path) -> None:
     assert name == "one"
     found = one.value(SETTING, "r1")
     assert cells[0].startswith(f"{found['mean']:.2f} ± {found['std']:.2f} ({found['ci'][0]:.1f}–")
+
+
+def test_where_maps_point_is_told_over_pairs_of_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(studies, "POINTS", {"maps": "pointing_some_map", "siblings": "siblings"})
+    worlds = [
+        [method(tmp_path / f"{world}{kind}", noise) for kind, noise in (("a", 0.5), ("b", 3.5 + 2 * world))]
+        for world in (0, 1)
+    ]
+    maps, siblings = studies.points(worlds)["rows"]
+    assert maps == ["maps", "+12.5", "+16.5", "+4.0 (+3.2 to +4.8)"]  # 3 and 5, five times each
+    assert siblings == ["siblings", "+10.0", "+10.0", "+0.0 (+0.0 to +0.0)"]
