@@ -38,82 +38,61 @@ PACKAGE = Path("src/mpanet_pl")
 STEP = "tests/test_golden_network.py"  # the released network's numbers
 AUGMENT = "tests/data/test_augment.py"
 SCORES = [f"tests/evaluation/test_{name}.py" for name in ("ranking", "protocols", "scoring", "golden", "rerank")]
-TESTS = {  # the tests of a file's room
+FILES = sorted(path.relative_to(ROOT / PACKAGE) for path in (ROOT / PACKAGE).rglob("*.py"))
+OWN = {
+    file: Path("tests") / file.with_name(f"test_{file.name}") for file in FILES
+}  # a file's own tests, where it has some
+
+
+def each(room: str, names: str, tests: list[str]) -> dict[str, list[str]]:
+    return {f"{room}/{name}.py": tests for name in names.split()}
+
+
+TESTS = {str(file): [str(own)] for file, own in OWN.items() if (ROOT / own).exists()} | {  # or others of its room
     "losses/functional.py": ["tests/losses", STEP],
     "losses/criterion.py": ["tests/losses", "tests/test_module.py", STEP, "tests/test_golden_trainer.py"],
-    "network/mpanet.py": ["tests/network", STEP],
-    "network/alleviation.py": ["tests/network", STEP],
-    "network/patterns.py": ["tests/network", STEP],
-    "network/trunk.py": ["tests/network", STEP],
+    **each("network", "mpanet alleviation patterns trunk", ["tests/network", STEP]),
     "module.py": ["tests/test_module.py", "tests/run/test_own_trainer.py", "tests/test_golden_trainer.py"],
+    "stored.py": ["tests/test_stored.py", "tests/test_checkpoint.py", "tests/test_module.py"],
+    "checkpoint.py": ["tests/test_checkpoint.py", "tests/test_official.py"],
     "data/sampler.py": ["tests/data/test_sampler.py", "tests/data/test_datamodule.py"],
-    "data/augment.py": [
-        "tests/data/test_channels.py",
-        "tests/data/test_tone.py",
-        "tests/data/test_enhance.py",
-        AUGMENT,
-    ],
-    "data/channels.py": ["tests/data/test_channels.py", AUGMENT],
-    "data/tone.py": ["tests/data/test_tone.py", AUGMENT],
-    "data/enhance.py": ["tests/data/test_enhance.py", AUGMENT],
+    "data/augment.py": [*(f"tests/data/test_{name}.py" for name in ("channels", "tone", "enhance")), AUGMENT],
+    **{f"data/{name}.py": [f"tests/data/test_{name}.py", AUGMENT] for name in ("channels", "tone", "enhance")},
     "data/boxes.py": ["tests/data/test_enhance.py", "tests/data/test_channels.py", AUGMENT],
     "data/randomness.py": ["tests/data/test_randomness.py", "tests/data/test_enhance.py", AUGMENT],
-    "evaluation/ranking.py": SCORES,
-    "evaluation/protocols.py": SCORES,
-    "evaluation/rerank.py": SCORES,
+    **each("evaluation", "ranking protocols rerank", SCORES),
     "evaluation/scoring.py": [*SCORES, "tests/evaluation/test_intervals.py"],
     "evaluation/retrieval.py": [*SCORES, "tests/evaluation/test_similarity.py"],
     "evaluation/digests.py": ["tests/evaluation/test_digests.py", "tests/evaluation/test_differences.py"],
     "evaluation/intervals.py": ["tests/evaluation/test_intervals.py", "tests/evaluation/test_differences.py"],
-    "evaluation/metric.py": ["tests/evaluation/test_metric.py"],
-    **{
-        f"evaluation/{name}.py": [f"tests/evaluation/test_{name}.py"]
-        for name in ("differences", "impostors", "mixed", "open_set", "slices", "tables", "thresholds")
-    },
-    **{
-        f"evaluation/{name}.py": [f"tests/evaluation/test_{name}.py"]
-        for name in ("calibration", "gallery_sizes", "joint_protocol", "outcomes", "published", "verification")
-    },
     "evaluation/pairing.py": ["tests/evaluation/test_differences.py", "tests/evaluation/test_joint_protocol.py"],
-    "evaluation/enrolling.py": ["tests/evaluation/test_open_set.py"],
-    **{f"features/{name}.py": ["tests/features"] for name in ("columns", "forms", "mat", "npy", "npz", "parquet")},
+    **each("evaluation", "enrolling open_set_tables", ["tests/evaluation/test_open_set.py"]),
+    **each("features", "columns forms mat npy npz parquet", ["tests/features"]),
     "features/queries.py": ["tests/features", "tests/evaluation/test_outcomes.py"],
-    "stored.py": ["tests/test_stored.py", "tests/test_checkpoint.py", "tests/test_module.py"],
-    "checkpoint.py": ["tests/test_checkpoint.py", "tests/test_official.py"],
     "run/callbacks/checkpoints.py": [
         "tests/run/test_checkpoints.py",
         "tests/run/test_story.py::test_best_is_the_highest_of_the_scored_epochs_from_start_on",
     ],
-    **{
-        f"run/{name}.py": ["tests/run/test_comparing.py"] for name in ("comparison", "finished_run", "methods_compared")
-    },
-    **{
-        f"run/{name}.py": ["tests/run/test_evaluating.py", "tests/run/test_refusals.py"]
-        for name in ("evaluation_inputs", "evaluation_settings")
-    },
-    "run/external_features.py": ["tests/run/test_external_features.py"],
-    "run/summary.py": ["tests/run/test_summary.py"],
-    "run/own_hydra.py": ["tests/run/test_own_hydra.py"],
     "run/record.py": ["tests/run/test_record.py", "tests/run/test_training.py::test_the_commit_is_this_packages"],
+    **each("run", "comparison finished_run methods_compared", ["tests/run/test_comparing.py"]),
+    **each(
+        "run", "evaluation_inputs evaluation_settings", ["tests/run/test_evaluating.py", "tests/run/test_refusals.py"]
+    ),
+    **each("run", "repeats summary_page", ["tests/run/test_summary.py"]),
+    **each("run", "report pages logbook", ["tests/run/test_run_page.py"]),
     "gallery/copies.py": ["tests/gallery/test_copies.py", "tests/gallery/test_forgetting.py"],
     "gallery/store.py": ["tests/gallery/test_generations.py", "tests/gallery/test_searching.py"],
     "gallery/generations.py": ["tests/gallery/test_generations.py", "tests/gallery/test_forgetting.py"],
-    **{f"gallery/{name}.py": ["tests/gallery/test_building.py"] for name in ("planning", "walking", "shards")},
-    **{
-        f"gallery/{name}.py": ["tests/gallery/test_serving.py"]
-        for name in ("engines", "request_handler", "schemas", "search_thread", "serving")
-    },
+    **each("gallery", "planning walking shards", ["tests/gallery/test_building.py"]),
+    **each("gallery", "engines request_handler schemas search_thread", ["tests/gallery/test_serving.py"]),
+    "gallery/bounded_images.py": ["tests/gallery/test_uploads.py", "tests/gallery/test_embedder.py"],
+    "gallery/graphs.py": ["tests/gallery/test_exporting.py"],
     "gallery/projection_learning.py": ["tests/gallery/test_projection.py", "tests/gallery/test_building.py"],
-    **{
-        f"gallery/{name}.py": [f"tests/gallery/test_{name}.py"]
-        for name in ("access_log", "building", "footage", "forgetting", "guard", "known", "projection")
-    },
-    **{
-        f"gallery/{name}.py": [f"tests/gallery/test_{name}.py"]
-        for name in ("answer_files", "embedder", "image_table", "listening", "searching", "sharing", "uploads")
-    },
-    **{f"system/{name}.py": [f"tests/system/test_{name}.py"] for name in ("collective", "files", "precision", "trust")},
     "system/weights.py": ["tests/system/test_weights.py", "tests/run/test_checkpoints.py"],
+    "system/shell.py": ["tests/cli/test_command.py"],
+    "system/ranges.py": ["tests/cli/test_configuration.py"],
+    "system/sheet.py": ["tests/run/pictures/test_sheets.py"],
+    "system/hub.py": ["tests/gallery/test_sharing.py"],
 }
 WARM = "scipy.io scipy.special PIL.Image matplotlib.pyplot torchvision pytorch_lightning torchmetrics omegaconf"
 OPERATORS: dict[type, type] = {

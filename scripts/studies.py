@@ -159,7 +159,7 @@ def claims_said(runs: Path) -> dict[str, Any]:
 
 
 def pointing(runs: Path) -> dict[str, Any]:
-    """Where the paper's maps and local ones point, on two more worlds whose nuances are visible."""
+    """Where the paper's maps and local ones point, on two more worlds of larger pictures."""
     train("experiment=pointing")
     return pointing_said(runs / "pointing")
 
