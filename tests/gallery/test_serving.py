@@ -1,12 +1,14 @@
 """The service: the same answers as the search, of the generation that is there now, and sentences otherwise."""
 
+import asyncio
 import base64
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -312,6 +314,35 @@ def test_answers_are_logged_before_they_leave(people: Path, embedder: Embedder, 
         (tmp_path / "log").unlink()
         (tmp_path / "log").mkdir()
         assert client.post("/search", params={"id": "1_1000.png"}).status_code == 503
+
+
+def test_no_disk_is_waited_for_by_those_who_do_not_ask_it(
+    people: Path, embedder: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network's file system may take its time, meanwhile others are answered."""
+    touched: dict[str, bool] = {}
+
+    def watched(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        def watch(*arguments: Any, **words: Any) -> Any:
+            with suppress(RuntimeError):  # where no loop runs
+                asyncio.get_running_loop()
+                touched[name] = True
+            touched.setdefault(name, False)
+            return work(*arguments, **words)
+
+        return watch
+
+    monkeypatch.setattr(Gallery, "unfinished", property(watched("plan", Gallery.unfinished.fget)))
+    monkeypatch.setattr(Gallery, "current", property(watched("stamps", Gallery.current.fget)))
+    monkeypatch.setattr(request_handler, "limit_of", watched("identities", request_handler.limit_of))
+    log = AccessLog("on", tmp_path / "access.log")
+    monkeypatch.setattr(log, "_append", watched("log", log._append))
+    with client_of(people, embedder, log=log) as client:
+        row = client.get("/rows?k=1").json()["answers"][0]["path"]
+        for asked in ("/about", "/healthz", "/promise?threshold=0.5", f"/picture?id={row}"):
+            assert client.get(asked).status_code == 200, asked
+        assert client.post(f"/search?id={row}").status_code == 200
+    assert touched == dict.fromkeys(["stamps", "plan", "identities", "log"], False)
 
 
 def test_a_held_gallery_is_the_gallery(people: Path) -> None:
