@@ -60,10 +60,28 @@ def test_off_nothing_is_written_and_what_cannot_be_written_is_said(tmp_path: Pat
         AccessLog("on", tmp_path / "gone/log")
 
 
+def test_it_lies_where_a_shell_would_put_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    AccessLog("on", "~/log").write("search", **ANSWER)
+    assert (tmp_path / "log").stat().st_size
+
+
+def test_a_name_that_is_no_text_is_hashed_by_its_bytes(tmp_path: Path) -> None:
+    log = AccessLog("hashed", tmp_path / "log")
+    key = (tmp_path / "log.key").read_bytes().strip()
+    assert (
+        log.name(b"n\xff.png".decode("utf-8", "surrogateescape"))
+        == hmac.new(key, b"n\xff.png", hashlib.sha256).hexdigest()
+    )
+
+
 def test_a_key_that_was_not_written_is_no_key(tmp_path: Path) -> None:
-    (tmp_path / "log.key").touch()
-    with pytest.raises(UserError, match=r"log\.key holds no key"):
-        AccessLog("hashed", tmp_path / "log")
+    for short in (b"", b"a" * 31):
+        (tmp_path / "log.key").write_bytes(short)
+        with pytest.raises(UserError, match=r"log\.key holds no key"):
+            AccessLog("hashed", tmp_path / "log")
+    (tmp_path / "log.key").write_bytes(b"a" * 32)
+    AccessLog("hashed", tmp_path / "log")
     (tmp_path / "log.key").unlink()
     (tmp_path / "log.key").mkdir()
     with pytest.raises(UserError, match="cannot be read"):

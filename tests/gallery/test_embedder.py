@@ -1,3 +1,4 @@
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ from PIL import Image
 from mpanet_pl.data import open_images
 from mpanet_pl.data.augment import normalise
 from mpanet_pl.errors import UserError
-from mpanet_pl.gallery.embedder import Embedder, load
+from mpanet_pl.gallery.embedder import OF_A_CHECKPOINT, PRECISIONS, Embedder, load
+from mpanet_pl.gallery.shards import COMPARABLE
 from mpanet_pl.module import MPANetModule
 from mpanet_pl.official import to_official
 
@@ -122,3 +124,18 @@ def test_a_checkpoint_that_does_not_say_its_size_is_refused(ckpt: Path, tmp_path
         load(tmp_path / "odd.ckpt")
     with pytest.raises(UserError, match="not there"):
         load(ckpt, device="nowhere")
+
+
+def test_precisions_are_those_of_their_names(ckpt: Path, embedder: Embedder) -> None:
+    images = torch.randint(256, (2, 3, HEIGHT, WIDTH), dtype=torch.uint8)
+    found = {name: load(ckpt, device="cpu", precision=name).embed(images) for name in PRECISIONS}
+    assert torch.equal(found["float32"], embedder.embed(images))
+    errors = {name: (vectors - found["float32"]).abs().max() for name, vectors in found.items()}
+    assert 0 == errors["float32"] < errors["float16"] < errors["bfloat16"] < 0.1
+
+
+def test_what_makes_an_embedder_is_what_its_record_and_its_keys_say(embedder: Embedder) -> None:
+    own = Embedder(embedder.network, height=HEIGHT, width=WIDTH, origin=embedder.origin)
+    assert own.record == embedder.record
+    assert {*COMPARABLE} <= own.record.keys()
+    assert {*OF_A_CHECKPOINT} == signature(load).parameters.keys() - {"device", "precision", "projection"}

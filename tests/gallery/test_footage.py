@@ -83,11 +83,12 @@ def test_strips_are_those_of_the_padded_list(count: int) -> None:
     assert [box.frame for box in chosen([Box(frame, 0, 0, 0, 9, 9) for frame in frames])] == sorted(set(strips))
 
 
-def test_night_is_seen_by_its_channels(tmp_path: Path) -> None:
+def test_night_is_seen_by_its_channels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
     video = draw_video(tmp_path / "cam2.mp4", night=True)
     night = extract(video, video.with_suffix(".txt"), tmp_path / "crops")
     assert {row[3] for row in rows(night.table)} == {"infrared"}
-    said = extract(video, video.with_suffix(".txt"), tmp_path / "said", modality="visible", camera="7")
+    said = extract("~/cam2.mp4", "~/cam2.txt", "~/said", modality="visible", camera="7")
     assert {(row[1], row[3]) for row in rows(said.table)} == {("7", "visible")}
     with pytest.raises(UserError, match="modality is visible or infrared"):
         extract(video, video.with_suffix(".txt"), tmp_path / "said", modality="radar")

@@ -194,6 +194,15 @@ def test_it_answers_as_the_exact_search_does(
             assert theirs[name].to_pylist() == exact[name].to_pylist()
 
 
+def test_a_row_is_a_query(gallery: Gallery, stored: Collection) -> None:
+    row = gallery.rows(np.array([7])).to_pylist()[0]
+    asked = stored.query(row["path"])
+    assert asked.columns.to_pylist() == [row | {"path": str(gallery.root / row["path"])}]
+    np.testing.assert_allclose(asked.vectors.numpy(), gallery.vectors([7]), rtol=1e-6)
+    with pytest.raises(UserError, match="no row nobody"):
+        stored.query("nobody")
+
+
 @pytest.mark.parametrize("index", ["HNSW", "IVF_FLAT"])
 def test_other_indexes_find_nearly_all(gallery: Gallery, queries: Queries, stored: Collection, index: str) -> None:
     collection = Collection(stored.client, gallery, name=f"by_{index}", index=index)
