@@ -61,6 +61,8 @@ def test_the_threshold_is_of_the_searches_that_are_asked_for() -> None:
     assert (found.rate, found.enrolled, found.people) == (pytest.approx(0.05), 300, 50)
     assert found.most == pytest.approx(expected.rates(expected.at(300), 300)[1])
     assert found.setting == "infrared queries in a gallery of visible images, single-shot"
+    mixed = THRESHOLD.at(300, gallery="both").setting
+    assert mixed == "infrared queries in a gallery of visible and infrared images, single-shot"
     anybody, visible, both = THRESHOLD.at(300), THRESHOLD.at(300, gallery="visible"), THRESHOLD.at(300, gallery="both")
     assert anybody.value == visible.value == pytest.approx(cosine.back(THRESHOLD.settings[1].laws[0].at(300)))
     assert both.value == pytest.approx(cosine.back(THRESHOLD.settings[2].laws[0].at(300)))

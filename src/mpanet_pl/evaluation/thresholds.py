@@ -71,7 +71,8 @@ class Setting(NamedTuple):
         return queries in (None, self.queries) and gallery in (None, self.gallery) and shots == self.shots
 
     def __str__(self) -> str:
-        return f"{self.queries} queries in a gallery of {self.gallery} images, {self.shots}"
+        images = "visible and infrared" if self.gallery == "both" else self.gallery
+        return f"{self.queries} queries in a gallery of {images} images, {self.shots}"
 
 
 class Limit(NamedTuple):
