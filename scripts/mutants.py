@@ -69,6 +69,7 @@ TESTS = {str(file): [str(own)] for file, own in OWN.items() if (ROOT / own).exis
     **each("evaluation", "enrolling open_set_tables", ["tests/evaluation/test_open_set.py"]),
     **each("features", "columns forms mat npy npz parquet", ["tests/features"]),
     "features/queries.py": ["tests/features", "tests/evaluation/test_outcomes.py"],
+    "run/datasets.py": ["tests/run/test_datasets.py", "tests/run/test_joint.py"],
     "run/callbacks/checkpoints.py": [
         "tests/run/test_checkpoints.py",
         "tests/run/test_story.py::test_best_is_the_highest_of_the_scored_epochs_from_start_on",
@@ -78,7 +79,8 @@ TESTS = {str(file): [str(own)] for file, own in OWN.items() if (ROOT / own).exis
     **each(
         "run", "evaluation_inputs evaluation_settings", ["tests/run/test_evaluating.py", "tests/run/test_refusals.py"]
     ),
-    **each("run", "repeats summary_page", ["tests/run/test_summary.py"]),
+    "run/repeats.py": ["tests/run/test_summary.py"],
+    "run/summary_page.py": ["tests/run/test_summary.py", "tests/run/test_run_page.py"],
     **each("run", "report pages logbook", ["tests/run/test_run_page.py"]),
     "gallery/copies.py": ["tests/gallery/test_copies.py", "tests/gallery/test_forgetting.py"],
     "gallery/store.py": ["tests/gallery/test_generations.py", "tests/gallery/test_searching.py"],
@@ -89,6 +91,11 @@ TESTS = {str(file): [str(own)] for file, own in OWN.items() if (ROOT / own).exis
     "gallery/graphs.py": ["tests/gallery/test_exporting.py"],
     "gallery/projection_learning.py": ["tests/gallery/test_projection.py", "tests/gallery/test_building.py"],
     "system/weights.py": ["tests/system/test_weights.py", "tests/run/test_checkpoints.py"],
+    "system/pictures.py": ["tests/system/test_pictures.py", "tests/data/test_decode.py"],
+    "system/precision.py": [
+        "tests/system/test_precision.py",
+        "tests/run/test_trainer.py::test_precision_follows_the_processor",
+    ],
     "system/shell.py": ["tests/cli/test_command.py"],
     "system/ranges.py": ["tests/cli/test_configuration.py"],
     "system/sheet.py": ["tests/run/pictures/test_sheets.py"],

@@ -13,7 +13,7 @@ from mpanet_pl.errors import UserError
 from mpanet_pl.evaluate import evaluate as command
 from mpanet_pl.evaluation import FolderProtocol, evaluate
 from mpanet_pl.evaluation.roles import evaluate_by_role, over_draws
-from mpanet_pl.run.corrupting import CorruptionRequest, corrupted_scores
+from mpanet_pl.run.corrupting import CorruptionRequest, corrupted_scores, report_corrupted
 from mpanet_pl.train import train
 
 PEOPLE = 30
@@ -108,6 +108,27 @@ def test_what_is_asked() -> None:
     each = of("corrupt=each", "severity=2")
     assert each is not None
     assert (len(each.names), each.severities, each.draws) == (20, [2], 1)
+
+
+def test_the_table_of_corruptions_holds_what_was_found(
+    people: tuple[torch.Tensor, Catalogue], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mpanet_pl.run.corrupting.draw_corrupted", lambda *_: None)
+    clean, catalogue = people
+    scores = evaluate(clean, catalogue, FolderProtocol())
+    found = {("fog", 3): evaluate(clean.flip(1) + clean, catalogue, FolderProtocol()), ("all", -1): scores}
+    report_corrupted(found, scores, CorruptionRequest(["fog"], [3], "both", 1), tmp_path)
+    with (tmp_path / "corruptions.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if (row["setting"], row["score"]) == ("visible_to_infrared", "mAP")]
+    assert [(row["corruption"], row["severity"]) for row in rows] == [
+        ("clean", ""),
+        ("fog", "3"),
+        ("all", "1 to 5, drawn"),
+    ]
+    every = [one["visible_to_infrared"] for one in (scores, *found.values())]
+    assert [float(row["mean"]) for row in rows] == pytest.approx([one.mAP for one in every])
+    for row, one in zip(rows, every, strict=True):
+        assert (float(row["low"]), float(row["high"])) == pytest.approx(one.ci["mAP"])
 
 
 @pytest.mark.slow

@@ -1,16 +1,17 @@
 """A data module from a configuration: the recipe's augmentation, or one of the user's own."""
 
 from pathlib import Path
+from unittest.mock import Mock, call
 
 import pytest
 from commands import compose
 from omegaconf import OmegaConf
 
 from mpanet_pl.cli.configuration import config_folder
-from mpanet_pl.data import Augmentation
+from mpanet_pl.data import SYSU, Augmentation
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import RetrievalProtocol, Search, rows_of
-from mpanet_pl.run.datasets import build_data, build_protocol, make_ready
+from mpanet_pl.run.datasets import build_data, build_protocol, make_ready, set_trial
 
 OWN = """
 from mpanet_pl.data.augment import normalise
@@ -32,6 +33,25 @@ def test_the_recipes_augmentation_is_the_default(tmp_path: Path) -> None:
 def test_a_run_says_where_its_images_lie(sysu: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_ready(build_data(compose("train", ["dataset=sysu", f"data_dir={sysu}", "data.cache=false"]).data), "test")
     assert capsys.readouterr().out == f"Data: {sysu}\n"
+
+
+def test_images_are_made_before_they_are_read(capsys: pytest.CaptureFixture[str]) -> None:
+    data = Mock()
+    data.dataset.root = "drawn"
+    make_ready(data, "test")
+    assert [call for call in data.mock_calls if call[0]] == [call.prepare_data(), call.setup("test")]
+    assert capsys.readouterr().out == "Data: drawn\n"
+
+
+def test_the_first_trial_is_taken_where_none_is_named() -> None:
+    cfg = compose("train", ["dataset=regdb"])
+    set_trial(cfg)
+    assert cfg.trial == 1
+
+
+def test_galleries_are_the_official_draw_where_it_lies_in_the_datasets_folder(sysu: Path) -> None:
+    protocol = build_protocol(compose("train", ["dataset=sysu", "protocol.trials=2"]).protocol, SYSU(sysu))
+    assert (protocol.trials, protocol.gallery) == (2, "random.seed"), "this folder has no official draw"
 
 
 def test_an_augmentation_of_ones_own_comes_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,13 +6,14 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 from commands import SMALL, SMALL_WORLD, compose, scores_of, type_in
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from trees import draw_image, draw_regdb
 
 from mpanet_pl import MPANetModule
@@ -23,10 +24,14 @@ from mpanet_pl.errors import UserError
 from mpanet_pl.evaluate import evaluate, main
 from mpanet_pl.evaluation import Results
 from mpanet_pl.official import to_official
-from mpanet_pl.run.evaluation_inputs import read_checkpoint
+from mpanet_pl.run import evaluating
+from mpanet_pl.run.evaluation_inputs import OF_TRAINING, EvaluationInput, read_checkpoint
+from mpanet_pl.run.evaluation_settings import _check_unchanged, settings_for
+from mpanet_pl.run.examination import no_ground_truth
 from mpanet_pl.run.finished_run import Run
 from mpanet_pl.run.request import NOTHING_TYPED
 from mpanet_pl.run.run_folder import reopen
+from mpanet_pl.run.settings import plain
 from mpanet_pl.train import train
 
 ONE_EPOCH = ["trainer.max_epochs=1", "trainer.check_val_every_n_epoch=1", "validation.start=1"]
@@ -171,6 +176,7 @@ def test_another_number_of_drawn_people_tests_some_that_were_trained_on(
         ("trial=x", "trial must be a whole number, got 'x'"),
         ("trained=3", "There is no key 'trained'"),
         ("last_stride=2", "last_stride is for released checkpoints"),
+        ("measure={_target_: no_lab.Mine}", "measure: no_lab.Mine cannot be found"),
         ("protocol=null", "protocol=null leaves nothing to measure by"),
         ("rank_list=best", "rank_list is spread, first, worst or a person's number, got 'best'"),
         ("rank_list=900", "rank_list=900: the test has no person 900; it has "),
@@ -438,3 +444,67 @@ def test_a_checkpoint_cannot_have_code_run(
     assert run(["ckpt=wicked.ckpt", *more], monkeypatch) == 2
     assert "is refused: its configuration would " in capsys.readouterr().err
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("trained", "typed", "validation"),
+    [
+        ({"dataset": "sysu", "validation": {"on": "held_out"}}, [], "held_out"),
+        ({"dataset": "sysu", "validation": {"on": "held_out"}}, ["flip=true"], "test"),
+        ({"dataset": "sysu", "validation": {"on": "test"}}, [], "test"),
+        ({"dataset": "llcm", "validation": {"on": "held_out"}}, [], "test"),
+        (None, [], "test"),
+    ],
+)
+def test_thresholds_are_calibrated_on_people_held_out_from_training(
+    trained: dict | None, typed: list[str], validation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where this dataset's people were, and are embedded as the test images are."""
+    asked = []
+
+    class Enough(Exception):
+        pass
+
+    def build(cfg: DictConfig, validation: str) -> None:
+        asked.append(validation)
+        raise Enough
+
+    monkeypatch.setattr(evaluating, "build_data", build)
+    cfg = compose("evaluate", ["dataset=sysu", "measure=open_set", *typed])
+    with pytest.raises(Enough):
+        evaluating.measure_network(cfg, NOTHING_TYPED, Mock(root=trained), no_ground_truth)
+    assert asked == [validation]
+
+
+def test_what_a_checkpoint_became_while_it_trained_is_a_note(trained: Path, tmp_path: Path) -> None:
+    content = torch.load(trained / "checkpoints/last.ckpt", weights_only=True)
+    content["config"]["changes"] = ["after epoch 1: another precision"]
+    torch.save(content, tmp_path / "changed.ckpt")
+    assert read_checkpoint(tmp_path / "changed.ckpt").notes == ("after epoch 1: another precision",)
+    assert read_checkpoint(trained / "checkpoints/last.ckpt").notes == ()
+
+
+def test_embeddings_are_of_the_images_that_they_were_made_of() -> None:
+    """How they are compared may change, and whom and what they show may not."""
+    made = OmegaConf.create({**dict.fromkeys(OF_TRAINING, "made"), "flip": False, "features": "e.npz", "ckpt": None})
+    _check_unchanged(OmegaConf.create({**made, "protocol": "another"}), made)
+    for key in {*OF_TRAINING} - {"protocol"}:
+        with pytest.raises(UserError, match=rf"^e\.npz holds embeddings, whose {key} cannot change"):
+            _check_unchanged(OmegaConf.create({**made, key: "another"}), made)
+    with pytest.raises(UserError, match="whose flip cannot change"):
+        _check_unchanged(OmegaConf.create({**made, "flip": True}), made)
+
+
+def test_a_checkpoint_brings_its_dataset_whole() -> None:
+    """No key of the dataset that would be measured without it stays."""
+    trained = compose("train", ["dataset=regdb", "trial=2", "data_dir=theirs", "data.workers=3"])
+    given = EvaluationInput(trained, None, None)
+    cfg = settings_for(compose("evaluate", ["ckpt=last.ckpt"]), NOTHING_TYPED, given)
+    for key in ("dataset", "trial", "data_dir", "data", "protocol"):
+        assert plain(cfg)[key] == plain(trained)[key]
+    elsewhere = compose("evaluate", ["ckpt=last.ckpt", "dataset=sysu"])
+    size = (elsewhere.data.height, elsewhere.data.width)
+    cfg = settings_for(elsewhere, NOTHING_TYPED, given)
+    assert (cfg.dataset, cfg.data.height, cfg.data.width) == ("sysu", *size), (
+        "as large as another's, if nothing says so"
+    )

@@ -19,3 +19,12 @@ def test_a_configuration_of_0_1_is_one_of_today() -> None:
     assert now.model.network.patterns == 4
     assert now.trial is None
     assert now.trainer.check_val_every_n_epoch == old.validation.every
+
+
+def test_the_draw_that_0_1_looked_for_is_the_datasets_own() -> None:
+    def now(permutations: str | None) -> object:
+        return translated({"protocol": {"permutations": permutations}})["protocol"]["permutations"]
+
+    assert now("${existing:${data_dir}/exp/rand_perm_cam.mat}") == "auto"
+    assert now("mine.mat") == "mine.mat"
+    assert now(None) is None

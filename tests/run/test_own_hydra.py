@@ -46,6 +46,7 @@ def test_every_part_is_instantiated(tmp_path: Path) -> None:
     assert (type(module), type(data), type(trainer)) == (MPANetModule, ReIDDataModule, pl.Trainer)
     assert instantiate(cfg.protocol).trials == 10
     assert trainer.precision != "auto"
+    assert cfg.trainer.accelerator in ("gpu", "cpu")
     assert trainer.loggers[0].save_dir == trainer.default_root_dir == str(tmp_path / "run")
 
 

@@ -3,16 +3,22 @@
 import logging
 import re
 import warnings
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
-from unittest.mock import ANY
+from typing import Any
+from unittest.mock import ANY, Mock
 
 import pytest
 from PIL import Image
 
 from mpanet_pl.errors import RunStopped
 from mpanet_pl.evaluation import Results
+from mpanet_pl.run import report
 from mpanet_pl.run.logbook import LOG, logged, say
+from mpanet_pl.run.pages import folded, pictures, remarks, section
+from mpanet_pl.run.pictures.rank_list import SPREAD
+from mpanet_pl.run.report import _pictures
 from mpanet_pl.run.run_page import PICTURES, cost_of, write_run_page
 from mpanet_pl.run.summary import summarize
 from mpanet_pl.run.summary_page import costs
@@ -58,18 +64,64 @@ def test_a_runs_page_shows_scores_pictures_configuration_and_files_without_a_net
     results = write_run(folder, 60.0, seed=1)
     Image.new("RGB", (1200, 30)).save(folder / "curves.png")
     Image.new("RGB", (30, 30)).save(folder / "cmc.png")
+    (folder / "queries.npz").touch()
     write_run_page(folder, results)
     page, text = (folder / "index.html").read_text(encoding="utf-8"), text_of(folder / "index.html")
     for words in ("mpanet on sysu", "60.0", "51.0–69.0", "70.58", "cosine <similarity>", "secret: <b>", "45 s, 175 im"):
         assert words in text
     assert "its terms apply to this network" in text
     assert "<script>" not in page, "what a stranger wrote is text"
-    linked = ["results.md", "results.json", "timing.csv", "config.yaml", "cmc.png", "curves.png"]
+    linked = ["results.md", "results.json", "queries.npz", "timing.csv", "config.yaml", "cmc.png", "curves.png"]
     assert re.findall(r'(?:src|href)="(?!data:)([^"]+)"', page) == linked, "every link lies beside the page"
     assert "http" not in page.replace("http-equiv", "")
     assert page.index(PICTURES["cmc"][1][:40]) < page.index(PICTURES["curves"][1][:40])
     assert PICTURES["patterns"][0] not in page, "a picture that was not drawn"
-    assert page.count('class="broad"') == 1, "the wide one has a row of its own"
+    assert page.count('<figure class="broad">') == 1, "the wide one has a row of its own"
+    assert page.count('src="data:image/png;base64,') == 2
+    assert '<p class="lead">seed 1, 2 epochs, CPU, 2 cores, 2026-01-01 00:00:01</p>' in page
+    assert page.count("<thead>") == 1, "of the scores: facts and files have no titles"
+
+
+def test_every_picture_of_a_run_has_a_title_on_its_page(tmp_path: Path) -> None:
+    nothing: Any = Mock()
+    of_measures = {"roc", "det", "similarity_by_modality"}
+    assert {Path(name).stem for name in _pictures(nothing, nothing, nothing, SPREAD, None)} | of_measures == set(
+        PICTURES
+    )
+
+
+def test_a_page_leaves_out_what_is_not_known(tmp_path: Path) -> None:
+    results = write_run(tmp_path / "run", 60.0, seed=1)
+    write_run_page(tmp_path / "run", replace(results, provenance={"dataset": "sysu", "seed": 1, "epochs": 2}))
+    assert '<p class="lead">seed 1, 2 epochs</p>' in (tmp_path / "run/index.html").read_text(encoding="utf-8")
+    assert section("Nothing", pictures([]), remarks([]), folded("Configuration", "")) == ""
+
+
+def test_a_picture_that_fails_costs_itself_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "metrics.csv").touch()
+    chosen: list[object] = []
+    monkeypatch.setattr(report, "draw_curves", lambda metrics, path: path.touch())
+    monkeypatch.setattr(report, "best_ranked", lambda *_, choice: chosen.append(choice) or 1 / 0)
+    monkeypatch.setattr(report, "draw_cmc", lambda scores, path: path.write_text(scores))
+    broken: Any = Mock(spec=["data", "protocol"])
+    report.draw_pictures(tmp_path, Mock(scores="curve", embeddings=None), broken, broken, 7)
+    assert chosen == [7, "worst"]
+    assert {path.name for path in tmp_path.iterdir()} == {"metrics.csv", "curves.png", "cmc.png"}
+    said = capsys.readouterr().err
+    assert said.count("could not be drawn: ") == 5
+    assert "rank_list_worst.png could not be drawn: division by zero" in said
+
+
+def test_the_end_says_what_to_do_next_with_the_runs_own_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    report.print_end(write_run(folder, 60.0, seed=1), Mock(), Mock(ground_truth=None, chance="by chance 1.0"), folder)
+    printed = capsys.readouterr().out
+    for words in ("60.0", "by chance 1.0", f"ckpt={folder}/checkpoints/last.ckpt", f"resume={folder} ", str(folder)):
+        assert words in printed
 
 
 @pytest.mark.parametrize("damage", ["", "epoch\n1\n", TIMING.replace("10.0", "soon")])
@@ -102,7 +154,7 @@ def test_a_folder_of_runs_has_a_leaderboard_best_first_with_seeds_cost_and_links
 
 
 def test_the_log_holds_lines_warnings_and_how_it_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = warnings.showwarning
+    before, level = warnings.showwarning, logging.getLogger("mpanet_pl").level
     with warnings.catch_warnings(record=True):
         warnings.simplefilter("always")
         shown = warnings.showwarning
@@ -121,7 +173,7 @@ def test_the_log_holds_lines_warnings_and_how_it_ended(tmp_path: Path, capsys: p
     assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", line) for line in lines[:5])
     assert lines[-1] == "ZeroDivisionError: division by zero"
     assert "a picture failed" in capsys.readouterr().err
-    assert warnings.showwarning is before
+    assert (warnings.showwarning, logging.getLogger("mpanet_pl").level) == (before, level)
 
 
 def test_of_several_ranks_the_first_writes_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """The engine's choices: device, precision, ranks, loggers, sweeps."""
 
+import errno
 import json
 import os
 import signal
@@ -7,17 +8,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from commands import SMALL_WORLD, compose, scores_of, type_in
+from omegaconf import OmegaConf
 from pytorch_lightning.loggers import WandbLogger
 from trees import draw_regdb
 
 from mpanet_pl import summarize
-from mpanet_pl.errors import RunStopped
+from mpanet_pl.errors import RunStopped, UserError
 from mpanet_pl.evaluate import evaluate
 from mpanet_pl.module import MPANetModule
-from mpanet_pl.run.trainer import build_trainer, exact_where_narrow
+from mpanet_pl.run.trainer import STOPPED, _check_devices, build_trainer, exact_where_narrow, failures_explained
 from mpanet_pl.system.precision import best_precision
 from mpanet_pl.train import train
 
@@ -38,7 +41,9 @@ def test_precision_follows_the_processor(
 ) -> None:
     monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: amx)
     monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda: avx512)
-    assert build_trainer(compose("train", ["trainer=cpu"]).trainer).precision == precision
+    trainer = build_trainer(compose("train", ["trainer=cpu"]).trainer)
+    assert trainer.precision == precision
+    assert not trainer._accelerator_connector.use_distributed_sampler, "the samplers know the ranks themselves"
     given = build_trainer(compose("train", ["trainer=cpu", "trainer.precision=32-true"]).trainer)
     assert given.precision == "32-true"
 
@@ -58,6 +63,52 @@ def test_maps_one_pixel_wide_are_made_in_float32(asked: str, size: tuple[int, in
 def test_a_gpu_without_bf16_takes_float16(native: bool, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation=True: native or including_emulation)
     assert best_precision("gpu") == precision
+
+
+@pytest.mark.parametrize(("asked", "found"), [("gpu", False), ("auto", True)])
+def test_where_a_gpu_runs_narrow_maps_keep_the_precision(
+    asked: str, found: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: found)
+    cfg = OmegaConf.create({"accelerator": asked, "precision": "auto"})
+    assert exact_where_narrow(cfg, Mock(side_effect=AssertionError), 32, 16) is cfg
+
+
+def test_no_more_gpus_are_asked_for_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    for fits in (1, 2, "auto", [0, 1]):
+        _check_devices("gpu", fits)
+    _check_devices("cpu", 3)
+    with pytest.raises(UserError, match="3 asks for more than the 2"):
+        _check_devices("gpu", 3)
+
+
+def test_what_a_key_may_be_is_said_of_that_key() -> None:
+    cfg = compose("train", ["trainer=cpu"]).trainer
+    for key, value in {"limit_train_batches": 1.5, "limit_val_batches": 1.5, "val_check_interval": 1.5}.items():
+        with pytest.raises(UserError, match=f"^trainer.{key}"):
+            build_trainer(OmegaConf.create({**cfg, key: value}))
+
+
+@pytest.mark.parametrize(("child", "told"), [(False, True), (True, False)])
+def test_an_interrupted_run_says_how_to_go_on_once(
+    child: bool, told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C reaches Lightning at times as the cause of another fault."""
+    monkeypatch.setattr("mpanet_pl.run.trainer.is_child_rank", lambda: child)
+    fault = RuntimeError("a worker ended")
+    fault.__cause__ = KeyboardInterrupt()
+    for stop in (KeyboardInterrupt(), fault):
+        with pytest.raises(SystemExit, match=str(STOPPED)), failures_explained(tmp_path):
+            raise stop
+        assert (f"resume={tmp_path}" in capsys.readouterr().err) == told
+
+
+def test_a_fault_of_the_machine_is_explained_and_any_other_stays_itself(tmp_path: Path) -> None:
+    with pytest.raises(RunStopped, match="No space left"), failures_explained(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(RuntimeError, match="of the code"), failures_explained(tmp_path):
+        raise RuntimeError("of the code")
 
 
 @pytest.mark.slow

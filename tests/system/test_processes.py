@@ -5,10 +5,10 @@ import os
 import pytest
 
 from mpanet_pl.errors import UserError
-from mpanet_pl.system.processes import forget_half_of_slurm, rank_of_outer_launcher
+from mpanet_pl.system.processes import CHILD_CONFIG, forget_half_of_slurm, is_child_rank, rank_of_outer_launcher
 
 SLURM = {"SLURM_NTASKS": "4", "SLURM_PROCID": "2", "SLURM_LOCALID": "0", "SLURM_NODEID": "1"}
-NAMES = ("WORLD_SIZE", "RANK", *SLURM)
+NAMES = ("WORLD_SIZE", "RANK", "LOCAL_RANK", CHILD_CONFIG, *SLURM)
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,20 @@ def _only(said: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     for name, value in said.items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize(
+    ("said", "child"),
+    [
+        ({}, False),
+        ({"LOCAL_RANK": "1"}, False),  # of somebody else's launcher
+        ({CHILD_CONFIG: "c.yaml"}, False),
+        ({CHILD_CONFIG: "c.yaml", "LOCAL_RANK": "0"}, False),
+        ({CHILD_CONFIG: "c.yaml", "LOCAL_RANK": "1"}, True),
+    ],
+)
+def test_a_child_is_a_further_rank_that_a_run_started(
+    said: dict[str, str], child: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _only(said, monkeypatch)
+    assert is_child_rank() == child

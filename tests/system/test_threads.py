@@ -30,6 +30,16 @@ def test_each_thread_has_torch_to_itself_in_the_callers_mode(three_threads: None
     assert torch.get_num_threads() == 3
 
 
+def test_threads_are_kept_for_the_next_work(three_threads: None) -> None:
+    together = threading.Barrier(3, timeout=30)
+
+    def who(part: int) -> int:
+        together.wait()
+        return threading.get_ident()
+
+    assert set(on_threads(who, range(3))) == set(on_threads(who, range(3)))
+
+
 def test_a_fault_is_the_callers(three_threads: None) -> None:
     with pytest.raises(ZeroDivisionError):
         on_threads(lambda part: 1 // part, range(3))

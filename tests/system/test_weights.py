@@ -104,3 +104,23 @@ def test_weights_are_dense_finite_real_numbers(broken: Callable[[], object]) -> 
 def test_a_state_that_is_none() -> None:
     with pytest.raises(UserError, match="its state dict is a NoneType"):
         weights.check_numbers(None, "a.ckpt")
+
+
+@pytest.mark.parametrize("kept", [{}, {"epoch": 3, "hyper_parameters": {"network": {"patterns": 6}}}])
+def test_a_checkpoint_without_pickles_is_read_as_it_was_written(kept: dict, tmp_path: Path) -> None:
+    state = {"weight": torch.arange(6.0).view(2, 3).T.requires_grad_(), "tied": torch.ones(2), "steps": torch.tensor(3)}
+    weights.write_safely(tmp_path / "net.safetensors", state | {"again": state["tied"]}, kept)
+    found = weights.read(tmp_path / "net.safetensors")
+    assert {key: value for key, value in found.items() if key != "state_dict"} == kept
+    assert found["state_dict"].keys() == {*state, "again"}
+    assert all(torch.equal(found["state_dict"][name], tensor) for name, tensor in state.items())
+
+
+def test_safetensors_of_anybody_or_of_nobody(tmp_path: Path) -> None:
+    files = pytest.importorskip("safetensors.torch")
+    files.save_file({"weight": torch.ones(2)}, tmp_path / "theirs.safetensors")
+    assert torch.equal(weights.read(tmp_path / "theirs.safetensors")["weight"], torch.ones(2))
+    (tmp_path / "half.safetensors").write_bytes((tmp_path / "theirs.safetensors").read_bytes()[:20])
+    for name, words in (("absent", "No such file"), ("half", "it is truncated")):
+        with pytest.raises(UserError, match=rf"{name}\.safetensors cannot be read: {words}"):
+            weights.read(tmp_path / f"{name}.safetensors")

@@ -4,10 +4,12 @@ import pytest
 import torch
 from PIL import Image
 
+from mpanet_pl.evaluation.gallery_sizes import Trade
 from mpanet_pl.evaluation.outcomes import Outcomes
 from mpanet_pl.evaluation.scoring import Scores
+from mpanet_pl.evaluation.verification import Verification
 from mpanet_pl.run.pictures import curves
-from mpanet_pl.run.pictures.curves import draw_cmc, draw_curves, read_epochs
+from mpanet_pl.run.pictures.curves import draw_cmc, draw_curves, draw_roc, draw_trades, read_epochs
 from mpanet_pl.run.pictures.diagram import spread
 
 ROWS = [
@@ -45,6 +47,46 @@ def test_curves_show_what_was_logged(tmp_path, wanted):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.png", "metrics.csv"]
 
 
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are not saved."""
+    figures = []
+    monkeypatch.setattr(curves, "save", lambda figure, path: figures.append(figure))
+    return figures
+
+
+def test_losses_and_rates_are_logarithmic_and_scores_percent(tmp_path, drawn):
+    draw_curves(write(tmp_path / "metrics.csv", ROWS), tmp_path / "curves.png")
+    assert [axes.get_yscale() for axes in drawn[0].axes] == ["log", "linear", "log"]
+    assert drawn[0].axes[1].get_ylim() == (0, 100)
+
+
+def test_a_roc_curve_goes_from_one_wrong_pair_in_ten_thousand_to_all(drawn):
+    same, different = torch.linspace(0.4, 1, 50), torch.linspace(0, 0.6, 40)
+    pairs = Verification.of(same, different)
+    draw_roc({"one": pairs, "other_way": pairs}, "roc.png")
+    (axes,) = drawn[0].axes
+    rates, accepted = (list(axes.lines[1].get_data()[side]) for side in (0, 1))
+    assert (rates[0], rates[-1], accepted[-1]) == pytest.approx((0.01, 100, 100))
+    assert accepted == sorted(accepted) == pytest.approx([100 * pairs.at(rate / 100) for rate in rates])
+    assert (axes.get_xscale(), axes.get_ylim()) == ("log", (0, 100))
+    assert axes.lines[1].get_label().startswith("other way, ")
+
+
+def test_open_set_trades_have_a_panel_a_setting_a_line_a_size(drawn):
+    sizes = {2: Trade([0.0, 0.5, 1.0], [1.0, 0.4, 0.1]), 9: Trade([0.0, 1.0], [1.0, 0.2])}
+    draw_trades({"nobody": {}}, "det.png")
+    assert drawn == []
+    draw_trades({"one": sizes, "nobody": {}, "other": sizes}, "det.png")
+    draw_trades({"one": sizes}, "det.png")
+    assert [[line.get_label() for line in axes.lines] for axes in drawn[0].axes] == [["2 enrolled", "9 enrolled"]] * 2
+    assert list(drawn[0].axes[0].lines[0].get_ydata()) == pytest.approx([100, 40, 10])
+    assert (drawn[0].axes[0].get_xscale(), drawn[0].axes[0].get_ylim()) == ("log", (0, 100))
+    for figure in drawn:
+        width, height = figure.get_size_inches() / (len(figure.axes), 1)
+        assert 1 <= width / height < 1.25, "panels are about as wide as high, however many"
+
+
 def test_a_run_of_one_epoch_has_curves_too(tmp_path):
     draw_curves(write(tmp_path / "metrics.csv", ROWS[:3]), tmp_path / "curves.png")
 
@@ -63,18 +105,17 @@ def test_cmc_of_galleries_of_any_size(tmp_path, ranks):
         picture.load()
 
 
-def test_bars_of_the_cmc_are_the_intervals(tmp_path, monkeypatch):
+def test_bars_of_the_cmc_are_the_intervals(tmp_path, drawn):
     people = torch.arange(30)
     first = (people % 7 * 2 + 1)[None]  # places 1 … 13
     share = torch.full((1, 30), 0.5, dtype=torch.float64)
     scores = Scores.of(Outcomes(people, people, first, share, share), "made up")
-    drawn = []
-    monkeypatch.setattr(curves, "save", lambda figure, path: drawn.append(figure))
     draw_cmc({"one": scores, "other": scores}, tmp_path / "cmc.png")
     bars = [bar for lines in drawn[0].axes[0].collections for bar in lines.get_segments()]
     assert [bar[:, 1].tolist() for bar in bars] == [list(scores.ci[name]) for name in ("r1", "r5", "r10", "r20")] * 2
     assert [round(bar[0, 0]) for bar in bars] == [1, 5, 10, 20] * 2
     assert bars[0][0, 0] != bars[4][0, 0], "one above the other would hide it"
+    assert drawn[0].axes[0].get_xticks().tolist() == [1, 5, 10, 15, 20]
     lines = drawn[0].axes[0].lines
     assert [line.get_xdata()[-1] for line in lines] == [20, 20], "the curve reaches 100 at 13 and stays there"
     assert lines[0].get_marker() != lines[1].get_marker()

@@ -59,6 +59,20 @@ def test_the_cut_says_the_errors_that_it_buys(people, tmp_path, monkeypatch):
     assert usual[2].startswith("equal error: cosine ")
 
 
+def test_neighbourhoods_of_a_few_images_are_narrow_and_hold_one_at_least(people, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(pictured, "tsne", lambda rows, perplexity: asked.append(perplexity) or rows[:, :2])
+    monkeypatch.setattr(pictured, "save", lambda figure, path: drawn.append(figure))
+    drawn = []
+    embeddings, catalogue = people
+    few = torch.tensor([0, 12, 1, 13])  # two people, an image of each modality
+    for rows in (few, torch.arange(120)):
+        draw_embeddings(embeddings[rows], catalogue[rows], tmp_path / "embeddings.png")
+    assert asked == [1, 20]
+    assert [text.get_text() for text in drawn[0].axes[0].texts] == ["0", "1"]
+    assert all(text.get_path_effects() for text in drawn[0].axes[0].texts), "legible upon the points"
+
+
 def test_both_pictures_are_drawn(people, tmp_path):
     draw_embeddings(*people, tmp_path / "embeddings.png")
     draw_similarities(*people, tmp_path / "similarities.png")

@@ -77,6 +77,7 @@ def test_a_rank_list_frames_right_and_wrong_and_leaves_gaps(tmp_path):
     below = sheet.crop((0, HEAD + TILE_HEIGHT, sheet.width, sheet.height)).convert("L").point(lambda dark: dark < 200)
     written = [below.crop((left, 0, left + WIDTH, below.height)).getbbox() for left in (FIRST, FIRST + STEP + APART)]
     assert None not in written, "person and camera below the query; mark, person, camera and similarity below a place"
+    assert [(left + right) / 2 for left, _, right, _ in written] == pytest.approx([WIDTH / 2] * 2, abs=2)
     assert sheet.height == HEAD + TILE_HEIGHT + 2 * NOTE_LINE + GAP
     edges = [(FIRST + i * STEP + APART * (i > 0), HEAD + TILE_HEIGHT // 2) for i in range(3)]
     assert [sheet.getpixel(edge) for edge in edges] == [(100,) * 3, ImageColor.getrgb(RIGHT), ImageColor.getrgb(WRONG)]
@@ -142,5 +143,13 @@ def test_a_map_glows_where_it_is_strong_and_boxes_are_outlined(tmp_path):
 
 def test_rows_of_patterns_have_captions(tmp_path):
     draw_patterns(grey(1), torch.rand(1, 2, 8, 4), tmp_path / "bare.png")
-    draw_patterns(grey(1), torch.rand(1, 2, 8, 4), tmp_path / "captioned.png", captions=["person 1\ninfrared"])
-    assert pixels(tmp_path / "captioned.png").width > pixels(tmp_path / "bare.png").width + 40
+    draw_patterns(grey(1), torch.rand(1, 2, 8, 4), tmp_path / "captioned.png", captions=["person 10\nvisible"])
+    captioned, bare = pixels(tmp_path / "captioned.png"), pixels(tmp_path / "bare.png")
+    margin = captioned.width - bare.width
+    assert margin > 40
+    middle = HEAD + TILE_HEIGHT // 2
+    lines = [captioned.crop((0, top, margin, top + LINE)) for top in (middle - LINE, middle)]
+    ink = [line.convert("L").point(lambda dark: dark < 200).getbbox() for line in lines]
+    assert None not in ink, "a line above the tile's middle and one below"
+    assert ink[0][2] == pytest.approx(ink[1][2], abs=2), "both end beside the tile"
+    assert ink[0][0] < ink[1][0] - 2
