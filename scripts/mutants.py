@@ -64,6 +64,7 @@ TESTS = {str(file): [str(own)] for file, own in OWN.items() if (ROOT / own).exis
     "evaluation/scoring.py": [*SCORES, "tests/evaluation/test_intervals.py"],
     "evaluation/retrieval.py": [*SCORES, "tests/evaluation/test_similarity.py"],
     "evaluation/digests.py": ["tests/evaluation/test_digests.py", "tests/evaluation/test_differences.py"],
+    "evaluation/outcomes.py": ["tests/evaluation/test_outcomes.py", "tests/evaluation/test_intervals.py"],
     "evaluation/intervals.py": ["tests/evaluation/test_intervals.py", "tests/evaluation/test_differences.py"],
     "evaluation/pairing.py": ["tests/evaluation/test_differences.py", "tests/evaluation/test_joint_protocol.py"],
     **each("evaluation", "enrolling open_set_tables", ["tests/evaluation/test_open_set.py"]),

@@ -7,7 +7,7 @@ from evaluation import made
 from mpanet_pl.data.catalogue import Catalogue
 from mpanet_pl.data.fingerprint import images_digest
 from mpanet_pl.evaluation import FolderProtocol, evaluate
-from mpanet_pl.evaluation.digests import digest_of
+from mpanet_pl.evaluation.digests import digest, digest_of
 
 
 def test_what_was_met_does_not_depend_on_the_order_of_images() -> None:
@@ -40,6 +40,11 @@ def test_other_people_under_the_same_names_are_others() -> None:
     assert other
     assert one.people != other.people
     assert one.queries != other.queries
+
+
+def test_names_that_are_no_text_have_digests_of_their_own() -> None:
+    """As a file system gives them that was written in another encoding."""
+    assert digest([b"\xfe.jpg".decode(errors="surrogateescape")]) != digest(["\udcff.jpg"])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64, torch.bool])

@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from mpanet_pl.evaluation.gallery_sizes import trades
+from mpanet_pl.evaluation.gallery_sizes import SIZES, trades
 
 
 def made(people: int = 7, queries: int = 14) -> tuple[np.ndarray, np.ndarray]:
@@ -18,8 +18,8 @@ def made(people: int = 7, queries: int = 14) -> tuple[np.ndarray, np.ndarray]:
 
 def test_both_rates_are_means_over_all_galleries() -> None:
     scores, own = made()
-    for size in (3, 6):
-        curve = trades(scores, own, sizes=(3,))[size]
+    for size in (3, 5, 6):
+        curve = trades(scores, own, sizes=(3, 5))[size]
         others = scores.copy()
         others[np.arange(len(own)), own] = -np.inf
         thresholds = np.unique(np.quantile(others.max(1), 1 - np.geomspace(1e-3, 1, 40)))[::-1]
@@ -48,3 +48,8 @@ def test_a_larger_gallery_costs_more_at_every_threshold() -> None:
 
 def test_too_few_people_have_no_curve() -> None:
     assert trades(*made(2, 4)) == {}
+    assert list(trades(*made(3, 6))) == [2]
+
+
+def test_sizes_lie_evenly_on_a_logarithmic_axis() -> None:
+    assert [large // small for small, large in zip(SIZES, SIZES[2:], strict=False)] == [10] * (len(SIZES) - 2)

@@ -79,6 +79,20 @@ def test_the_average_over_errors_is_the_promise() -> None:
     assert law.at(35) == pytest.approx(law.place)
 
 
+def test_half_of_the_peoples_own_error_raises_the_average() -> None:
+    """In a gallery as large as theirs; being the k-th highest of n has already taken the other half off."""
+    law = Law(0.05, place=1.0, slope=0.2, scale=0.2, errors=(0.01, 0.0, 0.0), people=35)
+    errors = 0.1 / 0.2 * np.sqrt(0.5 / 2) * np.random.default_rng(0).normal(size=200_000)
+    level = np.log(-np.log1p(-0.05)) - (law.at(35) - law.place) / law.scale
+    assert np.mean(-np.expm1(-np.exp(level + errors))) == pytest.approx(0.05, rel=0.005)
+
+
+def test_the_rate_moves_the_threshold_between_the_scores_that_there_are() -> None:
+    rates = [0.0500, 0.0501, 0.0502, 0.0503]
+    places = [law.place for law in laws_of(COSINES.of(searches(12)[0]), searches(12)[1], rates)]
+    assert places == sorted(set(places), reverse=True)
+
+
 def test_errors_are_a_jackknife_over_people() -> None:
     """As queries and as impostors: groups of the people left out in turn, twenty or as many as there are."""
     cosines, who = searches(12)

@@ -99,3 +99,8 @@ def test_those_of_two_datasets_never_meet(sysu: Path, llcm: Path) -> None:
         assert torch.equal(ignored[rows[:, None], rows], alone[name].ignored(test, test))
         others = torch.tensor([row for row, one in enumerate(names) if one != name])
         assert ignored[rows[:, None], others].all()
+
+
+def test_it_is_for_joint_datasets_alone(sysu: Path) -> None:
+    with pytest.raises(UserError, match="dataset=joint"):
+        JointProtocol.of(SYSU(sysu))

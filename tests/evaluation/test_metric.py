@@ -46,7 +46,9 @@ def test_missing_images_are_counted() -> None:
         metric.embeddings()
     rows = torch.arange(3, len(catalogue))
     metric.update(embeddings[rows], rows)
-    with pytest.raises(UserError, match=f"3 of {len(catalogue)} test images have no embedding"):
+    metric.compute(partial=True)  # which is not kept in place of the whole
+    missing = rf"3 of {len(catalogue)} test images have no embedding, {catalogue.paths[0]} among them"
+    with pytest.raises(UserError, match=missing):
         metric.compute()
 
 
@@ -82,6 +84,13 @@ def test_compute_gives_every_score_as_a_scalar() -> None:
         for setting, trials in expected().items()
         for name, values in trials.items()
     }
+
+
+def test_scores_have_the_gradients_that_the_metric_says() -> None:
+    embeddings, catalogue = made.small(4)
+    metric = ReIDMetric(catalogue, PROTOCOL)
+    metric.update(embeddings.requires_grad_(), torch.arange(len(catalogue)))
+    assert metric.is_differentiable == any(score.requires_grad for score in metric.compute().values())
 
 
 def test_a_call_updates_and_scores_the_batch_alone() -> None:

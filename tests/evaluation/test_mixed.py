@@ -1,5 +1,7 @@
 """Both modalities in one gallery, against the definition."""
 
+import json
+
 import pytest
 import torch
 from torch import Tensor
@@ -7,7 +9,15 @@ from torch import Tensor
 from mpanet_pl.data.catalogue import Catalogue
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import FolderProtocol, RegDBProtocol, RetrievalProtocol, SYSUProtocol
-from mpanet_pl.evaluation.mixed import BINS, KINDS, evaluate_mixed, probe, similarities
+from mpanet_pl.evaluation.mixed import (
+    BINS,
+    KINDS,
+    evaluate_mixed,
+    mixed_tables,
+    mixed_values,
+    probe,
+    similarities,
+)
 
 
 def people(gap: float, count: int = 12, seed: int = 0) -> tuple[Tensor, Catalogue]:
@@ -125,6 +135,27 @@ def test_the_probe_finds_a_gap_and_only_where_there_is_one() -> None:
     assert told[0.0] == pytest.approx(0.5, abs=0.06)
     assert told[0.0] + 0.1 < told[0.4] < told[3.0]
     assert told[3.0] > 0.97
+
+
+def test_the_probe_sees_a_gap_between_columns_that_vary_together() -> None:
+    """The mean over each modality does not tell it: neither column alone does."""
+    _, catalogue = people(0.0, count=40)
+    draw = torch.Generator().manual_seed(1)
+    both = 10 * torch.randn(len(catalogue), 1, generator=draw)
+    columns = torch.cat([both + catalogue.infrared[:, None], both], dim=1)
+    columns += 0.05 * torch.randn(columns.shape, generator=draw)
+    assert probe(columns.double(), catalogue) > 0.97
+
+
+def test_the_neck_is_told_where_it_is_known() -> None:
+    embeddings, catalogue = people(0.5)
+    for descriptors in (None, embeddings + 3 * catalogue.infrared[:, None]):
+        scores = evaluate_mixed(embeddings, catalogue, FolderProtocol(), descriptors=descriptors)
+        values, (_, rows) = mixed_values(scores), mixed_tables(scores)[-1]
+        assert json.loads(json.dumps(values)) == values
+        assert ("probe_before_neck" in values) == (descriptors is not None)
+        told = [scores.probe] if descriptors is None else [values["probe_before_neck"], scores.probe]
+        assert [row[1] for row in rows] == [f"{100 * share:.2f}" for share in told]
 
 
 def test_a_gap_lets_strangers_overtake_and_lowers_similarity_across() -> None:

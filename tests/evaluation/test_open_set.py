@@ -96,9 +96,12 @@ def test_open_set_scores_equal_the_definition(protocol: FolderProtocol | RegDBPr
 
 
 def with_six_cameras() -> tuple[Tensor, Catalogue]:
+    """Queries of camera 3 ignore camera 2, and camera 2 alone shows some people."""
     embeddings, catalogue = people(12)
-    cameras = torch.tensor([0, 1, 2, 3, 6])[catalogue.cameras]  # queries of camera 3 ignore camera 2
-    return embeddings, Catalogue(catalogue.paths, catalogue.identities, cameras, catalogue.infrared)
+    cameras = torch.tensor([0, 1, 2, 3, 6])[catalogue.cameras]
+    kept = (catalogue.identities > 5) | (cameras != 1)
+    catalogue = Catalogue(catalogue.paths, catalogue.identities, cameras, catalogue.infrared)
+    return embeddings[kept], catalogue[kept]
 
 
 def check_draw(
@@ -150,6 +153,14 @@ def test_cameras_are_told_apart() -> None:
     assert rates[4, 1] > max(rate for pair, rate in rates.items() if pair != (4, 1))
 
 
+def test_one_pair_of_cameras_has_all_false_alarms() -> None:
+    embeddings, catalogue = people()
+    chosen = (catalogue.cameras == 1) | (catalogue.cameras == 3)
+    for score in evaluate_open_set(embeddings[chosen].double(), catalogue[chosen], FolderProtocol(), draws=3).values():
+        for rate in FALSE_ALARMS:
+            assert list(score.by_cameras[rate].values()) == [pytest.approx(np.mean(score.real[rate]))]
+
+
 def test_people_without_likeness_keep_the_promised_rate() -> None:
     """Strangers that calibrate and strangers that test are alike, so the real rate is near the promised one."""
     embeddings, catalogue = people(400, seed=3)
@@ -191,6 +202,21 @@ def test_tables_and_values_say_the_same() -> None:
     assert [row[1] for row in cameras[1][:4]] == ["3 in 1", "3 in 2", "4 in 1", "4 in 2"]
 
 
+def test_one_draw_has_no_spread() -> None:
+    found, promises, *_ = open_set_tables(evaluate_open_set(*people(), FolderProtocol(), draws=1))
+    assert not any("±" in cell for _, rows in (found, promises) for row in rows for cell in row)
+
+
+def test_people_of_one_modality_calibrate_nothing() -> None:
+    embeddings, catalogue = people()
+    others, theirs = people(30, seed=5)
+    held_out = Calibration(others[theirs.infrared], theirs[theirs.infrared])
+    with_them = evaluate_open_set(embeddings, catalogue, FolderProtocol(), draws=2, calibration=held_out)
+    for setting, score in evaluate_open_set(embeddings, catalogue, FolderProtocol(), draws=2).items():
+        assert with_them[setting].thresholds == score.thresholds
+        assert with_them[setting].measured == score.measured
+
+
 def test_too_few_people_are_told() -> None:
     with pytest.raises(UserError, match="too few test people for an open set"):
         evaluate_open_set(*people(2), FolderProtocol())
@@ -198,7 +224,7 @@ def test_too_few_people_are_told() -> None:
         evaluate_open_set(*made.small(1), FolderProtocol(), draws=0)
 
 
-@pytest.mark.parametrize("protocol", [FolderProtocol(), RegDBProtocol()])
+@pytest.mark.parametrize("protocol", [FolderProtocol(), RegDBProtocol(), FolderProtocol(similarity="product")])
 def test_thresholds_of_held_out_people_are_carried_over_to_the_test_s_gallery(
     protocol: FolderProtocol | RegDBProtocol,
 ) -> None:
@@ -227,8 +253,8 @@ def test_thresholds_of_held_out_people_are_carried_over_to_the_test_s_gallery(
 def best_of_people(
     embeddings: Tensor, catalogue: Catalogue, queries: Sequence[int], images: Sequence[int], similarity: str
 ) -> np.ndarray:
-    unit = embeddings / embeddings.norm(dim=1, keepdim=True)
-    near = unit @ unit.T if similarity == "cosine" else -torch.cdist(embeddings, embeddings)
+    unit = embeddings / embeddings.norm(dim=1, keepdim=True) if similarity == "cosine" else embeddings
+    near = -torch.cdist(unit, unit) if similarity == "euclidean" else unit @ unit.T
     best = np.full((len(queries), catalogue.num_identities), -np.inf)
     for place, query in enumerate(queries):
         for image in images:

@@ -10,7 +10,7 @@ from evaluation import made
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluation import Scores, SYSUProtocol, evaluate
 from mpanet_pl.evaluation.digests import Met
-from mpanet_pl.evaluation.outcomes import Outcomes
+from mpanet_pl.evaluation.outcomes import NAMES, Outcomes
 from mpanet_pl.features.queries import read_queries, write_queries
 
 TWO_TRIALS = Outcomes(
@@ -27,6 +27,13 @@ def test_a_query_adds_to_each_rank_from_its_place_on() -> None:
     values = TWO_TRIALS.values()
     assert values[0, :, :4].tolist() == [[1, 1, 1, 1], [0, 0, 1, 1], [0, 0, 0, 0]]
     assert values[1, 2].tolist() == [0, 0, 0, 1, 0.125, 0.0625]
+
+
+def test_each_rank_holds_as_many_places_as_its_name_says() -> None:
+    first, shares = torch.arange(30)[None], torch.zeros(1, 30).double()
+    found = Outcomes(torch.arange(30), torch.arange(30), first, shares, shares).values().sum((0, 1))
+    for name, count in zip(NAMES, found.tolist(), strict=True):
+        assert name in ("mAP", "mINP", f"r{count:.0f}")
 
 
 def test_the_outcomes_of_some_queries_are_theirs() -> None:

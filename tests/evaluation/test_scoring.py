@@ -24,6 +24,7 @@ from mpanet_pl.evaluation import (
     evaluate,
     retrieval,
 )
+from mpanet_pl.evaluation.outcomes import NAMES
 from mpanet_pl.evaluation.retrieval import first_alike
 
 SEEDS = [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 8))]
@@ -207,7 +208,8 @@ def test_a_single_trial_has_no_spread_and_several_have_their_samples() -> None:
     assert set(evaluate(embeddings, catalogue, SYSUProtocol(trials=1))["all/single"].std.values()) == {None}
     score = evaluate(embeddings, catalogue, SYSUProtocol(trials=4))["all/single"]
     assert score.std["mAP"] == pytest.approx(float(torch.tensor(score.trials["mAP"]).double().std()))
-    assert score.mAP == pytest.approx(sum(score.trials["mAP"]) / 4)
+    assert score.means == {name: pytest.approx(sum(values) / 4) for name, values in score.trials.items()}
+    assert score.means == {name: getattr(score, name) for name in NAMES}
 
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf")])
@@ -374,3 +376,10 @@ def test_embeddings_that_begin_alike_differ_where_they_differ() -> None:
     assert found is not None
     assert found.tolist() == [0, 0, 2, 3, 4, 3]
     assert first_alike(embeddings, torch.tensor([1, 2, 3, 4])) is None
+
+
+def test_equal_fingerprints_make_no_equal_embeddings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrieval, "_fingerprints", lambda embeddings: torch.zeros(len(embeddings), dtype=torch.int64))
+    found = first_alike(torch.tensor([[1.0], [2.0], [1.0], [3.0]]), torch.arange(4))
+    assert found is not None
+    assert found.tolist() == [0, 1, 0, 3]

@@ -42,6 +42,20 @@ def test_verification_can_be_told_as_fast_reid_does() -> None:
         assert pairs.true_rejection_at(float(name.removeprefix("TPR@FPR="))) == pytest.approx(expected)
 
 
+def test_points_between_two_others_are_left_out_as_fast_reid_does() -> None:
+    """Rejected, of two and of three: (1, 1) where two are equal, then (1, 2), which lies on a line, and (1, 3)."""
+    pairs = Verification.of(torch.tensor([0.0, 3.0]), torch.tensor([0.0, 1.0, 2.0]))
+    assert pairs.true_rejection_at(0.5) == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("count", [3, 10, 49])
+def test_a_share_of_the_others_is_let_in_however_it_rounds(count: int) -> None:
+    different = torch.arange(count).float()
+    pairs = Verification.of(different + 0.5, different)
+    for accepted in range(count):
+        assert pairs.at(accepted / count) == pytest.approx((accepted + 1) / count)
+
+
 def test_verification_equals_its_definition_with_ties() -> None:
     draw = torch.Generator().manual_seed(0)
     same = torch.randint(0, 12, (40,), generator=draw).float() + 4

@@ -59,8 +59,12 @@ def test_people_can_be_said_where_no_file_says_them(tmp_path: Path) -> None:
         read_features(tmp_path, infrared_cameras=INFRARED)
     _, catalogue = read_features(tmp_path, infrared_cameras=INFRARED, people=[1, 3])
     assert set(catalogue.identities.tolist()) == {1, 3}
-    official = OFFICIAL / "data_split/rand_perm_cam.mat"
-    again = read_features(tmp_path, infrared_cameras=INFRARED, people=[1, 3], permutations=official)
+    order = loadmat(OFFICIAL / "data_split/rand_perm_cam.mat")["rand_perm_cam"]
+    for cells in order.ravel():
+        cells[:, 0] = [table[:1] for table in cells[:, 0]]  # one trial tells the image counts
+    one_trial = tmp_path / "one_trial.mat"
+    savemat(one_trial, {"rand_perm_cam": order})
+    again = read_features(tmp_path, infrared_cameras=INFRARED, people=[1, 3], permutations=one_trial)
     assert again[1].paths == catalogue.paths
 
 
@@ -81,6 +85,16 @@ def test_all_that_is_wrong_with_the_official_layout_is_told_at_once(tmp_path: Pa
         "other image counts than in the permutations (1): camera 1 person 4: 3, not 4",
     ):
         assert fault in str(error.value)
+
+
+@pytest.mark.parametrize("wrong", [np.ones((2, 4, 8)), np.ones((4, 8), np.int32)])
+def test_a_persons_entry_is_a_table_of_numbers(wrong: np.ndarray, tmp_path: Path) -> None:
+    shutil.copytree(OFFICIAL, tmp_path / "f")
+    cells = loadmat(tmp_path / "f/made_cam2.mat")["feature"]
+    cells[4, 0] = wrong
+    savemat(tmp_path / "f/made_cam2.mat", {"feature": cells})
+    with pytest.raises(UserError, match=r"\(1\): made_cam2\.mat person 5"):
+        read_features(tmp_path / "f", infrared_cameras=INFRARED)
 
 
 def test_numbers_that_are_not_finite_are_named(tmp_path: Path) -> None:
@@ -201,6 +215,13 @@ def test_every_form_gives_what_was_written(write: Write, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("write", FORMS)
+def test_names_may_hold_what_separates_names(write: Write, tmp_path: Path) -> None:
+    table = columns()
+    table["path"][:3] = ['a,"b".png', "a\r\nb.png", "a\nb.png"]
+    assert read_features(write(tmp_path, table))[1].paths == tuple(table["path"])
+
+
+@pytest.mark.parametrize("write", FORMS)
 def test_cameras_tell_the_modality_where_no_column_does(write: Write, tmp_path: Path) -> None:
     table = {name: column for name, column in columns().items() if name != "modality"}
     place = write(tmp_path, table)
@@ -303,6 +324,13 @@ def test_embeddings_that_are_no_numbers_are_refused(wrong: np.ndarray, tmp_path:
     for write in (write_npz, write_npy):
         with pytest.raises(UserError, match="no numbers"):
             read_features(write(tmp_path, {**columns(), "embedding": wrong}))
+
+
+def test_of_two_files_one_has_to_be_named(tmp_path: Path) -> None:
+    write_npy(tmp_path, columns())
+    shutil.copy(tmp_path / "f.npy", tmp_path / "g.npy")
+    with pytest.raises(UserError, match=r"f\.npy, g\.npy"):
+        read_features(tmp_path)
 
 
 def test_pickled_objects_are_not_opened(tmp_path: Path) -> None:
