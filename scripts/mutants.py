@@ -26,6 +26,7 @@ import traceback
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from importlib import import_module
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any, NamedTuple, TextIO
@@ -401,7 +402,7 @@ def forked(work: Callable[[], int], seconds: float) -> int:
     return 1 if code is None else code
 
 
-def collected(paths: Iterable[str], plugin: object) -> int:
+def collected(paths: Sequence[str], plugin: object) -> int:
     options = ["--import-mode=importlib", "--doctest-modules", "-q", "-x", "-p", "no:cacheprovider", "-m", "not slow"]
     quick = [
         "-k",
@@ -410,6 +411,9 @@ def collected(paths: Iterable[str], plugin: object) -> int:
         "addopts=",
         "--basetemp=made",
     ]  # slow, or with forks of their own
+    for path in paths:  # before pytest does, which would make its classes a second time
+        with suppress(Exception):  # tests have no module's name, and what a mutant breaks pytest tells
+            import_module(".".join(Path(path).resolve().relative_to(Path("src").resolve()).with_suffix("").parts))
     return int(pytest.main([*options, *quick, *paths], plugins=[plugin]))
 
 
