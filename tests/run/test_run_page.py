@@ -21,7 +21,7 @@ from mpanet_pl.run.pictures.rank_list import SPREAD
 from mpanet_pl.run.report import _pictures
 from mpanet_pl.run.run_page import PICTURES, cost_of, write_run_page
 from mpanet_pl.run.summary import summarize
-from mpanet_pl.run.summary_page import costs
+from mpanet_pl.run.summary_page import costs, leaderboards
 from mpanet_pl.system.processes import CHILD_CONFIG
 
 TIMING = """epoch,train_seconds,images_per_second,validation_seconds,gpu_memory_gib,processor_seconds
@@ -150,7 +150,24 @@ def test_a_folder_of_runs_has_a_leaderboard_best_first_with_seeds_cost_and_links
     assert (tmp_path / "summary.md").read_text().count("| 45 s | 1.5 | 1.50 |") == 2, "minutes of a processor"
     for timing in tmp_path.rglob("timing.csv"):
         timing.unlink()
+    assert "61.5±0.7" in page.partition("All tables")[2], "narrow as the board is"
     assert costs(found.groups) == (ANY, [["sysu agw", "", "", "1.50"], ["sysu mpanet", "", "", "1.50"]])
+    for run in found.groups[0].runs:
+        run.provenance.pop("weights")
+    assert costs(found.groups) == (ANY, [["sysu agw", "", "", ""], ["sysu mpanet", "", "", "1.50"]])
+    assert costs(found.groups[:1]) is None
+
+
+def test_a_leaderboard_shows_the_last_epoch_or_the_result_there_is(tmp_path: Path) -> None:
+    for name, rows in {"trained": {"best": 80.0, "last": 60.0}, "evaluated": {"best": 70.0}}.items():
+        of = write_run(tmp_path / name, 0.0, seed=1, method=name)
+        (only,) = of.scores["last"].values()
+        scores = {
+            row: {"all/single": {**only, "r1": {"mean": r1, "std": None, "ci": None}}} for row, r1 in rows.items()
+        }
+        replace(of, scores=scores).write(tmp_path / name)
+    ((_, ranked),) = leaderboards(summarize([tmp_path]).groups, tmp_path)
+    assert [(row[0], row[2]) for row in ranked[:2]] == [("evaluated", "70.0"), ("trained", "60.0")]
 
 
 def test_the_log_holds_lines_warnings_and_how_it_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

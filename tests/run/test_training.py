@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock, Mock
 
 import pytest
 import torch
@@ -19,12 +20,15 @@ from hydra.utils import instantiate
 from mpanet_pl import MPANetModule
 from mpanet_pl.errors import RunStopped, UserError
 from mpanet_pl.network.trunk import Trunk
-from mpanet_pl.run import record
+from mpanet_pl.run import record, training
 from mpanet_pl.run.callbacks import FiniteGuard
+from mpanet_pl.run.callbacks.checkpoints import BEST, LAST
 from mpanet_pl.run.callbacks.records import Timing
+from mpanet_pl.run.record import Record
+from mpanet_pl.run.request import NOTHING_TYPED
 from mpanet_pl.run.run_page import cost_of
 from mpanet_pl.run.trainer import build_trainer
-from mpanet_pl.run.training import build_module
+from mpanet_pl.run.training import MONITOR, build_module, fit_and_test
 from mpanet_pl.system.cores import usable_cores
 from mpanet_pl.system.files import alone_in, written_aside
 from mpanet_pl.system.lightning import quiet
@@ -82,6 +86,36 @@ def test_results_say_where_they_come_from(finished: Path) -> None:
     assert "random.seed(trial)" in results["measured"]["all/single"]
     assert results["published"] == {}, "drawn people have no published numbers"
     assert results["nuances"]["siblings/mean"] >= 0
+    assert results["provenance"]["rows"] == {
+        "last": {"checkpoint": LAST, "epoch": 3},
+        "best": {"checkpoint": BEST, "epoch": 2},
+    }
+    assert f"; {results['provenance']['weights']} weights; " in (finished / "run.log").read_text()
+
+
+def test_the_best_row_is_of_the_best_epoch(finished: Path) -> None:
+    (validated,) = (row for row in metrics(finished) if row["val/monitor"])
+    last, best = (scores_of(finished)[row]["all/single"] for row in ("last", "best"))
+    for score in ("r1", "mAP"):
+        assert best[score]["mean"] == pytest.approx(float(validated[f"val/all/single/{score}"]), abs=1e-4)
+    assert best != last
+
+
+@pytest.mark.parametrize(("scored", "answer"), [(2, 50.0), (1, 70.0), (None, 70.0)])
+def test_a_run_answers_with_the_score_of_its_last_epoch(
+    scored: int | None, answer: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which is validated once more where an earlier epoch was the last that was."""
+    trainer = Mock(current_epoch=3, callback_metrics={MONITOR: torch.tensor(50.0)}, is_global_zero=False)
+    for name in ("Seen", "build_loggers", "exact_where_narrow", "_callbacks", "RunLogger"):
+        monkeypatch.setattr(training, name, MagicMock())
+    monkeypatch.setattr(training, "build_trainer", lambda *_, **__: trainer)
+    monkeypatch.setattr(training, "Checkpoints", lambda *_, **__: Mock(scored=scored))
+    monkeypatch.setattr(training.Record, "of", lambda *_, **__: Record(dataset="synthetic"))
+    monkeypatch.setattr(training, "_test_rows", lambda *_: ({}, {}))
+    cfg = compose("train", ["validation.on=held_out"])
+    examiner: Any = Mock(validate=lambda *_: 70.0)
+    assert fit_and_test(cfg, NOTHING_TYPED, tmp_path, Mock(), examiner) == answer
 
 
 def test_metrics_hold_terms_and_scores(finished: Path) -> None:
@@ -139,7 +173,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, hook: str, call: int) -> None:
     ],
 )
 def test_a_stopped_run_goes_on_as_if_nothing_had_been(
-    hook: str, call: int, finished: Path, world: Path, tmp_path: Path
+    hook: str, call: int, finished: Path, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In the first epoch, in a later one, in its validation, in the final test. One seed makes one run."""
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -149,6 +183,7 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(
     assert not (tmp_path / "run/results.json").exists()
     train(compose("train", [f"resume={tmp_path / 'run'}"]))
     assert_same_run(tmp_path / "run", finished)
+    assert f"resume={tmp_path / 'run'} " in capsys.readouterr().out, "what to do next"
 
 
 @pytest.mark.slow

@@ -106,6 +106,8 @@ def _labels(configurations: Sequence[Mapping[str, str]]) -> list[str]:
     ['full', 'baseline']
     >>> _labels([{"method": "agw", "a.lr": "1"}, {"method": "mpanet", "a.lr": "2"}, {"method": "mpanet", "a.lr": "3"}])
     ['agw', 'mpanet a.lr=2', 'mpanet a.lr=3']
+    >>> _labels([{"method": "agw", "a.lr": "1"}, {"method": "agw", "a.lr": "2"}])
+    ['a.lr=1', 'a.lr=2']
     """
     names = [name for name in NAMED if len({configuration.get(name) for configuration in configurations}) > 1]
     labels = []
