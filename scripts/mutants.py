@@ -409,6 +409,8 @@ def collected(paths: Sequence[str], plugin: object) -> int:
         "not compil and not half_precision and not worker and not whole_one_sees and not no_time and not full_disk",
         "-o",
         "addopts=",
+        "-o",
+        "python_classes=",  # `Tested` of src is none
         "--basetemp=made",
     ]  # slow, or with forks of their own
     for path in paths:  # before pytest does, which would make its classes a second time
