@@ -27,9 +27,11 @@ class Answers(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         repo = "/".join(self.path.split("/")[3:5])
         if self.path == "/api/repos/create":
-            self.server.created.append(json.loads(body))
             asked = json.loads(body)
-            self.answer({"url": f"{self.server.address}/{asked['organization']}/{asked['name']}"})
+            there = [(one["organization"], one["name"]) for one in self.server.created]
+            self.server.created.append(asked)
+            url = f"{self.server.address}/{asked['organization']}/{asked['name']}"
+            self.answer({"url": url}, 409 if (asked["organization"], asked["name"]) in there else 200)
         elif "/preupload/" in self.path:
             asked = json.loads(body)["files"]
             told = {"uploadMode": "regular", "shouldIgnore": False, "oid": None}

@@ -22,7 +22,7 @@ from mpanet_pl.gallery.sharing import pack
 from mpanet_pl.push import push
 from mpanet_pl.run.evaluation_inputs import read_input
 from mpanet_pl.system import weights
-from mpanet_pl.system.hub import local
+from mpanet_pl.system.hub import local, upload
 
 IMAGES = torch.randint(256, (3, 3, HEIGHT, WIDTH), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -101,6 +101,13 @@ def test_what_is_pushed_is_loaded_by_its_address_and_answers_the_same(
         read_input(compose("evaluate", ["ckpt=hf://me/mpanet"]))
     with pytest.raises(RunStopped, match="hf://me/other cannot be fetched: "):
         load("hf://me/other")
+
+
+def test_a_repository_is_pushed_to_again(hub: Hub, tmp_path: Path) -> None:
+    for text in ("first", "second"):
+        (tmp_path / "README.md").write_text(text)
+        assert upload(tmp_path, "me/mpanet", private=False).startswith(f"{hub.address}/me/mpanet/commit/")
+        assert hub.files == {"me/mpanet/README.md": text.encode()}
 
 
 def test_the_files_are_a_checkpoint_that_knows_its_threshold_and_no_secrets(run: Path, tmp_path: Path) -> None:

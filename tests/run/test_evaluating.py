@@ -19,6 +19,7 @@ from trees import draw_image, draw_regdb
 from mpanet_pl import MPANetModule
 from mpanet_pl.data import RegDB
 from mpanet_pl.data.augment import normalise
+from mpanet_pl.data.corruptions import Corrupt
 from mpanet_pl.data.layout import Counts
 from mpanet_pl.errors import UserError
 from mpanet_pl.evaluate import evaluate, main
@@ -508,3 +509,11 @@ def test_a_checkpoint_brings_its_dataset_whole() -> None:
     assert (cfg.dataset, cfg.data.height, cfg.data.width) == ("sysu", *size), (
         "as large as another's, if nothing says so"
     )
+
+
+def test_how_a_test_was_made_is_said_where_it_was_made_otherwise() -> None:
+    usual = OmegaConf.create({"embedding": "embedding", "flip": False})
+    assert evaluating._test_ways(usual, Mock(corrupt=None)) == []
+    otherwise = OmegaConf.create({"embedding": "descriptor", "flip": True})
+    descriptors, mirrored, corrupted = evaluating._test_ways(otherwise, Mock(corrupt=Corrupt("fog", severity=3)))
+    assert ("descriptor" in descriptors, "mirror" in mirrored, "fog" in corrupted) == (True, True, True)
