@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 from checkpoints import HEIGHT, WIDTH, save_checkpoint
 
-from mpanet_pl.checkpoint import open_checkpoint
+from mpanet_pl.checkpoint import LARGEST, open_checkpoint
 from mpanet_pl.data import ReIDDataModule
 from mpanet_pl.data.augment import normalise
 from mpanet_pl.errors import UserError
@@ -63,6 +63,11 @@ def test_whoever_trains_the_images_size_is_kept(tmp_path: Path) -> None:
 def test_what_the_file_says_is_not_to_be_given(given: dict, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"{' and '.join(given)} is for released checkpoints"):
         open_checkpoint(save_checkpoint(tmp_path / "some.ckpt"), **given)
+
+
+def test_the_smallest_and_the_largest_size_are_taken(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path / "some.ckpt", height=1, width=LARGEST)
+    assert open_checkpoint(path).size == (1, LARGEST)
 
 
 @pytest.mark.parametrize("size", [0, True, "wide", 5000])

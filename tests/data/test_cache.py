@@ -145,7 +145,7 @@ def test_other_sizes_live_side_by_side(root: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "longer", "header", "other shape"])
-def test_a_damaged_cache_is_built_anew(root: Path, damage: str) -> None:
+def test_a_damaged_cache_is_built_anew(root: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
     images = read(root)
     (file,) = caches(root)
     whole = file.read_bytes()
@@ -158,6 +158,7 @@ def test_a_damaged_cache_is_built_anew(root: Path, damage: str) -> None:
             )
     assert torch.equal(read(root), images)
     assert file.read_bytes() == whole
+    assert str(file) in caplog.text
 
 
 @pytest.mark.parametrize("cache", [True, False])

@@ -78,6 +78,12 @@ def test_a_broken_file_says_so(tmp_path: Path, suffix: str, damage: str) -> None
         decode(path, 16, 8)
 
 
+def test_a_format_for_which_pillow_may_start_a_program_is_not_opened(tmp_path: Path) -> None:
+    Image.fromarray(COLOURS).save(tmp_path / "a.jpg", format="EPS")
+    with pytest.raises(Unreadable, match="cannot identify"):
+        read_rgb(tmp_path / "a.jpg")
+
+
 def test_threads_keep_the_order_and_stop_at_an_error() -> None:
     assert list(in_threads(str, range(100), workers=3)) == [str(number) for number in range(100)]
     seen = []

@@ -6,7 +6,7 @@ from trees import draw_sysu
 
 from mpanet_pl.data import SYSU
 from mpanet_pl.data.faults import Faults
-from mpanet_pl.data.listing import missing_files, read_identities
+from mpanet_pl.data.listing import missing_files, read_identities, read_labelled_paths, whole_number
 from mpanet_pl.errors import UserError
 
 
@@ -41,3 +41,31 @@ def test_a_pipe_is_no_split_file(tmp_path: Path) -> None:
     faults = Faults()
     assert read_identities(tmp_path, "ids.txt", faults) == set()
     assert str(faults) == "- split files that cannot be read (1): ids.txt (it is no regular file)"
+
+
+def test_identities_are_numbers_and_what_else_stands_there_is_told(tmp_path: Path) -> None:
+    (tmp_path / "ids.txt").write_text("1,2, 0003\n4\tx 5.5,,-1")
+    faults = Faults()
+    assert read_identities(tmp_path, "ids.txt", faults) == {1, 2, 3, 4}
+    assert [found for _, found in faults.kinds()] == [["ids.txt: 'x'", "ids.txt: '5.5'", "ids.txt: '-1'"]]
+
+
+def test_each_line_of_a_split_file_is_a_path_under_the_root_and_a_label(tmp_path: Path) -> None:
+    names = ("0.jpg", "1.jpg", "one more.jpg")
+    (tmp_path / "a").mkdir()
+    for name in names:
+        (tmp_path / "a" / name).touch()
+    good = ["a/0.jpg 1", r"a\1.jpg 02", "", "  a/one more.jpg   3 "]
+    bad = ["7", "a/0.jpg x", "../a/0.jpg 1", "a/0.jpg 5", "a/gone.jpg 4"]
+    (tmp_path / "idx.txt").write_text("\n".join([*good, *bad]))
+    faults = Faults()
+    labels = read_labelled_paths(tmp_path, "idx.txt", faults)
+    assert labels == {f"a/{name}": label for label, name in enumerate(names, start=1)}
+    told = [found for _, found in faults.kinds()]
+    places = [f"idx.txt:{number} '{line}'" for number, line in enumerate(bad, start=5)]
+    assert told == [places[:2], [places[2]], [places[3]], ["a/gone.jpg (idx.txt)"]]
+
+
+def test_a_number_that_a_float_rounds_is_none() -> None:
+    assert whole_number(f"{2**53 - 1}.0") == 2**53 - 1
+    assert whole_number(f"{2**53 + 1}.0") is None

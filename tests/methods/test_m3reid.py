@@ -137,6 +137,11 @@ def test_alignment_by_definition() -> None:
         assert ours.item() == pytest.approx(np.mean(means) if means else 0.0)
 
 
+def test_at_first_a_look_at_the_tracklet_changes_nothing() -> None:
+    features = torch.randn(4, 8, 3, 2)
+    assert torch.equal(NonLocal(8)(features, frames=2), features)
+
+
 def test_frames_of_one_tracklet_see_each_other_alone() -> None:
     network = M3ReID(trunk="resnet18_thin", pretrained=False).eval()
     for block in network.trunk.non_local["layer3"]:

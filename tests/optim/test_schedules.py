@@ -63,6 +63,13 @@ def test_one_cycle_goes_by_steps() -> None:
     assert factors(NAMED["onecycle"], STEPS + 9)[-1] == pytest.approx(0.01), "a longer run stays there"
 
 
+def test_one_cycle_may_rise_or_fall_alone() -> None:
+    falling = [0.01 + 0.99 * (1 + math.cos(math.pi * step / STEPS)) / 2 for step in range(STEPS + 1)]
+    assert factors({**NAMED["onecycle"], "warmup": 0}, STEPS + 1) == pytest.approx(falling)
+    rising = [0.05 + 0.95 * step / STEPS for step in range(STEPS + 1)]
+    assert factors({**NAMED["onecycle"], "warmup": 1}, STEPS + 1) == pytest.approx(rising)
+
+
 @pytest.mark.parametrize("name", NAMED)
 def test_a_restored_schedule_goes_on_where_it_was(name: str) -> None:
     whole, (optimizer, configured) = factors(NAMED[name], EPOCHS), build(NAMED[name])
@@ -151,6 +158,7 @@ def test_a_plateau_watches_a_logged_value() -> None:
         configured["scheduler"].step(score)
         rates.append(optimizer.param_groups[0]["lr"])
     assert rates == [2, 2, 2, 1, 1, 1]
+    assert build({"name": "plateau", "monitor": "x", "frequency": 1})[1]["frequency"] == 1
 
 
 def test_torchs_own_plateau_by_its_name() -> None:
@@ -177,7 +185,7 @@ def test_ones_own_by_name() -> None:
         ({"name": "onecycle", "warmup": 3}, "warmup must be between 0 and 1, got 3"),
         (
             {"_target_": "torch.optim.lr_scheduler.ExponentialLR", "gamma": 1, "interval": "day"},
-            "epoch or step, got day",
+            "interval is epoch or step, got day",
         ),
         ({"name": "plateau", "monitor": "x", "mode": "more"}, "mode must be max or min, got 'more'"),
         ({"name": "plateau", "monitor": "x", "frequency": 0}, "frequency must be at least 1, got 0"),

@@ -8,7 +8,8 @@ import torch
 from mpanet_pl.errors import UserError
 from mpanet_pl.module import MPANetModule
 from mpanet_pl.network.trunk import make_trunk
-from mpanet_pl.trunks.vit import ViTTrunk
+from mpanet_pl.trunks.timm_models import family
+from mpanet_pl.trunks.vit import FAMILIES, ViTTrunk
 
 timm = pytest.importorskip("timm")
 NAME = "timm/vit_tiny_patch16_224"
@@ -35,6 +36,12 @@ def test_tokens_are_back_on_their_grid(name: str, stride: int, grid: tuple[int, 
     tokens = trunk.model.forward_features(images * trunk.normalised.scale + trunk.normalised.shift)
     patches = tokens[:, trunk.model.num_prefix_tokens :]
     assert torch.equal(features[1, :, 2, 1], patches[1, 2 * grid[1] + 1])
+
+
+def test_timm_has_every_family() -> None:
+    assert set(FAMILIES) == {family(f"timm/{name}_tiny_patch16_224") for name in ("vit", "deit")} | {
+        family(f"timm/{name}") for name in ("beit_base_patch16_224", "eva02_tiny_patch14_224")
+    }
 
 
 def test_at_its_own_size_it_is_timms() -> None:
