@@ -39,6 +39,7 @@ def test_tokens_are_back_on_their_grid(name: str, stride: int, grid: tuple[int, 
 
 
 def test_timm_has_every_family() -> None:
+    assert plain("timm/eva02_tiny_patch14_224")(torch.zeros(1, 3, 56, 28)).shape == (1, 192, 4, 2)
     assert set(FAMILIES) == {family(f"timm/{name}_tiny_patch16_224") for name in ("vit", "deit")} | {
         family(f"timm/{name}") for name in ("beit_base_patch16_224", "eva02_tiny_patch14_224")
     }
