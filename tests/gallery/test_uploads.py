@@ -6,14 +6,17 @@ import os
 import signal
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from mpanet_pl.errors import UserError
+from mpanet_pl.gallery import uploads
 from mpanet_pl.gallery.bounded_images import below, thumbnail_below
 from mpanet_pl.gallery.uploads import Decoder, pixels_of
 from mpanet_pl.system.pictures import Unreadable, resized
@@ -149,3 +152,15 @@ def test_who_leaves_ends_the_work(decode: Any) -> None:
         assert await decoder.thumbnails("a", Path("/"), ["nothing.png"], BOX) == [None]
 
     decode(work)
+
+
+def test_a_pool_whose_processes_were_killed_is_ended_and_another_one_decodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    killed, fresh, done = Mock(active=False), Mock(active=True), Future[bytes]()
+    done.set_result(b"decoded")
+    fresh.schedule.return_value = done
+    monkeypatch.setattr(uploads, "ProcessPool", Mock(side_effect=[killed, fresh]))
+    decoder = Decoder(processes=2)
+    decoder.start()
+    assert asyncio.run(decoder.run("a", bytes)) == b"decoded"
+    killed.stop.assert_called_once()
+    killed.schedule.assert_not_called()
