@@ -85,13 +85,17 @@ TESTS = {str(file): [str(own)] for file, own in OWN.items() if (ROOT / own).exis
     "run/summary_page.py": ["tests/run/test_summary.py", "tests/run/test_run_page.py"],
     **each("run", "report pages logbook", ["tests/run/test_run_page.py"]),
     "gallery/copies.py": ["tests/gallery/test_copies.py", "tests/gallery/test_forgetting.py"],
-    "gallery/store.py": ["tests/gallery/test_generations.py", "tests/gallery/test_searching.py"],
+    "gallery/store.py": [f"tests/gallery/test_{name}.py" for name in ("generations", "searching", "building")],
     "gallery/generations.py": ["tests/gallery/test_generations.py", "tests/gallery/test_forgetting.py"],
-    **each("gallery", "planning walking shards", ["tests/gallery/test_building.py"]),
-    **each("gallery", "engines request_handler schemas search_thread", ["tests/gallery/test_serving.py"]),
+    **each("gallery", "planning shards", ["tests/gallery/test_building.py", "tests/gallery/test_generations.py"]),
+    "gallery/walking.py": ["tests/gallery/test_image_table.py", "tests/gallery/test_generations.py"],
+    **each("gallery", "engines request_handler search_thread", ["tests/gallery/test_serving.py"]),
+    **{
+        f"gallery/{name}.py": [f"tests/gallery/test_{tests}.py", "tests/gallery/test_production.py"]
+        for name, tests in (("schemas", "serving"), ("listening", "listening"))
+    },
     "gallery/bounded_images.py": ["tests/gallery/test_uploads.py", "tests/gallery/test_embedder.py"],
     "gallery/graphs.py": ["tests/gallery/test_exporting.py"],
-    "gallery/projection_learning.py": ["tests/gallery/test_projection.py", "tests/gallery/test_building.py"],
     "system/weights.py": ["tests/system/test_weights.py", "tests/run/test_checkpoints.py"],
     "system/pictures.py": ["tests/system/test_pictures.py", "tests/data/test_decode.py"],
     "system/precision.py": [

@@ -191,6 +191,20 @@ def test_strict_refuses_what_cannot_be_read(embedder: Embedder, crops: Path, tmp
     assert embed_images(embedder, crops, tmp_path / "g").rows == 22
 
 
+@pytest.mark.parametrize("words", [{"batch_size": 0}, {"shard_size": 0}, {"dtype": "int8"}])
+def test_sizes_that_nothing_has_are_refused_before_there_is_a_folder(
+    words: dict, embedder: Embedder, crops: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=next(iter(words))):
+        embed_images(embedder, crops, tmp_path / "g", **words)
+    assert not (tmp_path / "g").exists()
+
+
+def test_one_image_is_a_shard_and_a_batch(embedder: Embedder, tmp_path: Path) -> None:
+    embed_images(embedder, draw_crops(tmp_path / "crops", 2), tmp_path / "g", shard_size=1, batch_size=1)
+    assert len(list((tmp_path / "g").glob("part-*"))) == 2
+
+
 def test_another_network_cannot_continue_a_gallery(embedder: Embedder, crops: Path, tmp_path: Path) -> None:
     embed_images(embedder, crops, tmp_path / "g")
     before = content(tmp_path / "g")
@@ -211,7 +225,7 @@ def test_a_damaged_shard_is_named_and_made_anew(embedder: Embedder, crops: Path,
     middle[len(middle) // 2] ^= 1
     for damage in (before[last.name][:-20], b"", bytes(middle)):
         last.write_bytes(damage)
-        with pytest.raises(UserError, match=r"part-000002\.parquet is damaged"):
+        with pytest.raises(UserError, match=r"part-000002\.parquet is damaged \(..+\)"):
             vectors(Gallery(tmp_path / "g"))
     last.unlink()
     embed_images(embedder, crops, tmp_path / "g", shard_size=8)

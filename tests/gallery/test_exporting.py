@@ -133,6 +133,39 @@ class Shaped(torch.nn.Module):
         return torch.cat([images.flatten(1)[:, :8]] + [images.flatten(1)[:, :8]] * (len(images) > 3), dim=1)
 
 
+class Merging(torch.nn.Module):
+    """A network that makes one embedding of a batch."""
+
+    def forward(self, images: Tensor, infrared: Tensor | None = None) -> Tensor:
+        return images.flatten(1)[:1, :8]
+
+
+def test_a_network_that_takes_no_batch_of_any_size_is_told_before_anything_is_drawn(
+    embedder: Embedder, tmp_path: Path
+) -> None:
+    for network, message in ((Fixed(), "no batch of 1 images"), (Merging(), "of 3 images it makes 1 embeddings")):
+        odd = Embedder(network, height=HEIGHT, width=WIDTH, origin=embedder.origin)
+        with pytest.raises(UserError, match=message):
+            exporting.export(odd, tmp_path / "a.pt2", format="torch", people=lambda *_: pytest.fail("people are drawn"))
+
+
+def test_rank_lists_are_compared_and_what_is_no_number_is_no_list(embedder: Embedder) -> None:
+    people = exporting._drawn(drawn_people, embedder, 4)
+    lists = int(people.catalogue.infrared.sum())
+    same = exporting._compare(embedder, embedder, people)
+    assert same.largest < 1e-5
+    assert same.identical == same.lists == lists
+    width = embedder.dimension
+    for answer in (
+        lambda images: torch.zeros(len(images), 1),
+        lambda images: torch.full((len(images), width), torch.nan),
+    ):
+        assert exporting._compare(embedder, answer, people) == (float("inf"), 0, lists)
+    other = exporting._compare(embedder, lambda images: torch.randn(len(images), width), people)
+    assert other.largest > exporting.TOLERANCE
+    assert other.identical < lists
+
+
 @pytest.mark.slow
 def test_a_network_that_fixes_its_batch_is_a_sentence(embedder: Embedder, tmp_path: Path) -> None:
     fixed = Embedder(Fixed(), height=HEIGHT, width=WIDTH, origin=embedder.origin)

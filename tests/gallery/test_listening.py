@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from fastapi import FastAPI, Request
@@ -168,6 +169,21 @@ def test_who_leaves_in_the_middle_of_an_upload_leaves_no_traceback(caplog: pytes
     server.should_exit = True
     thread.join(20)
     assert (uploads.held, caplog.text) == (0, "")
+
+
+def test_it_says_nothing_of_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither to who starts it, while nothing is wrong, nor to who asks."""
+    with served() as (_, port):
+        assert b"server" not in answer(connection(port, GET)).lower()
+    assert tuple(capsys.readouterr()) == ("", "")
+
+
+def test_the_last_end_takes_the_processes_that_decode_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    child, ended = Mock(), Mock()
+    monkeypatch.setattr("multiprocessing.active_children", lambda: [child])
+    monkeypatch.setattr(listening.os, "_exit", lambda status: ended(status, child.kill.call_count))
+    listening._end()
+    ended.assert_called_once_with(1, 1)
 
 
 ENDLESS = """

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import normalize
@@ -36,6 +37,26 @@ def test_it_is_read_back_the_same_and_damage_is_named(tmp_path: Path) -> None:
     (tmp_path / "projection.npz").write_bytes(b"half")
     with pytest.raises(UserError, match=r"projection\.npz is no projection"):
         Projection.read(tmp_path / "projection.npz")
+
+
+def test_cosines_of_whole_and_small_vectors_are_translated_both_ways() -> None:
+    rows = torch.randn(30, 12, generator=torch.Generator().manual_seed(3))
+    projection = learn(rows, 4)
+    assert projection.dimension == 4
+    pairs = [normalize(rows), projection(rows)]
+    largest = [float((pair @ pair.T).fill_diagonal_(-1).max()) for pair in pairs]
+    assert projection.translated(float(projection.cosines[0, -1])) == projection.cosines[1, -1]
+    np.testing.assert_allclose(projection.cosines[:, -1], largest, atol=1e-2)
+    for cosine in (-0.2, 0.0, 0.3):
+        there = projection.translated(cosine)
+        assert projection.translated(there, back=True) == pytest.approx(cosine, abs=1e-6)
+        reached = [
+            float((pair @ pair.T >= bound).float().mean()) for pair, bound in zip(pairs, (cosine, there), strict=True)
+        ]
+        assert reached[0] == pytest.approx(reached[1], abs=0.01), "as many pairs reach it"
+    for unknown in (projection, Projection(projection.mean, projection.components)):
+        with pytest.raises(UserError, match="above all"):
+            unknown.translated(0.999)
 
 
 def test_more_than_the_training_embeddings_span_is_refused() -> None:

@@ -3,10 +3,12 @@
 import asyncio
 import base64
 import io
+import json
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +16,20 @@ import numpy as np
 import pytest
 from checkpoints import draw_crops
 from fastapi.testclient import TestClient
+from gallery.made import made
 from gallery.served import NAME, client_of, live, picture
 from PIL import Image
 
 from mpanet_pl import __version__
 from mpanet_pl.errors import RunStopped
-from mpanet_pl.gallery import request_handler
+from mpanet_pl.gallery import request_handler, schemas
 from mpanet_pl.gallery.access_log import AccessLog
 from mpanet_pl.gallery.building import embed_images
 from mpanet_pl.gallery.embedder import Embedder
 from mpanet_pl.gallery.engines import HeldGallery, Live
 from mpanet_pl.gallery.forgetting import forget
 from mpanet_pl.gallery.known import promise_of
+from mpanet_pl.gallery.search_thread import Answerer
 from mpanet_pl.gallery.searching import open_queries, search
 from mpanet_pl.gallery.serving import create_app
 from mpanet_pl.gallery.store import Gallery
@@ -103,7 +107,8 @@ def test_one_bad_query_does_not_stop_the_others(client: TestClient, people: Path
     assert results[3]["answers"][0]["path"] == "2_1010.png"
     errors = [results[number]["error"] for number in (1, 2, 4)]
     assert ["no row gone.png" in errors[0], "no JPEG" in errors[1], "Give an image" in errors[2]] == [True] * 3
-    for wrong in (b"", b"{}", b'{"queries": []}', b'{"queries": [{"image": 7}]}', b"[" * 9000):
+    too_many = json.dumps({"queries": asked[:1] * (schemas.MOST_QUERIES + 1)}).encode()
+    for wrong in (b"", b"{}", b'{"queries": []}', b'{"queries": [{"image": 7}]}', b"[" * 9000, too_many):
         refused = client.post("/search/many", content=wrong)
         assert (refused.status_code, type(refused.json()["detail"])) == (422, str)
 
@@ -122,6 +127,7 @@ def test_one_bad_query_does_not_stop_the_others(client: TestClient, people: Path
         ({"id": "1_1000.png", "k": 1000}, b"", 422, "k: Input should be less than or equal to 100"),
         ({"id": "1_1000.png", "after": "nan"}, b"", 422, "after: Input should be a finite number"),
         ({"id": "1_1000.png", "camera": "9" * 5000}, b"", 422, "camera"),
+        ({"id": "1_1000.png", "camera": ["1"] * 101}, b"", 422, "camera"),
         ({"id": "a" * 50_000}, b"", 422, "id"),
     ],
 )
@@ -167,10 +173,15 @@ def test_rows_are_browsed_the_newest_first(client: TestClient, people: Path) -> 
 def test_pictures_are_those_of_rows_below_the_root(embedder: Embedder, changing: Path) -> None:
     Image.new("RGB", (600, 1200)).save(changing.parent / "passport.png")
     (changing.parent / "crops/1_1050.png").symlink_to(changing.parent / "passport.png")
+    for name, size in (("2_1000.png", (1200, 600)), ("2_1001.png", (600, 1200))):
+        Image.new("RGB", size).save(changing.parent / "crops" / name)
     embed_images(embedder, changing.parent / "crops", changing, name=NAME)
     with client_of(changing, embedder) as client:
         known = client.get("/picture", params={"id": "1_1000.png"})
         assert Image.open(io.BytesIO(known.content)).format == known.headers["content-type"].split("/")[1].upper()
+        for name, size in (("2_1000.png", (1024, 512)), ("2_1001.png", (512, 1024))):
+            large = client.get("/picture", params={"id": name}).content
+            assert Image.open(io.BytesIO(large)).size == size
         names = ["", "gone.png", "/etc/passwd", "../passport.png", "/proc/self/mem", "1_1000.png\0", "a" * 50_000]
         answers = [client.get("/picture", params={"id": name}) for name in [*names, "1_1050.png"]]
         assert {(answer.status_code, answer.json()["detail"][:22]) for answer in answers} == {
@@ -191,6 +202,15 @@ def test_openapi_says_what_is_answered(client: TestClient, people: Path, embedde
         asked = {"json": {"queries": [{"id": "1_1000.png"}]}} if path == "/search/many" else {}
         given = client.request(method, path, params={"id": "1_1000.png"} if path == "/search" else {}, **asked).json()
         assert given.keys() == said["components"]["schemas"][answer]["properties"].keys()
+    picture = client.get("/picture", params={"id": "1_1000.png"}).headers["content-type"]
+    assert picture in said["paths"]["/picture"]["get"]["responses"]["200"]["content"]
+    for methods in said["paths"].values():
+        ((method, operation),) = methods.items()
+        for status, answer in operation["responses"].items():
+            if status != "200":
+                assert answer["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Refusal"}, (
+                    status
+                )
     search = said["paths"]["/search"]["post"]
     assert {"400", "401", "403", "408", "413", "422", "429", "503"} < search["responses"].keys()
     assert "image/jpeg" in search["requestBody"]["content"]
@@ -283,8 +303,6 @@ def test_a_change_between_search_and_answer_is_never_answered(
 
 
 def test_a_gallery_made_anew_by_another_network_is_not_asked(embedder: Embedder, changing: Path) -> None:
-    import json
-
     with client_of(changing, embedder) as client:
         assert client.get("/healthz").status_code == 200
         record = json.loads((changing / "record.json").read_text())
@@ -299,7 +317,6 @@ def test_a_gallery_made_anew_by_another_network_is_not_asked(embedder: Embedder,
 
 def test_answers_are_logged_before_they_leave(people: Path, embedder: Embedder, tmp_path: Path) -> None:
     import hashlib
-    import json
 
     crop = (people.parent / "crops/2_1010.png").read_bytes()
     with client_of(people, embedder, log=AccessLog("on", tmp_path / "log")) as client:
@@ -343,6 +360,37 @@ def test_no_disk_is_waited_for_by_those_who_do_not_ask_it(
             assert client.get(asked).status_code == 200, asked
         assert client.post(f"/search?id={row}").status_code == 200
     assert touched == dict.fromkeys(["stamps", "plan", "identities", "log"], False)
+
+
+def test_a_generation_leaves_the_memory_before_the_next_one_is_opened(tmp_path: Path) -> None:
+    folder, opened, events = made(tmp_path / "g", 6).folder, list[weakref.ref](), list[str]()
+
+    @contextmanager
+    def open_engine(folder: Path) -> Iterator[HeldGallery]:
+        assert [held() for held in opened] == [None] * len(opened)
+        opened.append(weakref.ref(engine := HeldGallery(folder, "cpu")))
+        events.append("opened")
+        yield engine
+        events.append("closed")
+
+    asked = Live(folder, open_engine)
+    assert asked.engine() is asked.engine() is asked.gallery()
+    forget(folder, path=["1.png"])
+    assert len(asked.gallery()) == len(asked.engine().gallery) == 5
+    asked.close()
+    assert events == ["opened", "closed"] * 2
+    assert len(asked.gallery()) == 5
+
+
+def test_a_search_that_does_not_end_keeps_no_process(people: Path, embedder: Embedder) -> None:
+    before = set(threading.enumerate())
+    answerer = Answerer(live(people), embedder)
+    answerer.start()
+    (thread,) = set(threading.enumerate()) - before
+    is_daemon = thread.daemon
+    answerer.stop()
+    assert is_daemon
+    assert not thread.is_alive(), "where it ends, it is waited for"
 
 
 def test_a_held_gallery_is_the_gallery(people: Path) -> None:

@@ -82,6 +82,7 @@ class Live:
     def engine(self) -> Engine:
         engine = self._engine
         if engine is None or not engine.gallery.current:
+            engine = None
             self.close()  # first: two generations need not fit into memory, and a Milvus file is opened once
             self._check()
             engine = self._engine = self._stack.enter_context(self._opened(self.folder))

@@ -242,7 +242,12 @@ def _about(embedder: Embedder, gallery: Gallery, limit: float | None) -> About:
 
 
 def _values(column: Any) -> list[str]:
-    """Numbers as numbers are sorted, names behind them."""
+    """Numbers as numbers are sorted, names behind them.
+
+    >>> import pyarrow as pa
+    >>> _values(pa.array(["lane", "10", "9", None, "entrance", "9"]))
+    ['9', '10', 'entrance', 'lane']
+    """
     return sorted(
         pc.unique(column).drop_null().to_pylist(),
         key=lambda text: (not text.isdecimal(), len(text) if text.isdecimal() else 0, text),

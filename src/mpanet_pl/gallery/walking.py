@@ -21,8 +21,8 @@ TRIED = IMAGE_SUFFIXES | {".avif", ".gif", ".heic", ".heif", ".jfif", ".jp2"}  #
 
 def is_readable_name(name: str) -> bool:
     """
-    >>> [is_readable_name(name) for name in ("a.JPG", "a.heic", ".a.png", "a.txt")]
-    [True, True, False, False]
+    >>> [is_readable_name(name) for name in ("a.JPG", "a.heic", "a.gif", ".a.png", "a.txt")]
+    [True, True, True, False, False]
     """
     return not name.startswith(".") and PurePosixPath(name).suffix.lower() in TRIED
 
