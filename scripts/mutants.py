@@ -103,7 +103,7 @@ TESTS = {str(file): [str(own)] for file, own in OWN.items() if (ROOT / own).exis
         "tests/run/test_trainer.py::test_precision_follows_the_processor",
     ],
     "system/shell.py": ["tests/cli/test_command.py"],
-    "system/ranges.py": ["tests/cli/test_configuration.py"],
+    "system/ranges.py": ["tests/system/test_ranges.py", "tests/cli/test_configuration.py"],
     "system/sheet.py": ["tests/run/pictures/test_sheets.py"],
     "system/hub.py": ["tests/gallery/test_sharing.py"],
 }
