@@ -82,12 +82,10 @@ def test_a_runs_page_shows_scores_pictures_configuration_and_files_without_a_net
     assert page.count("<thead>") == 1, "of the scores: facts and files have no titles"
 
 
-def test_every_picture_of_a_run_has_a_title_on_its_page(tmp_path: Path) -> None:
+def test_every_picture_of_a_run_has_a_title_on_its_page() -> None:
     nothing: Any = Mock()
-    of_measures = {"roc", "det", "similarity_by_modality"}
-    assert {Path(name).stem for name in _pictures(nothing, nothing, nothing, SPREAD, None)} | of_measures == set(
-        PICTURES
-    )
+    drawn = {*_pictures(nothing, nothing, nothing, SPREAD, None), "roc.png", "det.png", "similarity_by_modality.png"}
+    assert drawn == {f"{name}.png" for name in PICTURES}
 
 
 def test_a_page_leaves_out_what_is_not_known(tmp_path: Path) -> None:
