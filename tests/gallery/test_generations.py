@@ -252,6 +252,7 @@ def test_an_unfinished_gallery_says_so_with_its_answers(
 ) -> None:
     crops = draw_crops(tmp_path / "crops", 6)
     embed_images(embedder, crops, tmp_path / "g")
+    assert Gallery(tmp_path / "g").unfinished == ""
     draw_crops(crops / "later", 4)
     with monkeypatch.context() as patch:
         patch.setattr("mpanet_pl.gallery.building.write_shard", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
