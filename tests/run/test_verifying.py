@@ -57,6 +57,7 @@ def test_a_true_table_is_what_its_features_give(reported: Path, capsys: pytest.C
     code, told = verified(capsys, *WAY)
     assert code == 0, told
     assert "All 4 scores of results.json are what theirs gives." in told
+    assert "| setting | score | reported | recomputed |" in told
     assert told.count("| = |") == 4
 
 
@@ -99,3 +100,6 @@ def test_of_several_rows_one_is_said(reported: Path, capsys: pytest.CaptureFixtu
     change(reported, "scores", value={"A": scores, "B": scores})
     assert "say which, --result A or B." in verified(capsys, *WAY)[1]
     assert verified(capsys, "--result", "B", *WAY)[0] == 0
+    change(reported, "scores", value={"A": {}, "theirs": scores})
+    code, told = verified(capsys, *WAY)
+    assert (code, "All 4 scores" in told) == (0, True), "the row of the features' name"
