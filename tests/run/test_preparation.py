@@ -10,6 +10,7 @@ from trees import draw_folder, draw_image, draw_regdb, draw_sysu, write
 from mpanet_pl.data import SYSU, Folder, RegDB
 from mpanet_pl.evaluation.protocols import SYSUProtocol
 from mpanet_pl.prepare import main
+from mpanet_pl.run import preparation
 from mpanet_pl.run.preparation import check, table
 
 
@@ -37,6 +38,16 @@ def test_a_good_dataset_is_told_in_a_table_and_cached(
     assert "Warning" not in told.out
     assert f"36 images are cached at 24x12 in {root / '.mpanet_cache'}" in told.out
     assert len(list((root / ".mpanet_cache").glob("24x12-*.npy"))) == 1
+
+
+def test_brackets_of_a_datasets_own_words_are_printed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = check(Folder(folder))._replace(warnings=["[person] twice"], card=["sizes [b]"])
+    monkeypatch.setattr(preparation, "check", lambda *_, **__: report)
+    prepare(monkeypatch, "dataset=folder", f"data_dir={folder}", "data.cache=false")
+    lines = capsys.readouterr().out.splitlines()
+    assert {"Warning: [person] twice", "sizes [b]"} <= set(lines)
 
 
 def test_the_cache_goes_where_it_is_told_or_nowhere(
