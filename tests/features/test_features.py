@@ -300,6 +300,14 @@ def test_thermal_is_infrared_other_words_are_told_and_nobody_is_no_name() -> Non
     assert catalogue.identities.tolist() == [2, 0, 1]
 
 
+@pytest.mark.parametrize("write", [write_npy, write_parquet])
+def test_an_empty_field_is_no_identity(write: Write, tmp_path: Path) -> None:
+    table = columns()
+    table["identity"][1] = None
+    with pytest.raises(UserError, match=r"without an identity \(1\): c1/7_1\.png"):
+        read_features(write(tmp_path, table))
+
+
 @pytest.mark.parametrize("write", FORMS)
 @pytest.mark.parametrize("column", ["path", "identity", "camera"])
 def test_a_column_that_is_needed_is_named(write: Write, column: str, tmp_path: Path) -> None:
