@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import type_in
+from commands import compose, type_in
 from golden import recipe
 from scipy.io import loadmat
 
 from mpanet_pl.evaluate import evaluate
+from mpanet_pl.run import external_features
 
 OFFICIAL = Path(recipe.HERE) / "beyond/feature_mat"
 
@@ -52,6 +53,16 @@ def test_the_datasets_folder_says_who_is_tested(tmp_path: Path, monkeypatch: pyt
     assert run(["features=f", "data_dir=SYSU", "protocol.normalise=false", "run_dir=out"], monkeypatch) == 0
     expected = json.loads(OFFICIAL.with_suffix(".json").read_text())["results"]
     assert mean(tmp_path / "out", "f", "all/single", "mAP") == pytest.approx(expected["all_1"]["mean"]["mAP"])
+
+
+def test_the_datasets_own_draw_is_held_against_the_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "exp").mkdir()
+    (tmp_path / "exp/rand_perm_cam.mat").touch()
+    asked: list[dict] = []
+    monkeypatch.setattr(external_features, "read_features", lambda path, **words: asked.append(words))
+    cfg = compose("evaluate", [f"features={tmp_path}/f", "dataset=sysu", f"data_dir={tmp_path}"])
+    external_features.external_features(cfg)
+    assert asked[0]["permutations"] == cfg.protocol.permutations == str(tmp_path / "exp/rand_perm_cam.mat")
 
 
 def test_a_table_of_features_is_reranked_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
