@@ -1,6 +1,7 @@
 """What a study says of its runs: differences that are told, and those that are as good as none."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -29,12 +30,7 @@ def method(folder: Path, noise: float) -> object:
         blurred = known + noise * torch.randn(known.shape, generator=torch.Generator().manual_seed(seed))
         scores = {"last": evaluate(blurred, CATALOGUE, FolderProtocol())}
         write_queries(folder / f"seed{seed}" / QUERIES, scores, CATALOGUE.paths)
-        seen = {
-            "pointing_some_map/mean": 30 + noise + seed,
-            "pointing_some_map_chance/mean": 20.0,
-            "siblings/mean": 60.0,
-        }
-        Results.of(scores, {}, {"dataset": "folder", "seed": seed}, nuances=seen).write(folder / f"seed{seed}")
+        Results.of(scores, {}, {"dataset": "folder", "seed": seed}).write(folder / f"seed{seed}")
     return studies.of(folder)
 
 
@@ -58,12 +54,12 @@ def test_scores_have_their_intervals(tmp_path: Path) -> None:
     assert cells[0].startswith(f"{found['mean']:.2f} ± {found['std']:.2f} ({found['ci'][0]:.1f}–")
 
 
-def test_where_maps_point_is_told_over_pairs_of_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(studies, "POINTS", {"maps": "pointing_some_map", "siblings": "siblings"})
-    worlds = [
-        [method(tmp_path / f"{world}{kind}", noise) for kind, noise in (("a", 0.5), ("b", 3.5 + 2 * world))]
-        for world in (0, 1)
-    ]
-    maps, siblings = studies.points(worlds)["rows"]
+def test_where_maps_point_is_told_over_pairs_of_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def runs(points: float) -> object:
+        seen = [{"maps/mean": points + seed, "maps_chance/mean": 20.0, "siblings/mean": 60.0} for seed in range(5)]
+        return SimpleNamespace(runs=[SimpleNamespace(nuances=one) for one in seen])
+
+    monkeypatch.setattr(studies, "POINTS", {"maps": "maps", "siblings": "siblings"})
+    maps, siblings = studies.points([[runs(30), runs(33)], [runs(31), runs(36)]])["rows"]
     assert maps == ["maps", "+12.5", "+16.5", "+4.0 (+3.2 to +4.8)"]  # 3 and 5, five times each
     assert siblings == ["siblings", "+10.0", "+10.0", "+0.0 (+0.0 to +0.0)"]

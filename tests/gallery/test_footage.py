@@ -138,6 +138,7 @@ def test_stopped_in_the_middle_the_same_command_ends_as_if_it_had_not_been(
         assert (crops / name).read_bytes() == (whole.parent / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_whatever_a_video_and_a_text_hold_the_answer_is_crops_or_a_sentence(tmp_path: Path) -> None:
     """Thirty damaged videos (flipped, cut, swapped) and texts: none raises anything else, and every crop is whole."""
     from PIL import Image
