@@ -53,8 +53,9 @@ def served(people: Path, embedder: Embedder, **words: Any) -> Iterator[str]:
 
 @pytest.fixture(params=[(1200, "light"), (390, "dark")], ids=["desktop", "phone"])
 def page(request: pytest.FixtureRequest) -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=30_000)
     width, scheme = request.param
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
