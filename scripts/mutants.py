@@ -90,10 +90,8 @@ TESTS = {str(file): [str(own)] for file, own in OWN.items() if (ROOT / own).exis
     **each("gallery", "planning shards", ["tests/gallery/test_building.py", "tests/gallery/test_generations.py"]),
     "gallery/walking.py": ["tests/gallery/test_image_table.py", "tests/gallery/test_generations.py"],
     **each("gallery", "engines request_handler search_thread", ["tests/gallery/test_serving.py"]),
-    **{
-        f"gallery/{name}.py": [f"tests/gallery/test_{tests}.py", "tests/gallery/test_production.py"]
-        for name, tests in (("schemas", "serving"), ("listening", "listening"))
-    },
+    "gallery/schemas.py": ["tests/gallery/test_serving.py", "tests/gallery/test_production.py"],
+    "gallery/listening.py": ["tests/gallery/test_listening.py", "tests/gallery/test_production.py"],
     "gallery/bounded_images.py": ["tests/gallery/test_uploads.py", "tests/gallery/test_embedder.py"],
     "gallery/graphs.py": ["tests/gallery/test_exporting.py"],
     "system/weights.py": ["tests/system/test_weights.py", "tests/run/test_checkpoints.py"],

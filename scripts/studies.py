@@ -182,9 +182,8 @@ def points(worlds: Sequence[Sequence[Method]]) -> Table:
         more = theirs - ours
         reach = stdtrit(len(more) - 1, 0.975) * more.std(ddof=1) / len(more) ** 0.5
         told = f"{more.mean():+.1f} ({between(more.mean() - reach, more.mean() + reach)})"
-        rows.append(
-            [what, *(f"{side.mean():+.1f}".replace("-", "−") for side in (ours, theirs)), told.replace("-", "−")]
-        )
+        cells = [f"{ours.mean():+.1f}", f"{theirs.mean():+.1f}", told]
+        rows.append([what, *(cell.replace("-", "−") for cell in cells)])
     return {"columns": ["above chance, points", "MPANet's maps", "local maps", "local maps more"], "rows": rows}
 
 
